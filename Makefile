@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+# liboffload: `make`, `make check`, `make demo`. V=1 shows the commands.
+
+CC      ?= cc
+CFLAGS  ?= -O2 -g
+LDFLAGS ?=
+PREFIX  ?= /usr/local
+DESTDIR ?=
+B       := build
+VERSION := 0.1.0
+
+WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes \
+           -Wmissing-prototypes -Wno-unused-parameter -Wvla
+BASE    := -std=gnu17 $(WARN) -D_GNU_SOURCE -fPIC -fvisibility=hidden \
+           -pthread -MMD -MP -I. -DOFF_VERSION='"$(VERSION)"'
+ALLCF    = $(BASE) $(CFLAGS) $(SAN)
+
+ifeq ($(V),1)
+Q :=
+say = @:
+else
+Q := @
+say = @printf '  %-7s %s\n' $(1) $(2)
+endif
+
+policy_src := $(sort $(wildcard policy/*.c))
+core_src   := $(sort $(wildcard core/*.c))
+ipo_src    := $(sort $(wildcard interpose/*.c))
+offctl_src := $(sort $(wildcard tools/offctl*.c))
+unit_src   := $(sort $(wildcard tests/unit/test_*.c))
+trap_src   := $(sort $(wildcard tests/preload/*.c))
+
+obj = $(patsubst %.c,$(B)/o/%.o,$(1))
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(B)/liboffload.so $(B)/offctl $(B)/mkmodel $(B)/libpolicy.a
+
+$(B)/o/%.o: %.c
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALLCF) -c -o $@ $<
+
+$(B)/libpolicy.a: $(call obj,$(policy_src))
+	$(call say,AR,$@)
+	$(Q)rm -f $@; ar rcs $@ $^
+
+$(B)/libcore.a: $(call obj,$(core_src))
+	$(call say,AR,$@)
+	$(Q)rm -f $@; ar rcs $@ $^
+
+# ---- bundled archives, their libc and malloc names renamed (R8) -----------
+ARCHIVES := uring lz4 zstd jemalloc_pic
+DEPS     := $(ARCHIVES:%=$(B)/deps/lib%.a)
+
+$(B)/deps/lib%.a: core/rename.syms
+	$(call say,RENAME,lib$*.a)
+	@mkdir -p $(@D)
+	$(Q)src=$$($(CC) -print-file-name=lib$*.a); \
+	 [ -e "$$src" ] || { echo "make: lib$*.a is missing: run tools/setup.sh" >&2; exit 1; }; \
+	 objcopy --redefine-syms=core/rename.syms "$$src" $@
+
+$(B)/liboffload.so: $(call obj,$(ipo_src)) $(B)/libcore.a $(B)/libpolicy.a \
+		    $(DEPS) interpose/exports.map
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -o $@ $(call obj,$(ipo_src)) $(B)/libcore.a \
+	  $(B)/libpolicy.a $(DEPS) -Wl,--version-script=interpose/exports.map \
+	  -Wl,-z,now -Wl,-z,relro -Wl,-z,nodelete -Wl,--no-undefined \
+	  -Wl,--exclude-libs,ALL -Wl,-O1 -Wl,--as-needed -pthread $(SAN) $(LDFLAGS)
+
+$(B)/offctl: $(call obj,$(offctl_src)) $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ -pthread -Wl,--as-needed -lncursesw -ltinfo $(SAN) $(LDFLAGS)
+
+$(B)/mkmodel: $(call obj,tools/mkmodel.c)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ -lm -pthread $(SAN) $(LDFLAGS)
+
+# ---- tests ----------------------------------------------------------------
+$(B)/unit/%: $(B)/o/tests/unit/%.o $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -lcmocka -pthread $(SAN) $(LDFLAGS)
+
+# Test programs of the preload suite: plain programs, nothing of ours inside.
+$(B)/preload/%: tests/preload/%.c
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu17 $(WARN) -D_GNU_SOURCE -O2 -g -pthread -MMD -MP -o $@ $<
+
+unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src))
+trap_bin := $(patsubst tests/preload/%.c,$(B)/preload/%,$(trap_src))
+
+setup:
+	$(Q)tools/setup.sh
+
+tests-bin: $(unit_bin) $(trap_bin)
+
+check: setup
+	$(Q)$(MAKE) --no-print-directory all tests-bin
+	$(Q)tests/run.sh check
+
+check-long: setup
+	$(Q)$(MAKE) --no-print-directory all tests-bin
+	$(Q)tests/run.sh long
+
+# Sanitizers never preload malloc: they run the unit programs.
+check-asan:
+	$(Q)$(MAKE) --no-print-directory B=$(B)/asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" unit
+check-tsan:
+	$(Q)$(MAKE) --no-print-directory B=$(B)/tsan SAN="-fsanitize=thread" unit
+
+unit: $(unit_bin)
+	$(Q)B=$(B) tests/run.sh unit
+
+demo: setup
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)tools/demo.sh
+
+bench: setup
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)tests/bench/run.sh
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man7
+	install -m 755 $(B)/liboffload.so $(DESTDIR)$(PREFIX)/lib/
+	install -m 755 $(B)/offctl $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 docs/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 docs/*.7 $(DESTDIR)$(PREFIX)/share/man/man7/
+
+clean:
+	rm -rf $(B)
+
+.PHONY: all setup check check-long check-asan check-tsan unit tests-bin demo bench install clean
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/* policy.h - the one outward header of policy/.
+ *
+ * Decisions only: spans, tape, eviction, prefetch, placement. Pure C: no
+ * I/O, no clock, no threads, no allocation, no globals. The caller supplies
+ * memory and serialises calls; nothing here blocks. The same objects are
+ * linked by the library (host regions now, device regions later) and by
+ * `offctl simulate`, so a replay makes the decisions the library would make.
+ *
+ * A chunk is named by a dense id the caller chose. Where its bytes live is
+ * one of four states:
+ *
+ *      ABSENT --fetch--> INFLIGHT --read done--> READY --install--> PLAIN
+ *        ^                   |                     |  ^               |
+ *        +-------------------+------- drop --------+  +---- soften ---+
+ *        +------------------------------ evict ----------------------+
+ *
+ * READY means: the bytes are in a frame, but not where the program looks,
+ * so the next use faults, cheaply, and is seen. A READY chunk left so on
+ * purpose is a milestone.
+ *
+ * The policy is told what a pager can really see: faults. Uses of PLAIN
+ * chunks are invisible to it; the simulator keeps them from it too.
+ */
+#ifndef OFFLOAD_POLICY_H
+#define OFFLOAD_POLICY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- headers.c: spans from tensor container headers -------------------- */
+
+enum pol_pattern {
+	POL_LOOP,	/* used once per pass, in a known order */
+	POL_SKEW,	/* used now and then: embedding rows, experts */
+};
+
+/* Where a chunk's bytes can come from, dearest last. Part of the interface
+ * from the start: policies weigh the cost of a miss by it. */
+enum pol_source {
+	POL_SRC_PAGE_CACHE,
+	POL_SRC_POOL,		/* packed in host memory */
+	POL_SRC_HOST,		/* a host handle (device regions) */
+	POL_SRC_SLOT,		/* spill file */
+	POL_SRC_ORIGIN,		/* the file they came from */
+};
+
+enum pol_dtype {
+	POL_DT_OTHER, POL_DT_F32, POL_DT_F16, POL_DT_BF16, POL_DT_QUANT,
+};
+
+struct pol_span {
+	uint64_t off, len;	/* bytes, from the start of the file */
+	uint64_t slab;		/* SKEW with experts: bytes of one expert; else 0 */
+	uint32_t order;		/* rank of use in one pass, 0 first */
+	uint32_t layer;		/* blk.N / layers.N, or UINT32_MAX */
+	uint32_t name_off;	/* the name, in the header buffer */
+	uint16_t name_len;
+	uint8_t pattern;	/* enum pol_pattern */
+	uint8_t dtype;		/* enum pol_dtype */
+};
+
+enum pol_container {
+	POL_FILE_UNKNOWN, POL_FILE_GGUF, POL_FILE_SAFETENSORS,
+	POL_FILE_ZIP, POL_FILE_ONNX,
+};
+
+/* Tells a tensor container from its first bytes (64 suffice) and its file
+ * name (only ONNX needs it: no magic number). Never POL_FILE_ZIP for a zip
+ * that is not torch's: the first entry's name must hold "/data.pkl" or
+ * "/byteorder" or ".format_version"... a torch archive's first members. */
+enum pol_container pol_container_of(const void *head, size_t len,
+				    const char *name);
+
+/* Reads the header of a GGUF (v2, v3) or safetensors file whose first len
+ * bytes are at buf, and writes at most max spans, in file order.
+ * Returns the number of spans the header lists (more than max: only max
+ * were written; call again), or -EAGAIN: the header is longer than len,
+ * *need says how many bytes to bring (a guess that grows, never above
+ * file_size), -EBADMSG: not such a header, or it points outside the file
+ * (a truncated model): *need then holds the file size it wants, or 0. */
+long pol_spans(const void *buf, size_t len, uint64_t file_size,
+	       struct pol_span *out, size_t max, uint64_t *need);
+
+/* ---- live.c: the policy the library runs -------------------------------- */
+
+enum pol_state { POL_ABSENT, POL_INFLIGHT, POL_READY, POL_PLAIN };
+
+enum pol_act {
+	POL_NONE,	/* nothing to do until something happens */
+	POL_FETCH,	/* ABSENT: read it (demand says which I/O class) */
+	POL_INSTALL,	/* READY: put it where the program looks */
+	POL_SOFTEN,	/* PLAIN: take it away, keep the frame (-> READY) */
+	POL_EVICT,	/* READY or PLAIN: give its frame up (-> ABSENT) */
+};
+
+struct pol_action {
+	enum pol_act act;
+	uint32_t chunk;
+	int demand;		/* FETCH: somebody waits for it */
+};
+
+struct pol;			/* lives in the caller's memory */
+
+struct pol_conf {
+	uint32_t max_chunks;	/* ids are below this */
+	uint32_t frames;	/* chunks that may have a frame at once */
+	uint32_t window;	/* most chunks fetched ahead (INFLIGHT + READY) */
+	uint32_t seed;		/* torture only: 0 = no random choices */
+};
+
+/* Bytes pol_init needs, for max_chunks ids. Memory must be zeroed; pages of
+ * chunks never added are never touched, so a large reservation is free. */
+size_t pol_size(uint32_t max_chunks);
+struct pol *pol_init(void *zeroed, const struct pol_conf *conf);
+
+/* Adds n chunks first..first+n-1, all ABSENT, in file order, the first one
+ * beginning at byte file_off of its file; spans as pol_spans wrote them
+ * (n_spans 0: nothing known, file order is the guess). `order_base` is added to every span's
+ * order, so that shards of one model can be put in sequence. */
+void pol_add(struct pol *p, uint32_t first, uint32_t n, uint32_t chunk_bytes,
+	     uint64_t file_off, const struct pol_span *spans, size_t n_spans,
+	     uint32_t order_base);
+/* Forgets chunks (unmapped). Their states no longer count. Ids may be added again. */
+void pol_remove(struct pol *p, uint32_t first, uint32_t n);
+
+/* A budget that moved: fewer frames are given back by EVICT actions. */
+void pol_set_frames(struct pol *p, uint32_t frames);
+
+/* The program waits for, or was seen to use, this chunk. `stream` tells
+ * threads apart (any number; a thread id). In any state. Chunk ABSENT: a demand FETCH follows. READY: an
+ * INSTALL of it follows first. INFLIGHT: INSTALL when it becomes READY. PLAIN: nothing to do, only noted. */
+void pol_fault(struct pol *p, uint32_t chunk, uint32_t stream);
+
+/* What to do next, most urgent first; the caller does it (or fails to) and
+ * says the outcome with pol_moved before it asks again. io_room: reads that
+ * may be started now (prefetch keeps within it; demand asks at >= 1). */
+struct pol_action pol_next(struct pol *p, uint32_t io_room);
+
+/* The chunk is now in this state. A failed action reports the old state
+ * (the policy then tries another way; see pol_pin for "never"). */
+void pol_moved(struct pol *p, uint32_t chunk, enum pol_state st);
+
+/* Pinned chunks keep their frame (mlock, written private pages, busy pages). */
+void pol_pin(struct pol *p, uint32_t chunk, int pinned);
+
+enum pol_state pol_state_of(const struct pol *p, uint32_t chunk);
+
+struct pol_counts {		/* running totals since pol_init */
+	uint64_t faults;	/* pol_fault calls */
+	uint64_t demand;	/* ... on ABSENT or INFLIGHT chunks */
+	uint64_t milestones;	/* ... on READY chunks */
+	uint64_t late;		/* ... on INFLIGHT chunks */
+	uint64_t prefetches;	/* non-demand FETCH */
+	uint64_t wasted;	/* evicted before the tape reached it */
+	uint64_t evictions;
+	uint64_t passes;	/* times the order wrapped around */
+	uint32_t period;	/* LOOP chunks in one pass, 0 = unknown */
+	uint32_t bound;		/* chunks the optimum fetches per pass now */
+	uint32_t frames, used;	/* budget; INFLIGHT + READY + PLAIN */
+	int fallback;		/* 1: the guard gave up on the order (CLOCK) */
+};
+void pol_counts(const struct pol *p, struct pol_counts *out);
+
+/* ---- tape.c: tapes ------------------------------------------------------- */
+
+/* Finds the period of a sequence of uses: the least d such that the last
+ * half at least repeats with it (a few per cent of disorder allowed: sets of
+ * nearby uses are compared, not exact order). 0: none. Scratch-free. */
+uint32_t pol_period(const uint32_t *uses, size_t n);
+
+/* ---- named.c, sim.c: for offctl simulate and the tests ------------------ */
+
+/* A use of a chunk, as a tape records it. */
+struct pol_use { uint32_t chunk, stream; };
+
+struct pol_result {
+	uint64_t uses, hits, fetched, evicted;
+	uint64_t demand, milestones, wasted;	/* live policy only, else 0 */
+};
+
+/* Names, NULL-terminated: "live" first, then lru clock lfu wa-lru heat mru belady. */
+extern const char *const pol_names[];
+/* Scratch bytes pol_simulate needs. */
+size_t pol_simulate_size(size_t uses, uint32_t chunks);
+/* Replays a tape against one named policy with so many frames. For "live", spans
+ * may be given (else NULL, 0). Chunk ids < chunks. scratch need not be zeroed.
+ * Returns 0, -ENOENT unknown name, -EINVAL. */
+int pol_simulate(const char *name, const struct pol_use *tape, size_t n,
+		 uint32_t chunks, uint32_t frames, uint32_t window,
+		 const struct pol_span *spans, size_t n_spans,
+		 uint32_t chunk_bytes, void *scratch, struct pol_result *out);
+
+#endif
