@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/* mem.c - the library's own heap: the bundled jemalloc, under other names.
+ *
+ * Owns the bundled allocator's settings, its fork handlers, and the answers
+ * it gets when it asks the process something (off_no_*, core/rename.syms).
+ *
+ *     not set up --mem_init, or the first mem_alloc--> set up (for good)
+ *
+ * (1) Nothing of it runs at load: its constructor is cut out of the archive
+ *     and it sets itself up at the first call, from any thread.
+ * (2) It never reads the program's MALLOC_CONF or /etc/malloc.conf, moves
+ *     the program's break, starts a thread, or prints at exit.
+ * (3) It keeps no per-thread cache: threads of the program call in rarely,
+ *     and a cache per thread would hold memory that nobody counts.
+ * Lock: the allocator's own, ranked below every lock of the library. Its
+ * fork handlers are called by the fork wrapper, in rank order, instead of
+ * by libc, which would not call them for _Fork.
+ */
+#include "core/mem.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/types.h>
+
+/* jemalloc's API, renamed. */
+void *off_je_malloc(size_t size);
+void *off_je_calloc(size_t n, size_t size);
+void *off_je_realloc(void *ptr, size_t size);
+void off_je_free(void *ptr);
+extern const char *off_je_malloc_conf;
+
+/* Memory once mapped is kept and purged after a second; overcommit and
+ * profiling need nothing. */
+const char *off_je_malloc_conf =
+	"narenas:2,tcache:false,background_thread:false,dss:disabled,"
+	"dirty_decay_ms:1000,muzzy_decay_ms:0,thp:default";
+
+static void (*atfork_prepare)(void);
+static void (*atfork_parent)(void);
+static void (*atfork_child)(void);
+static _Atomic int atfork_known;
+
+void *mem_alloc(size_t size)
+{
+	return off_je_malloc(size);
+}
+
+void *mem_zalloc(size_t size)
+{
+	return off_je_calloc(1, size);
+}
+
+void *mem_realloc(void *ptr, size_t size)
+{
+	return off_je_realloc(ptr, size ? size : 1);
+}
+
+void mem_free(void *ptr)
+{
+	off_je_free(ptr);
+}
+
+int mem_init(void)
+{
+	void *p = mem_alloc(1);
+
+	if (!p)
+		return -ENOMEM;
+	mem_free(p);
+	return 0;
+}
+
+void mem_fork_prepare(void)
+{
+	if (atomic_load(&atfork_known))
+		atfork_prepare();
+}
+
+void mem_fork_parent(void)
+{
+	if (atomic_load(&atfork_known))
+		atfork_parent();
+}
+
+void mem_fork_child(void)
+{
+	if (atomic_load(&atfork_known))
+		atfork_child();
+}
+
+/* ---- what the bundled allocator asks the process -------------------------- */
+
+int off_mem_atfork(void (*prepare)(void), void (*parent)(void),
+		   void (*child)(void));
+int off_no_pthread_create(pthread_t *t, const pthread_attr_t *a,
+			  void *(*fn)(void *), void *arg);
+void *off_no_sbrk(intptr_t by);
+ssize_t off_no_readlink(const char *path, char *buf, size_t n);
+char *off_no_secure_getenv(const char *name);
+int off_no_atexit(void (*fn)(void));
+void *off_no_dlsym(void *handle, const char *name);
+double off_no_exp(double x);
+double off_no_log(double x);
+double off_no_round(double x);
+int off_no__Unwind_Backtrace(void *fn, void *arg);
+uintptr_t off_no__Unwind_GetIP(void *ctx);
+
+/* pthread_atfork, as jemalloc sees it; once, from its set-up. */
+int off_mem_atfork(void (*prepare)(void), void (*parent)(void),
+		   void (*child)(void))
+{
+	atfork_prepare = prepare;
+	atfork_parent = parent;
+	atfork_child = child;
+	atomic_store(&atfork_known, 1);
+	return 0;
+}
+
+/* Background threads are off; a request for one is refused. */
+int off_no_pthread_create(pthread_t *t, const pthread_attr_t *a,
+			  void *(*fn)(void *), void *arg)
+{
+	return EPERM;
+}
+
+/* The break belongs to the program. */
+void *off_no_sbrk(intptr_t by)
+{
+	errno = ENOMEM;
+	return (void *)-1;
+}
+
+/* /etc/malloc.conf speaks to the program's allocator, not to this one. */
+ssize_t off_no_readlink(const char *path, char *buf, size_t n)
+{
+	errno = ENOENT;
+	return -1;
+}
+
+/* So does MALLOC_CONF. */
+char *off_no_secure_getenv(const char *name)
+{
+	return NULL;
+}
+
+/* Nothing of it prints at exit. */
+int off_no_atexit(void (*fn)(void))
+{
+	return 0;
+}
+
+/* It would look for pthread_create, to make threads (2). */
+void *off_no_dlsym(void *handle, const char *name)
+{
+	return NULL;
+}
+
+/* Only heap profiling calls the rest, and it cannot be switched on (2). */
+double off_no_exp(double x)
+{
+	abort();
+}
+
+double off_no_log(double x)
+{
+	abort();
+}
+
+double off_no_round(double x)
+{
+	abort();
+}
+
+int off_no__Unwind_Backtrace(void *fn, void *arg)
+{
+	abort();
+}
+
+uintptr_t off_no__Unwind_GetIP(void *ctx)
+{
+	abort();
+}
