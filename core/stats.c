@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: MIT */
+/* stats.c - the block of counters, its memfd, its JSON and its summary.
+ *
+ * Owns off_stats_now.
+ *
+ *     static --stats_start--> memfd (shared)
+ *     either --stats_child--> static, emptied
+ *
+ * 1. Before the first region there is no descriptor: a preloaded shell must
+ *    look as it does without the library.
+ * 2. A number that cannot be reported is lost, never waited for.
+ * Lock: none. The block is only ever replaced by stats_start and stats_child.
+ */
+#include "stats.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "options.h"
+#include "sys.h"
+
+static struct off_stats before_start;
+struct off_stats *off_stats_now = &before_start;
+
+const struct stat_row stat_rows[ST_N] = {
+#define ST(name, group, key, kind, help) \
+	{ #group, #key, help, STAT_##kind },
+#include "stats.def"
+#undef ST
+};
+
+/* ---- the block ------------------------------------------------------------- */
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t stats_uptime_ns(const struct off_stats *s)
+{
+	uint64_t now = now_ns();
+
+	return s->start_ns && now > s->start_ns ? now - s->start_ns : 0;
+}
+
+static void read_command(char *out, size_t len)
+{
+	int fd = off_sys_open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : off_sys_read(fd, out, len - 1);
+
+	if (fd >= 0)
+		off_sys_close(fd);
+	n = n > 0 ? n : 0;
+	memset(out + n, 0, len - (size_t)n);
+	for (ssize_t i = 0; i + 1 < n; i++)	/* the last 0 ends the text */
+		if (!out[i])
+			out[i] = ' ';
+}
+
+static void fill_header(struct off_stats *s)
+{
+	s->version = STATS_VERSION;
+	s->n = ST_N;
+	s->pid = (int32_t)getpid();
+	s->start_ns = now_ns();
+	read_command(s->command, sizeof(s->command));
+	__atomic_store_n(&s->magic, STATS_MAGIC, __ATOMIC_RELEASE);
+}
+
+static void copy_name(char *to, size_t len, const char *from)
+{
+	if (from)
+		snprintf(to, len, "%s", from);
+}
+
+void stats_names(const char *pager, const char *io_engine)
+{
+	struct off_stats *s = off_stats_now;
+
+	copy_name(s->pager, sizeof(s->pager), pager);
+	copy_name(s->io_engine, sizeof(s->io_engine), io_engine);
+}
+
+/* The descriptor stays open on purpose: it is how offctl finds the block. */
+static struct off_stats *map_memfd(int fd)
+{
+	void *at;
+
+	if (off_sys_ftruncate(fd, sizeof(struct off_stats)))
+		return NULL;
+	at = off_sys_mmap(NULL, sizeof(struct off_stats),
+			  PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	return at == MAP_FAILED ? NULL : at;
+}
+
+int stats_start(void)
+{
+	int fd = off_sys_memfd_create(STATS_NAME, MFD_CLOEXEC);
+	struct off_stats *s;
+	int err;
+
+	if (fd < 0)
+		return -errno;
+	s = map_memfd(fd);
+	if (!s) {
+		err = -errno;
+		off_sys_close(fd);
+		return err;
+	}
+	*s = before_start;
+	fill_header(s);
+	__atomic_store_n(&off_stats_now, s, __ATOMIC_RELEASE);
+	return 0;
+}
+
+void stats_child(void)
+{
+	memset(&before_start, 0, sizeof(before_start));
+	__atomic_store_n(&off_stats_now, &before_start, __ATOMIC_RELEASE);
+}
+
+/* ---- writing text ------------------------------------------------------------ */
+
+struct text {
+	char *buf;
+	size_t len, used;	/* used > len: it did not fit */
+};
+
+__attribute__((format(printf, 2, 3)))
+static void put(struct text *t, const char *fmt, ...)
+{
+	size_t room = t->used < t->len ? t->len - t->used : 0;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(room ? t->buf + t->used : NULL, room, fmt, ap);
+	va_end(ap);
+	t->used += n > 0 ? (size_t)n : 0;
+}
+
+static ssize_t done(const struct text *t)
+{
+	return t->used < t->len ? (ssize_t)t->used : -ENOSPC;
+}
+
+/* Bytes of the valid UTF-8 sequence at s, or 0. A command line cut in the
+ * middle of one must not make the JSON unreadable. */
+static size_t utf8_len(const char *s)
+{
+	const unsigned char *u = (const unsigned char *)s;
+	size_t n = u[0] < 0x80 ? 1 : u[0] >= 0xc2 && u[0] < 0xe0 ? 2 :
+		   u[0] >= 0xe0 && u[0] < 0xf0 ? 3 :
+		   u[0] >= 0xf0 && u[0] < 0xf5 ? 4 : 0;
+
+	for (size_t i = 1; i < n; i++)
+		if ((u[i] & 0xc0) != 0x80)
+			return 0;
+	if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] > 0x9f) ||
+	    (u[0] == 0xf0 && u[1] < 0x90) || (u[0] == 0xf4 && u[1] > 0x8f))
+		return 0;
+	return n;
+}
+
+static void put_string(struct text *t, const char *s, size_t max)
+{
+	char copy[sizeof(((struct off_stats *)0)->command) + 1];
+	size_t n = strnlen(s, max < sizeof(copy) ? max : sizeof(copy) - 1);
+
+	memcpy(copy, s, n);	/* the writer may be in the middle of it */
+	copy[n] = 0;
+	put(t, "\"");
+	for (s = copy; *s; s += n) {
+		n = utf8_len(s);
+		if (!n) {
+			put(t, "?");
+			n = 1;
+		} else if (*s == '"' || *s == '\\') {
+			put(t, "\\%c", *s);
+		} else if (n == 1 && ((unsigned char)*s < 0x20 || *s == 0x7f)) {
+			put(t, "\\u%04x", (unsigned int)*s);
+		} else {
+			put(t, "%.*s", (int)n, s);
+		}
+	}
+	put(t, "\"");
+}
+
+static void put_member(struct text *t, const struct off_stats *s, int i)
+{
+	const struct stat_row *r = &stat_rows[i];
+	int first = !i || strcmp(r->group, r[-1].group);
+	int last = i + 1 == ST_N || strcmp(r->group, r[1].group);
+
+	if (first)
+		put(t, ",\"%s\":{", r->group);
+	put(t, "%s\"%s\":%llu%s", first ? "" : ",", r->key,
+	    (unsigned long long)stat_get(s, (enum off_stat)i), last ? "}" : "");
+}
+
+ssize_t stats_json(char *buf, size_t len, const struct off_stats *s)
+{
+	struct text t = { buf, len, 0 };
+	uint64_t ms = stats_uptime_ns(s) / 1000000;
+
+	put(&t, "{\"schema\":1,\"pid\":%d,\"command\":", (int)s->pid);
+	put_string(&t, s->command, sizeof(s->command));
+	put(&t, ",\"uptime_s\":%llu.%03u", (unsigned long long)(ms / 1000),
+	    (unsigned int)(ms % 1000));
+	for (int i = 0; i < ST_N; i++)
+		put_member(&t, s, i);
+	put(&t, ",\"pager\":");
+	put_string(&t, s->pager, sizeof(s->pager));
+	put(&t, ",\"io_engine\":");
+	put_string(&t, s->io_engine, sizeof(s->io_engine));
+	put(&t, ",\"devices\":[]}");
+	return done(&t);
+}
+
+/* ---- for people ----------------------------------------------------------------- */
+
+const char *stats_bytes_text(uint64_t bytes, char *buf, size_t len)
+{
+	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB" };
+	uint64_t hundredths;
+	int i = 0;
+
+	while (i < 4 && bytes >> (10 * (i + 1)))
+		i++;
+	hundredths = (bytes >> (10 * i)) * 100 +
+		     ((bytes & ((1ull << (10 * i)) - 1)) * 100 >> (10 * i));
+	if (!i)
+		snprintf(buf, len, "%llu B", (unsigned long long)bytes);
+	else
+		snprintf(buf, len, "%llu.%02llu %s",
+			 (unsigned long long)hundredths / 100,
+			 (unsigned long long)hundredths % 100, units[i]);
+	return buf;
+}
+
+struct size_text { char s[32]; };
+
+static struct size_text size_of(const struct off_stats *s, enum off_stat i)
+{
+	struct size_text t;
+
+	stats_bytes_text(stat_get(s, i), t.s, sizeof(t.s));
+	return t;
+}
+
+static void put_pass(struct text *t, const struct off_stats *s)
+{
+	uint64_t bound = stat_get(s, ST_TAPE_LAST_BOUND);
+	uint64_t read = stat_get(s, ST_TAPE_LAST_READ);
+
+	if (!stat_get(s, ST_TAPE_PASSES)) {
+		put(t, "  pass: none seen whole\n");
+		return;
+	}
+	put(t, "  pass: %llu seen; the last read %s, the bound is %s",
+	    (unsigned long long)stat_get(s, ST_TAPE_PASSES),
+	    size_of(s, ST_TAPE_LAST_READ).s, size_of(s, ST_TAPE_LAST_BOUND).s);
+	if (bound)
+		put(t, " (%llu.%02llux)", (unsigned long long)(read / bound),
+		    (unsigned long long)(read % bound * 100 / bound));
+	put(t, stat_get(s, ST_TAPE_FALLBACK) ? "; order lost, CLOCK\n" : "\n");
+}
+
+static void put_faults(struct text *t, const struct off_stats *s)
+{
+	uint64_t up = stats_uptime_ns(s) / 1000;
+	uint64_t stall = stat_get(s, ST_FAULTS_STALL) / 1000;
+	uint64_t tenths = up ? stall * 1000 / up : 0;
+
+	put(t, "  stall: %llu.%03llu s, %llu.%llu%% of the time;",
+	    (unsigned long long)(stall / 1000000),
+	    (unsigned long long)(stall / 1000 % 1000),
+	    (unsigned long long)(tenths / 10), (unsigned long long)(tenths % 10));
+	put(t, " faults: %llu demand, %llu milestone; late %llu, wasted %llu\n",
+	    (unsigned long long)stat_get(s, ST_FAULTS_DEMAND),
+	    (unsigned long long)stat_get(s, ST_FAULTS_MILESTONE),
+	    (unsigned long long)stat_get(s, ST_PREFETCH_LATE),
+	    (unsigned long long)stat_get(s, ST_PREFETCH_WASTED));
+}
+
+ssize_t stats_summary(char *buf, size_t len, const struct off_stats *s)
+{
+	struct text t = { buf, len, 0 };
+
+	put(&t, "offload[%d]: pager %.*s, io %.*s; %llu regions, %s, ",
+	    (int)s->pid, (int)sizeof(s->pager) - 1, s->pager,
+	    (int)sizeof(s->io_engine) - 1, s->io_engine,
+	    (unsigned long long)stat_get(s, ST_HOST_REGIONS),
+	    size_of(s, ST_HOST_MANAGED).s);
+	put(&t, "budget %s, peak %s\n", size_of(s, ST_BUDGET_RAM).s,
+	    size_of(s, ST_HOST_PEAK_RAM).s);
+	put_pass(&t, s);
+	put_faults(&t, s);
+	put(&t, "  moved: %s read, %s written, %llu evictions, %llu I/O errors\n",
+	    size_of(s, ST_IO_READ).s, size_of(s, ST_IO_WRITTEN).s,
+	    (unsigned long long)stat_get(s, ST_HOST_EVICTIONS),
+	    (unsigned long long)stat_get(s, ST_IO_ERRORS));
+	return done(&t);
+}
+
+/* ---- at the end ------------------------------------------------------------------- */
+
+static int write_all(int fd, const char *buf, size_t n)
+{
+	ssize_t did;
+
+	while (n) {
+		did = off_sys_write(fd, buf, n);
+		if (did < 0 && errno == EINTR)
+			continue;
+		if (did <= 0)
+			return did ? -errno : -EIO;
+		buf += did;
+		n -= (size_t)did;
+	}
+	return 0;
+}
+
+static int expand_pid(char *out, size_t len, const char *path)
+{
+	const char *at = strstr(path, "%p");
+	int n = at ? snprintf(out, len, "%.*s%d%s", (int)(at - path), path,
+			      (int)getpid(), at + 2) :
+		     snprintf(out, len, "%s", path);
+
+	return n < 0 || (size_t)n >= len ? -ENAMETOOLONG : 0;
+}
+
+static int write_json(const char *path, const char *json, size_t n)
+{
+	char name[4096];
+	int fd, err = expand_pid(name, sizeof(name), path);
+
+	if (err)
+		return err;
+	fd = off_sys_open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC |
+			  O_NOCTTY, 0644);
+	if (fd < 0)
+		return -errno;
+	err = write_all(fd, json, n);
+	off_sys_close(fd);
+	return err;
+}
+
+/* True while the library had nothing to do here. The children of a shell
+ * inherit OFFLOAD_STATS; they must not write over their parent's file. */
+static int is_idle(const struct off_stats *s)
+{
+	int i = 0;
+
+	while (i < ST_N && !stat_get(s, (enum off_stat)i))
+		i++;
+	return s->magic != STATS_MAGIC && i == ST_N;
+}
+
+int stats_report(void)
+{
+	char buf[STATS_JSON_MAX + 1];
+	ssize_t n;
+
+	if (!off_opt.stats || is_idle(off_stats_now))
+		return 0;
+	if (off_stats_now->magic != STATS_MAGIC)
+		fill_header(off_stats_now);
+	if (!strcmp(off_opt.stats, "1")) {
+		n = stats_summary(buf, sizeof(buf), off_stats_now);
+		return n < 0 ? (int)n : write_all(STDERR_FILENO, buf, (size_t)n);
+	}
+	n = stats_json(buf, STATS_JSON_MAX, off_stats_now);
+	if (n < 0)
+		return (int)n;
+	buf[n++] = '\n';
+	return write_json(off_opt.stats, buf, (size_t)n);
+}

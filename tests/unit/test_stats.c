@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT */
+/* test_stats.c - counters, their memfd, JSON and summary (core/stats.h).
+ *
+ * Owns nothing. (1) The JSON has every key of schema 1, in order, and is
+ * valid whatever the command line holds. (2) Counts survive the move to the
+ * memfd and are not inherited by a child. Lock: none.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "core/log.h"
+#include "core/options.h"
+#include "core/stats.h"
+
+void off_log(const char *fmt, ...)
+{
+	fail_msg("nothing here logs: %s", fmt);
+}
+
+static struct off_stats blank(void)
+{
+	struct off_stats s = { .magic = STATS_MAGIC, .version = STATS_VERSION,
+			       .n = ST_N, .pid = 42 };
+
+	return s;
+}
+
+/* Keys of schema 1 in the order the JSON has them; others may stand between. */
+static const char *const schema_1[] = {
+	"{\"schema\":1,", "\"pid\":42,", "\"command\":\"\"", "\"uptime_s\":",
+	"\"budget\":{", "\"ram_bytes\":", "\"vram_bytes\":", "\"spill_bytes\":",
+	"\"host\":{", "\"regions\":", "\"spans\":", "\"managed_bytes\":",
+	"\"plain_bytes\":", "\"packed_bytes\":", "\"packed_raw_bytes\":",
+	"\"spilled_bytes\":", "\"absent_bytes\":", "\"staging_bytes\":",
+	"\"metadata_bytes\":", "\"peak_ram_bytes\":", "\"evictions\":",
+	"\"io\":{", "\"read_bytes\":", "\"written_bytes\":", "\"errors\":",
+	"\"faults\":{", "\"demand\":", "\"milestone\":", "\"stall_ns\":",
+	"\"prefetch\":{", "\"issued\":", "\"late\":", "\"wasted\":",
+	"\"tape\":{", "\"passes\":", "\"period_chunks\":",
+	"\"last_pass_read_bytes\":", "\"last_pass_bound_bytes\":",
+	"\"pager\":\"\"", "\"io_engine\":\"\"", "\"devices\":[]}",
+};
+
+static void json_keys_in_order(void **state)
+{
+	struct off_stats s = blank();
+	char buf[STATS_JSON_MAX], *at = buf;
+	ssize_t n = stats_json(buf, sizeof(buf), &s);
+
+	assert_int_equal(n, strlen(buf));
+	assert_null(strchr(buf, '\n'));
+	for (size_t i = 0; i < sizeof(schema_1) / sizeof(schema_1[0]); i++) {
+		at = strstr(at, schema_1[i]);
+		if (!at)
+			fail_msg("%s is missing or late in %s", schema_1[i], buf);
+	}
+	assert_true(strlen(at) == strlen("\"devices\":[]}"));
+}
+
+static void json_values(void **state)
+{
+	struct off_stats s = blank();
+	char buf[STATS_JSON_MAX];
+
+	for (int i = 0; i < ST_N; i++)
+		s.v[i] = UINT64_MAX - (uint64_t)i;
+	s.start_ns = 1;
+	memset(s.command, 1, sizeof(s.command));	/* six bytes each */
+	assert_true(stats_json(buf, sizeof(buf), &s) > 0);
+	assert_non_null(strstr(buf, "\"regions\":18446744073709551"));
+	s = blank();
+	s.v[ST_IO_READ] = 12345;
+	s.v[ST_TAPE_LAST_BOUND] = 999;
+	stats_json(buf, sizeof(buf), &s);
+	assert_non_null(strstr(buf, "\"io\":{\"read_bytes\":12345,"));
+	assert_non_null(strstr(buf, "\"last_pass_bound_bytes\":999"));
+}
+
+static void json_strings(void **state)
+{
+	struct off_stats s = blank();
+	char buf[STATS_JSON_MAX];
+
+	strcpy(s.command, "a\"b\\c\nd\x7f \xc3\xa9 \xff \xe2\x82");
+	strcpy(s.pager, "move");
+	strcpy(s.io_engine, "io_uring");
+	assert_true(stats_json(buf, sizeof(buf), &s) > 0);
+	assert_non_null(strstr(buf, "\"command\":\"a\\\"b\\\\c\\u000ad\\u007f "
+				    "\xc3\xa9 ? ??\""));
+	assert_non_null(strstr(buf, "\"pager\":\"move\",\"io_engine\":"
+				    "\"io_uring\",\"devices\":[]"));
+	memset(s.command, 'x', sizeof(s.command));	/* no end */
+	memset(s.pager, 'y', sizeof(s.pager));
+	assert_true(stats_json(buf, sizeof(buf), &s) > 0);
+	assert_non_null(strstr(buf, "yyyyyyyyyyyyyyyy\",\"io_engine"));
+}
+
+static void json_needs_room(void **state)
+{
+	struct off_stats s = blank();
+	char buf[STATS_JSON_MAX], small[64];
+	ssize_t n = stats_json(buf, sizeof(buf), &s);
+
+	memset(small, 0x55, sizeof(small));
+	assert_int_equal(stats_json(small, 60, &s), -ENOSPC);
+	assert_int_equal(small[60], 0x55);
+	assert_int_equal(stats_json(buf, (size_t)n, &s), -ENOSPC);
+	assert_int_equal(stats_json(buf, (size_t)n + 1, &s), n);
+	assert_int_equal(stats_json(buf, 0, &s), -ENOSPC);
+}
+
+static void rows_make_objects(void **state)
+{
+	int changes = 0;
+
+	for (int i = 0; i < ST_N; i++) {
+		assert_true(strlen(stat_rows[i].help) > 5);
+		for (int j = 0; j < i; j++)
+			assert_false(!strcmp(stat_rows[i].group, stat_rows[j].group) &&
+				     !strcmp(stat_rows[i].key, stat_rows[j].key));
+		changes += i && strcmp(stat_rows[i].group, stat_rows[i - 1].group);
+	}
+	assert_int_equal(changes, 5);	/* each group stands together */
+}
+
+static void summary_text(void **state)
+{
+	struct off_stats s = blank();
+	char buf[2048];
+
+	assert_true(stats_summary(buf, sizeof(buf), &s) > 0);
+	assert_non_null(strstr(buf, "offload[42]"));
+	assert_non_null(strstr(buf, "none seen whole"));
+	s.v[ST_TAPE_PASSES] = 7;
+	s.v[ST_TAPE_LAST_READ] = 300ull << 20;
+	s.v[ST_TAPE_LAST_BOUND] = 200ull << 20;
+	s.v[ST_FAULTS_DEMAND] = 31;
+	s.v[ST_IO_WRITTEN] = 0;
+	assert_true(stats_summary(buf, sizeof(buf), &s) > 0);
+	assert_non_null(strstr(buf, "300.00 MiB, the bound is 200.00 MiB (1.50x)"));
+	assert_non_null(strstr(buf, "31 demand"));
+	assert_non_null(strstr(buf, "0 B written"));
+	assert_int_equal(stats_summary(buf, 50, &s), -ENOSPC);
+}
+
+static void byte_texts(void **state)
+{
+	char b[32];
+
+	assert_string_equal(stats_bytes_text(0, b, 32), "0 B");
+	assert_string_equal(stats_bytes_text(1023, b, 32), "1023 B");
+	assert_string_equal(stats_bytes_text(1536, b, 32), "1.50 KiB");
+	assert_string_equal(stats_bytes_text(5ull << 29, b, 32), "2.50 GiB");
+	assert_string_equal(stats_bytes_text(UINT64_MAX, b, 32),
+			    "16777215.99 TiB");
+}
+
+/* ---- counting ------------------------------------------------------------- */
+
+static void *count_a_lot(void *arg)
+{
+	for (unsigned int i = 0; i < 100000; i++) {
+		stat_add(ST_IO_READ, 3);
+		stat_max(ST_HOST_PEAK_RAM, i);
+	}
+	return arg;
+}
+
+static void counting_from_threads(void **state)
+{
+	pthread_t t[4];
+
+	stats_child();
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, count_a_lot, 0), 0);
+	for (int i = 0; i < 4; i++)
+		pthread_join(t[i], NULL);
+	assert_int_equal(stat_get(off_stats_now, ST_IO_READ), 1200000);
+	assert_int_equal(stat_get(off_stats_now, ST_HOST_PEAK_RAM), 99999);
+	stat_max(ST_HOST_PEAK_RAM, 5);
+	assert_int_equal(stat_get(off_stats_now, ST_HOST_PEAK_RAM), 99999);
+	stat_set(ST_HOST_REGIONS, 9);
+	stat_sub(ST_HOST_REGIONS, 4);
+	assert_int_equal(stat_get(off_stats_now, ST_HOST_REGIONS), 5);
+}
+
+/* The descriptor whose link names the block, or -1. */
+static int find_fd(void)
+{
+	char path[64], link[64];
+	ssize_t n;
+
+	for (int fd = 0; fd < 256; fd++) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		n = readlink(path, link, sizeof(link) - 1);
+		link[n > 0 ? n : 0] = 0;
+		if (!strncmp(link, "/memfd:" STATS_NAME, strlen(STATS_NAME) + 7))
+			return fd;
+	}
+	return -1;
+}
+
+static void check_memfd(int fd)
+{
+	struct off_stats *s = mmap(NULL, sizeof(*s), PROT_READ, MAP_SHARED, fd, 0);
+
+	assert_true(s != MAP_FAILED);
+	assert_true(s->magic == STATS_MAGIC);
+	assert_int_equal(s->version, STATS_VERSION);
+	assert_int_equal(s->n, ST_N);
+	assert_int_equal(s->pid, getpid());
+	assert_non_null(strstr(s->command, "test_stats"));
+	assert_int_equal(s->v[ST_IO_ERRORS], 77);	/* counted before */
+	stat_add(ST_IO_ERRORS, 1);
+	assert_int_equal(s->v[ST_IO_ERRORS], 78);
+	stats_names("copy", NULL);
+	stats_names(NULL, "a name that is much too long");
+	assert_string_equal(s->pager, "copy");
+	assert_string_equal(s->io_engine, "a name that is ");
+	munmap(s, sizeof(*s));
+}
+
+static void memfd_and_child(void **state)
+{
+	int status, fd;
+	pid_t pid;
+
+	stats_child();
+	stat_add(ST_IO_ERRORS, 77);
+	assert_int_equal(find_fd(), -1);
+	assert_int_equal(stats_start(), 0);
+	fd = find_fd();
+	assert_true(fd >= 0);
+	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	check_memfd(fd);
+	pid = fork();
+	if (!pid) {
+		stats_child();
+		stat_add(ST_IO_ERRORS, 1000);
+		_exit(stat_get(off_stats_now, ST_IO_ERRORS) != 1000);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(stat_get(off_stats_now, ST_IO_ERRORS), 78);
+}
+
+/* ---- the end of the process ------------------------------------------------- */
+
+static size_t read_file(const char *path, char *buf, size_t len)
+{
+	FILE *f = fopen(path, "r");
+	size_t n = f ? fread(buf, 1, len - 1, f) : 0;
+
+	buf[n] = 0;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static void report_to_a_path(void **state)
+{
+	char dir[] = "/tmp/offstatXXXXXX", path[128], real[160];
+	char buf[STATS_JSON_MAX];
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/s.%%p.json", dir);
+	snprintf(real, sizeof(real), "%s/s.%d.json", dir, (int)getpid());
+	stats_child();
+	off_opt.stats = path;
+	assert_int_equal(stats_report(), 0);
+	assert_int_equal(access(real, F_OK), -1);	/* nothing counted */
+	stat_add(ST_FAULTS_DEMAND, 5);
+	assert_int_equal(stats_report(), 0);
+	assert_true(read_file(real, buf, sizeof(buf)) > 100);
+	assert_non_null(strstr(buf, "\"demand\":5,"));
+	assert_string_equal(buf + strlen(buf) - 3, "]}\n");
+	unlink(real);
+	rmdir(dir);
+	assert_int_equal(stats_report(), -ENOENT);
+	off_opt.stats = NULL;
+	assert_int_equal(stats_report(), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(json_keys_in_order),
+		cmocka_unit_test(json_values),
+		cmocka_unit_test(json_strings),
+		cmocka_unit_test(json_needs_room),
+		cmocka_unit_test(rows_make_objects),
+		cmocka_unit_test(summary_text),
+		cmocka_unit_test(byte_texts),
+		cmocka_unit_test(counting_from_threads),
+		cmocka_unit_test(memfd_and_child),
+		cmocka_unit_test(report_to_a_path),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
