@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""The rows of the engine benchmark: which runs, and which bars they have.
+
+Each row is a function (bench, args, reference, report). A run that fails is
+a result too: it is reported with its message, and as missed.
+"""
+
+import sys
+
+from measure import MIB, Failed, Run, median
+
+RESERVE = 192 * MIB
+# Speed-up over the page cache at N = 1.25 M, q8_0.
+MODE_BAR = {"move": 3.0, "copy": 2.5, "hints": 1.8, "off": 0}
+FAILS_BAR = 100		# hits of the limit, per pass
+OVER_BUDGET = 64 * MIB
+
+
+def attempt(bench, run, **what):
+    """Runs; returns (figures, result) or (None, result) if it failed."""
+    result = {**what, "pager": run.pager, "limit": run.limit}
+    try:
+        got = bench.run(run)
+    except Failed as e:
+        print(f"bench: {what['row']} {run.pager}: {e}", file=sys.stderr)
+        return None, {**result, "s": None, "missed": ["failed"],
+                      "error": str(e)}
+    result.update(
+        s=median(got["ms"]) / 1000, bytes=median(got["bytes"]),
+        load_s=got["load_ms"] / 1000, load_bytes=got["load_bytes"],
+        fails=median(got["watched"]), max_usage=got.get("max_usage"),
+        oom_kill=got.get("oom_kill"), peak_anon=got.get("peak_anon"),
+        ms=got["ms"], bytes_each=got["bytes"], fails_each=got["watched"],
+        stats=got["stats"][0], stderr=got["stderr"])
+    return got, result
+
+
+def compare(result, got, ref):
+    if got:
+        result["same"] = all(e["tokens"] == ref["tokens"] for e in got["all"])
+
+
+def memory_bars(result, ref):
+    """Bars on what the kernel saw of the group."""
+    budget = result.get("stats", {}).get("budget", {}).get("ram_bytes")
+    missed = []
+    if result["fails"] > FAILS_BAR:
+        missed.append("fails")
+    if result["oom_kill"]:
+        missed.append("oom")
+    if budget and result["max_usage"] > budget + ref["own"] + OVER_BUDGET:
+        missed.append("usage")
+    return missed
+
+
+def dense_bars(result, ref, n, plain_s, bandwidth):
+    """Adds the bounds of a dense loop and the list of bars missed."""
+    N, M = ref["n_bytes"], ref["n_bytes"] / n
+    bound = max((N - M) / bandwidth, ref["compute_s"])
+    result.update(bound_s=bound, over_bound=result["s"] / bound,
+                  bytes_bar=1.05 * (N - M) + 32 * MIB, bandwidth=bandwidth)
+    missed = memory_bars(result, ref)
+    if result["bytes"] > result["bytes_bar"]:
+        missed.append("bytes")
+    if result["over_bound"] > 1.15:
+        missed.append("time")
+    if plain_s:
+        bar = 0.8 * min(N / (N - M), plain_s / ref["compute_s"])
+        result.update(speedup=plain_s / result["s"], speedup_bar=bar)
+        if result["speedup"] < bar:
+            missed.append("speed-up")
+        if n == 1.25 and result["speedup"] < MODE_BAR[result["pager"]]:
+            missed.append(f"{MODE_BAR[result['pager']]}x")
+    result["missed"] = missed
+
+
+def limit_for(ref, n, processes=1):
+    return int(ref["n_bytes"] / n + processes * ref["own"] + RESERVE)
+
+
+def dense(bench, args, ref, report):
+    for n in args.n:
+        dense_at(bench, args, ref, report, n)
+
+
+def dense_at(bench, args, ref, report, n):
+    missing = ref["n_bytes"] * (1 - 1 / n)
+    disk = [bench.disk(ref["model"], missing)]
+    plain_s, done = None, []
+    for pager in ["none"] * (not args.no_baseline) + args.modes:
+        run = Run(ref["model"], limit_for(ref, n), pager)
+        got, result = attempt(bench, run, row="dense", n=n,
+                              type=args.type)
+        compare(result, got, ref)
+        if got and pager == "none":
+            plain_s = result["s"]
+        done.append((got, result))
+    disk.append(bench.disk(ref["model"], missing))
+    for got, result in done:
+        if got and result["pager"] != "none":
+            dense_bars(result, ref, n, plain_s, max(disk))
+        report.add(result)
+
+
+def simple(bench, args, ref, report, run, plain_s, **what):
+    """One run whose only bars are the tokens and the memory."""
+    got, result = attempt(bench, run, type=args.type, **what)
+    compare(result, got, ref)
+    if got and run.pager != "none":
+        result["missed"] = memory_bars(result, ref)
+        if plain_s:
+            result["speedup"] = plain_s / result["s"]
+    report.add(result)
+    return result["s"] if got else None
+
+
+def each_pager(bench, args, ref, report, make_run, **what):
+    plain_s = None
+    for pager in ["none"] * (not args.no_baseline) + args.modes:
+        s = simple(bench, args, ref, report, make_run(pager), plain_s, **what)
+        if pager == "none":
+            plain_s = s
+
+
+def pair(bench, args, ref, report):
+    """Two processes at once on one model, in one group."""
+    limit = limit_for(ref, 1.25, 2)
+    each_pager(bench, args, ref, report,
+               lambda pager: Run(ref["model"], limit, pager, count=2),
+               row="pair", n=1.25)
+
+
+def moe(bench, args, ref, report):
+    """Experts: which are read depends on the token, so there is no bound."""
+    limit = limit_for(ref, 1.25)
+    each_pager(bench, args, ref, report,
+               lambda pager: Run(ref["model"], limit, pager),
+               row="moe", n=1.25)
+
+
+def warm(bench, args, ref, report):
+    """A model whose pages are cached, but charged to another group."""
+    def make_run(pager):
+        read_through(ref["model"])
+        return Run(ref["model"], limit_for(ref, 1.25), pager, cold=False)
+    bench.drop(ref["model"])
+    each_pager(bench, args, ref, report, make_run, row="warm", n=1.25)
+
+
+def read_through(path):
+    with open(path, "rb", buffering=0) as f:
+        while f.read(4 * MIB):
+            pass
+
+
+def fits(bench, args, ref, report):
+    """A model that fits, warm: three runs of each kind, interleaved."""
+    limit = ref["file_bytes"] + ref["own"] + 1024 * MIB
+    # The library's own choice of mode: that is what a user gets.
+    pagers = ["none"] + (args.modes[:1] if args.modes else [])
+    runs = {p: [] for p in pagers}
+    read_through(ref["model"])
+    for _ in range(3):
+        for pager in pagers:
+            run = Run(ref["model"], limit, pager, cold=False)
+            got, result = attempt(bench, run, row="fits", type=args.type)
+            compare(result, got, ref)
+            runs[pager].append(result)
+    summarise(runs, report)
+
+
+def middle(results, key):
+    values = sorted(r[key] for r in results if r.get(key) is not None)
+    return values[len(values) // 2] if values else None
+
+
+def summarise(runs, report):
+    plain = runs["none"]
+    for pager, results in runs.items():
+        best = {**results[0], "s": middle(results, "s"),
+                "load_s": middle(results, "load_s"),
+                "same": all(r.get("same") for r in results)}
+        if pager != "none" and best["s"] and middle(plain, "s"):
+            best["speedup"] = middle(plain, "s") / best["s"]
+            best["load_ratio"] = best["load_s"] / middle(plain, "load_s")
+            best["missed"] = (["time"] * (best["speedup"] < 1 / 1.01) +
+                              ["load"] * (best["load_ratio"] > 1.05))
+        report.add(best)

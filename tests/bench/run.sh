@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# run.sh [BENCH [ARGUMENT...]] - run a benchmark; with no argument, all.
+# Results go to the screen as tables and to build/bench/ as JSON lines.
+#
+#     run.sh engine --type q8_0 --n 1.25 --modes move
+#     run.sh engine --help
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+
+engine() {
+	tools/setup.sh demo || return 1
+	mkdir -p build/bench
+	${CC:-cc} -std=gnu17 -O2 -D_GNU_SOURCE -pthread -o build/bench/diskbw \
+		tests/bench/diskbw.c || return 1
+	kind=$(tools/engine/install.sh build/engine) || return 1
+	[ "$kind" = node ] || {
+		echo "bench: the engine bench needs llama.cpp (node 20)" >&2
+		return 77
+	}
+	python3 tests/bench/engine/bench.py "$@"
+}
+
+bench=${1:-engine}
+[ $# -gt 0 ] && shift
+case $bench in
+engine) engine "$@" ;;
+*) echo "usage: tests/bench/run.sh [engine [ARGUMENT...]]" >&2; exit 2 ;;
+esac
