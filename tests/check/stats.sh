@@ -1,0 +1,101 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# stats.sh - the statistics of a run: valid JSON, every documented key, and
+# figures that fit what the program did.
+#
+# Owns a scratch folder; lock: none. A program reads a 64 MiB file six times
+# with 32 MiB to hold it: figures below are what any right pager must show.
+
+cd "$(dirname "$0")/../.." || exit 1
+B=${B:-build}
+lib=$(realpath -m "$B")/liboffload.so
+command -v python3 >/dev/null || { echo "no python3"; exit 77; }
+[ -e "$lib" ] || { echo "FAIL: $lib is missing"; exit 1; }
+dir=$(mktemp -d "$(realpath "$B")/stats.XXXXXX") || exit 1
+trap 'rm -rf "$dir"' EXIT
+bad=0
+
+fail() {
+	echo "FAIL: $*"
+	bad=1
+}
+
+# loop NAME=VALUE...: one run.
+loop() {
+	env TMPDIR="$dir" TRAP_CACHE="$dir" OFFLOAD_RAM=32M OFFLOAD_HOST_MIN=1M \
+		"$@" LD_PRELOAD="$lib" "$B/preload/loop"
+}
+
+look() {
+	python3 - "$1" "$2" <<-'PY'
+	import json, sys
+	j = json.load(open(sys.argv[1]))
+	keys = {
+	    "budget": "ram_bytes vram_bytes spill_bytes",
+	    "host": "regions spans managed_bytes plain_bytes packed_bytes "
+	            "packed_raw_bytes spilled_bytes absent_bytes staging_bytes "
+	            "metadata_bytes peak_ram_bytes evictions",
+	    "io": "read_bytes written_bytes errors",
+	    "faults": "demand milestone stall_ns",
+	    "prefetch": "issued late wasted",
+	    "tape": "passes period_chunks last_pass_read_bytes "
+	            "last_pass_bound_bytes",
+	}
+	bad = []
+	def need(cond, text):
+	    if not cond:
+	        bad.append(text)
+	for group, names in keys.items():
+	    for n in names.split():
+	        v = j.get(group, {}).get(n)
+	        need(type(v) is int and v >= 0, f"{group}.{n} is {v!r}")
+	need(j.get("schema") == 1, "schema is not 1")
+	need(type(j.get("pid")) is int and j["pid"] > 1, "pid")
+	need("loop" in str(j.get("command")), "command does not name the program")
+	need(isinstance(j.get("uptime_s"), (int, float)), "uptime_s")
+	need(isinstance(j.get("io_engine"), str), "io_engine")
+	need(j.get("devices") == [], "devices")
+	mode = sys.argv[2]
+	if mode == "off":
+	    need(j["host"]["evictions"] == 0, "evictions in mode off")
+	    need(j["io"]["read_bytes"] == 0, "reads in mode off")
+	elif not bad:
+	    need(j["pager"] == mode, f"pager is {j['pager']}, not {mode}")
+	    need(j["host"]["evictions"] > 0, "no eviction")
+	    need(j["budget"]["ram_bytes"] == 32 << 20, "budget.ram_bytes")
+	    need(j["io"]["errors"] == 0, "io.errors")
+	    need(j["io"]["written_bytes"] == 0, "weights were written (R5)")
+	    need(j["host"]["peak_ram_bytes"] <= 48 << 20, "peak_ram_bytes")
+	if mode in ("move", "copy") and not bad:
+	    need(j["io"]["read_bytes"] >= 96 << 20, "io.read_bytes")
+	    need(j["faults"]["demand"] + j["faults"]["milestone"] > 0, "faults")
+	for b in bad:
+	    print("FAIL:", mode + ":", b)
+	sys.exit(bool(bad))
+	PY
+}
+
+for mode in move copy hints off; do
+	loop OFFLOAD_STATS="$dir/$mode.json" OFFLOAD_PAGER=$mode \
+		>"$dir/out" 2>"$dir/err" || fail "$mode: status $?: $(cat "$dir/err")"
+	[ -s "$dir/out" ] && fail "$mode: it wrote to stdout"
+	if [ -s "$dir/$mode.json" ]; then
+		if [ "$mode" = move ] && ! grep -q '"pager": *"move"' "$dir/move.json"
+		then
+			echo "mode move is not to be had here"
+			continue
+		fi
+		look "$dir/$mode.json" $mode || bad=1
+	else
+		fail "$mode: no statistics"
+	fi
+done
+
+# OFFLOAD_STATS=1: a short summary for people, on stderr alone.
+loop OFFLOAD_STATS=1 >"$dir/out" 2>"$dir/err" || fail "summary: status $?"
+[ -s "$dir/out" ] && fail "the summary is on stdout"
+[ -s "$dir/err" ] || fail "OFFLOAD_STATS=1 says nothing"
+[ "$(wc -l <"$dir/err")" -le 20 ] || fail "the summary is longer than 20 lines"
+[ -e 1 ] && { fail "OFFLOAD_STATS=1 made a file named 1"; rm -f 1; }
+exit $bad

@@ -1,0 +1,88 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# run.sh - all tests, counted.
+#
+#     tests/run.sh unit     build/unit/*
+#     tests/run.sh check    unit, tests/check/*.sh, the traps (under 10 minutes)
+#     tests/run.sh long     the same with sanitizers and many torture seeds;
+#                           OFFLOAD_LONG=N: N times 1000 of them
+#
+# Owns build/test (outputs). Exit status 0 only if something passed and
+# nothing failed; 77 from a test is a skip, counted and told. B: the build
+# folder. Tests neither time anything nor need the network. Lock: none.
+
+cd "$(dirname "$0")/.." || exit 1
+export B=${B:-build}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-suppressions=$PWD/tests/tsan.supp}
+out=$B/test
+pass=0 fails=0 skips=0
+
+# tell NAME STATUS OUTPUT: counts, and shows what a failure said.
+tell() {
+	case $2 in
+	0)	pass=$((pass + 1))
+		echo "ok $1" ;;
+	77)	skips=$((skips + 1))
+		echo "ok $1 # skip: $(tail -n 1 "$3")" ;;
+	*)	fails=$((fails + 1))
+		echo "not ok $1 (status $2)"
+		tail -n 30 "$3" | sed 's/^/    /'
+		echo "    rerun: B=$B ${4:-$1}" ;;
+	esac
+}
+
+# single NAME LIMIT COMMAND...: one test program, its output kept.
+single() {
+	local name=$1 limit=$2 log
+
+	shift 2
+	log=$out/$(basename "$name").log
+	timeout -k 5 "$limit" "$@" >"$log" 2>&1 </dev/null
+	tell "$name" $? "$log" "$*"
+}
+
+unit() {
+	local t
+
+	for t in "$B"/unit/*; do
+		[ -x "$t" ] && single "unit/$(basename "$t")" 300 "$t"
+	done
+}
+
+checks() {
+	local t
+
+	for t in tests/check/*.sh; do
+		[ -x "$t" ] && single "check/$(basename "$t" .sh)" 300 "$t"
+	done
+}
+
+# Its own output is a line per program already.
+traps() {
+	local p=0 f=1 s=0
+
+	rm -f "$B/preload.counts"
+	tests/preload/run.sh "$1" && f=0
+	[ -s "$B/preload.counts" ] && read -r p f s <"$B/preload.counts"
+	pass=$((pass + p)) fails=$((fails + f)) skips=$((skips + s))
+}
+
+sanitizers() {
+	local san
+
+	for san in asan tsan; do
+		single "unit, $san" 1800 make --no-print-directory "check-$san"
+	done
+}
+
+rm -rf "$out"
+mkdir -p "$out"
+case $1 in
+unit)	unit ;;
+check)	unit; checks; traps quick ;;
+long)	unit; checks; sanitizers; traps long ;;
+*)	echo "usage: $0 unit | check | long" >&2; exit 2 ;;
+esac
+echo "# $pass passed, $fails failed, $skips skipped"
+[ "$fails" = 0 ] && [ "$pass" -gt 0 ]
