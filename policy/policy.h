@@ -54,6 +54,7 @@ struct pol_span {
 	uint64_t slab;		/* SKEW with experts: bytes of one expert; else 0 */
 	uint32_t order;		/* rank of use in one pass, 0 first */
 	uint32_t layer;		/* blk.N / layers.N, or UINT32_MAX */
+	uint32_t expert;	/* first (or only) expert in it, or UINT32_MAX */
 	uint32_t name_off;	/* the name, in the header buffer */
 	uint16_t name_len;
 	uint8_t pattern;	/* enum pol_pattern */

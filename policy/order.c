@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+/* order.c - the order of use, and where in it the program is.
+ *
+ *     seq:  ... evicted behind | tail ... from ... lead | fetched ahead ...
+ *                                <---- guard zone ---->
+ *
+ * lead: position of the most advanced fault. tail: start of the guard zone:
+ * the span that holds lead and a little more, because several threads walk
+ * one tensor from several starting rows. from: the least position in the
+ * zone that a thread was seen at; needs are looked for from there on.
+ *
+ * (O1) lead moves forward over faults the order explains; a fault it does
+ *      not explain (a jump) moves it only when the next one agrees.
+ * (O2) A fault a little behind lead is a trailing thread: lead stays, and
+ *      the zone is widened for this pass and the next.
+ * (O3) What tail passes without a use having been seen was fetched in vain.
+ * Lock: none, the caller serialises.
+ */
+#include "policy/policy_int.h"
+
+#define GUARD_MAX 16u		/* chunks, where no span is known */
+#define GUARD_MORE 2u		/* chunks before the span */
+#define TOLERANCE 16u		/* chunks a use may be ahead of its turn */
+#define CALM_SOME 16u		/* milestones in a row that allow batches */
+#define CALM_MUCH 64u
+
+static const struct pol_chunk *at(const struct pol *p, uint32_t pos)
+{
+	return &p->chunk[p->seq[pos]];
+}
+
+/* Marks where spans begin, and gives every chunk its place. */
+static void place(struct pol *p)
+{
+	uint32_t start = 0;
+
+	for (uint32_t i = 0; i < p->n_pos; i++) {
+		struct pol_chunk *c = &p->chunk[p->seq[i]];
+
+		if (i && c->order != at(p, i - 1)->order)
+			start = i;
+		p->start[i] = start;
+		c->pos = i;
+		c->flags &= ~F_NEW;
+	}
+	pol_map_zero(p, p->n_pos);
+	for (uint32_t i = 0; i < p->n_pos; i++) {
+		pol_leave(p, p->seq[i]);
+		pol_enter(p, p->seq[i]);
+	}
+}
+
+/* After the order changed: begin again at the chunk that lead was on. */
+static void restart_at(struct pol *p, uint32_t id)
+{
+	p->started = p->n_pos && id != POL_NIL;
+	p->lead = p->started ? p->chunk[id].pos : 0;
+	p->tail = p->from = p->lead;
+	p->cand = POL_NIL;
+	p->lag = 0;
+	memset(p->stream, 0xff, sizeof(p->stream));
+	pol_quota(p);
+}
+
+static uint64_t key_of(const struct pol *p, uint32_t pos)
+{
+	const struct pol_chunk *c = at(p, pos);
+
+	if (p->learned && !(c->flags & F_NEW))
+		return pos;
+	return (uint64_t)p->learned << 63 | (uint64_t)c->order << 31 |
+	       p->seq[pos] >> 1;
+}
+
+void pol_order_flush(struct pol *p)
+{
+	uint32_t lead = POL_NIL;
+
+	if (!p->dirty)
+		return;
+	p->dirty = false;
+	if (p->started)
+		lead = p->seq[p->lead];
+	for (uint32_t i = 0; i < p->n_pos; i++)
+		p->key[p->seq[i]] = key_of(p, i);
+	pol_learn_sort(p);
+	place(p);
+	restart_at(p, lead);
+}
+
+void pol_order_compact(struct pol *p)
+{
+	uint32_t lead = p->started ? p->seq[p->lead] : POL_NIL, n = 0;
+
+	for (uint32_t i = 0; i < p->n_pos; i++)
+		if (p->chunk[p->seq[i]].flags & F_KNOWN)
+			p->seq[n++] = p->seq[i];
+	pol_map_zero(p, p->n_pos);
+	p->n_pos = n;
+	if (lead != POL_NIL && !(p->chunk[lead].flags & F_KNOWN))
+		lead = POL_NIL;
+	if (p->dirty) {
+		p->started = false;
+		return;
+	}
+	place(p);
+	restart_at(p, lead);
+}
+
+void pol_order_replace(struct pol *p, uint32_t id)
+{
+	p->learned = true;
+	place(p);
+	restart_at(p, id);
+}
+
+uint32_t pol_order_guard(const struct pol *p)
+{
+	uint32_t most = p->frames / 4, guard = p->frames / 24;
+
+	if (most > p->n_pos / 4)
+		most = p->n_pos / 4;
+	if (guard > GUARD_MAX)
+		guard = GUARD_MAX;
+	if (p->started && at(p, p->lead)->flags & F_SPAN)
+		guard = p->lead - p->start[p->lead] + GUARD_MORE;
+	if (guard < p->lag_seen)
+		guard = p->lag_seen;
+	if (guard < p->lag_prev)
+		guard = p->lag_prev;
+	if (guard > most)
+		guard = most;
+	return guard ? guard : 1;
+}
+
+/* (O3) One less reason to fetch it ahead next time. */
+static void missed(struct pol *p, uint32_t id)
+{
+	struct pol_chunk *c = &p->chunk[id];
+
+	if (!(c->flags & F_PREF) || c->state != POL_READY)
+		return;
+	c->flags |= F_WASTE;
+	c->streak = 0;
+	if (c->conf)
+		c->conf--;
+}
+
+/* Positions pos..pos+n-1 are no longer ahead; behind: they are done with. */
+static void pass_over(struct pol *p, uint32_t pos, uint32_t n, bool behind)
+{
+	uint32_t hit, done;
+
+	while ((hit = pol_map_next(p, B_AHEAD, pos, n)) != POL_NIL) {
+		pol_leave(p, p->seq[hit]);
+		p->chunk[p->seq[hit]].flags &= ~F_AHEAD;
+		if (behind)
+			missed(p, p->seq[hit]);
+		pol_enter(p, p->seq[hit]);
+		done = pol_dist(p, pos, hit) + 1;
+		pos = pol_fwd(p, hit, 1);
+		n -= done;
+	}
+}
+
+/* READY and passed over by lead already, now left behind by tail too. */
+static void leave_behind(struct pol *p, uint32_t pos, uint32_t n)
+{
+	pass_over(p, pos, n, true);
+	for (; n--; pos = pol_fwd(p, pos, 1)) {
+		uint32_t id = p->seq[pos];
+
+		if (p->chunk[id].state != POL_READY ||
+		    p->chunk[id].flags & (F_DEMAND | F_WASTE))
+			continue;
+		pol_leave(p, id);
+		missed(p, id);
+		pol_enter(p, id);
+	}
+}
+
+/* lead went forward by d; the zone behind it was `zone` long. A zone that
+ * grew leaves tail where it is. */
+static void move_tail(struct pol *p, uint32_t zone, uint32_t d)
+{
+	uint32_t guard = pol_order_guard(p), most;
+
+	if (p->n_pos < 2 || zone + d <= guard)
+		return;
+	d = zone + d - guard;
+	leave_behind(p, p->tail, d < p->n_pos ? d : p->n_pos);
+	p->tail = pol_back(p, p->lead, guard);
+	p->lag += d;
+	most = p->n_pos - p->n_pos / 8;
+	most = most > guard ? most - guard : 0;
+	if (p->lag > most)
+		p->lag = most;
+}
+
+static void move_lead(struct pol *p, uint32_t pos)
+{
+	uint32_t d = pol_dist(p, p->lead, pos);
+	uint32_t zone = pol_dist(p, p->tail, p->lead);
+	bool wrapped = pos < p->lead;
+
+	pass_over(p, p->lead, d + 1, false);
+	p->lead = pos;
+	move_tail(p, zone, d);
+	if (wrapped)
+		pol_learn_wrap(p);
+}
+
+/* A jump that was confirmed: what lay ahead of the old place is not. */
+static void jump_to(struct pol *p, uint32_t pos)
+{
+	bool back = pos < p->lead;
+
+	pass_over(p, 0, p->n_pos, false);
+	p->lead = pos;
+	p->tail = p->n_pos > 1 ? pol_back(p, pos, pol_order_guard(p)) : 0;
+	p->lag = 0;
+	if (back)
+		pol_learn_wrap(p);
+}
+
+/* True when pos is where the next seen uses after `where` are expected:
+ * few chunks between would have been seen, or it is in this span or the
+ * next one. */
+static bool explains(const struct pol *p, uint32_t where, uint32_t pos)
+{
+	uint32_t tol = p->window > TOLERANCE ? p->window : TOLERANCE;
+	uint32_t d = pol_dist(p, where, pos), lack;
+
+	if (d <= 1)
+		return true;
+	if (tol > p->n_pos / 8)
+		tol = p->n_pos / 8;
+	lack = pol_map_count(p, B_LACK, pol_fwd(p, where, 1), d - 1, tol + 1);
+	if (lack <= tol)
+		return true;
+	return pos > where && at(p, pos)->flags & F_SPAN &&
+	       (p->start[pos] <= where || p->start[p->start[pos] - 1] <= where);
+}
+
+/* (O2) */
+static bool trails(struct pol *p, uint32_t pos)
+{
+	uint32_t zone = pol_dist(p, p->tail, p->lead), most;
+	uint32_t back = pol_dist(p, pos, p->lead);
+
+	most = 2 * zone + TOLERANCE;
+	if (most > p->n_pos / 8)
+		most = p->n_pos / 8;
+	if (most < zone)
+		most = zone;
+	if (back > most)
+		return false;
+	if (back > p->lag_seen)
+		p->lag_seen = back;
+	return true;
+}
+
+static struct pol_stream *stream_of(struct pol *p, uint32_t id)
+{
+	struct pol_stream *s, *old = &p->stream[0];
+
+	for (s = p->stream; s < p->stream + POL_STREAMS; s++) {
+		if (s->pos != POL_NIL && s->id == id)
+			return s;
+		if (s->pos == POL_NIL)
+			s->when = 0;
+		if (s->when < old->when)
+			old = s;
+	}
+	old->id = id;
+	return old;
+}
+
+/* Where to look for needs from: the last thread still in the zone. */
+static void set_from(struct pol *p)
+{
+	uint32_t zone = pol_dist(p, p->tail, p->lead), least = zone, d;
+
+	for (uint32_t i = 0; i < POL_STREAMS; i++) {
+		if (p->stream[i].pos == POL_NIL)
+			continue;
+		d = pol_dist(p, p->tail, p->stream[i].pos);
+		if (d < least)
+			least = d;
+	}
+	p->from = pol_fwd(p, p->tail, least);
+}
+
+/* Follows one fault. True if the order did not explain it. (O1) */
+static bool follow(struct pol *p, uint32_t pos)
+{
+	uint32_t was = p->cand;
+
+	p->cand = POL_NIL;
+	if (pos == p->lead || trails(p, pos))
+		return false;
+	if (explains(p, p->lead, pos)) {
+		move_lead(p, pos);
+		return false;
+	}
+	if (was != POL_NIL && pol_dist(p, was, pos) < p->n_pos / 2 &&
+	    explains(p, was, pos)) {
+		jump_to(p, pos);
+		return false;
+	}
+	p->cand = pos;
+	return true;
+}
+
+/* How many READY chunks may go in unseen. Fetches follow uses seen, so with
+ * reads only just in time every chunk is left as a milestone. */
+static uint32_t batch_size(const struct pol *p)
+{
+	uint32_t n = p->map_n[B_READY], leave;
+
+	if (p->calm < CALM_SOME)
+		return 0;
+	leave = p->calm < CALM_MUCH ? n / 2 : n / 4;
+	if (!leave)
+		leave = 1;
+	return n > leave ? n - leave : 0;
+}
+
+void pol_order_fault(struct pol *p, uint32_t id, uint32_t stream)
+{
+	struct pol_chunk *c = &p->chunk[id];
+	struct pol_stream *s = stream_of(p, stream);
+	bool jump = false, trusted = c->conf >= POL_CONF_TRUST;
+
+	if (!p->started)
+		restart_at(p, id);
+	else if (trusted)
+		jump = follow(p, c->pos);
+	s->pos = c->pos;
+	s->when = p->clock + 1;
+	set_from(p);
+	p->batch = jump ? 0 : batch_size(p);
+	if (trusted)
+		pol_learn_fault(p, id, jump);
+}

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT */
+/* pick.c - what to do next.
+ *
+ * Holes. A dense pass is a loop, so the furthest next use lies just behind
+ * the guard zone. Evicting it there each time would keep the holes in one
+ * run: the disk idle while the program walks what is kept, the program idle
+ * while it walks the run. So holes are spread evenly by error diffusion:
+ * the sweep follows tail, adds rho for each chunk it passes, and each time
+ * the sum reaches one that chunk is the victim. With n chunks, F frames, a
+ * zone of g and w held ahead, rho = (n - F + w) / (n - g) keeps just F
+ * frames in use, and a pass reads n - F + w and a little.
+ *
+ * The sweep moves only when a frame is wanted. So the first pass, which
+ * fills free frames, leaves it behind, and it then spreads victims over all
+ * of what was loaded.
+ *
+ * (P1) Demand comes first, then room, then installs, then prefetch.
+ * (P2) A prefetch takes only a frame whose chunk is needed later than the
+ *      one fetched (aggressive prefetching, Cao et al. 1995).
+ * (P3) A batch of installs leaves the last READY ones as milestones.
+ * (P4) A demand is served even when nothing can be evicted: over budget.
+ * Lock: none, the caller serialises.
+ */
+#include "policy/policy_int.h"
+
+#define ONE ((int64_t)1 << 32)
+
+/* How a victim may be chosen. */
+enum need {
+	NEED_AHEAD,	/* a guess wants the frame: (P2) */
+	NEED_SKEW,	/* a skewed chunk is waited for */
+	NEED_LOOP,	/* a chunk of the loop is waited for, or over budget */
+};
+
+static struct pol_action act(struct pol *p, enum pol_act a, uint32_t id)
+{
+	struct pol_action r = { a, id, a == POL_FETCH &&
+				p->chunk[id].flags & F_DEMAND };
+
+	p->asked = id;
+	return r;
+}
+
+uint32_t pol_random(struct pol *p)
+{
+	p->rng ^= p->rng << 13;
+	p->rng ^= p->rng >> 17;
+	p->rng ^= p->rng << 5;
+	return p->rng;
+}
+
+static uint32_t zone(const struct pol *p)
+{
+	return pol_dist(p, p->tail, p->lead) + 1;
+}
+
+/* Positions that are neither in the zone nor guarded otherwise. */
+static uint32_t outside(const struct pol *p)
+{
+	return p->n_pos - zone(p);
+}
+
+/* The next victim of error diffusion whose next use is at least `later`
+ * positions from tail, or POL_NIL. */
+static uint32_t sweep(struct pol *p, uint32_t later)
+{
+	uint32_t pos;
+
+	if (p->rho == 0)
+		return POL_NIL;
+	while (p->lag > 0 && p->n_pos - p->lag >= later) {
+		pos = pol_back(p, p->tail, p->lag);
+		p->lag--;
+		if (!pol_map_get(p, B_VICTIM, pos))
+			continue;
+		p->acc += (int64_t)p->rho;
+		if (p->acc < ONE)
+			continue;
+		p->acc -= ONE;
+		return pos;
+	}
+	return POL_NIL;
+}
+
+/* The furthest next use: nearest behind the zone. The diffusion owes for
+ * it, so that density stays right. */
+static uint32_t furthest(struct pol *p, uint32_t later)
+{
+	uint32_t room = outside(p), pos;
+
+	if (later > zone(p))
+		room = p->n_pos > later ? p->n_pos - later : 0;
+	if (!room)
+		return POL_NIL;
+	pos = pol_map_prev(p, B_VICTIM, pol_back(p, p->tail, 1), room);
+	if (pos != POL_NIL && p->acc > -4 * ONE)
+		p->acc -= ONE;
+	return pos;
+}
+
+/* Nothing but what is ahead or in the zone is left. */
+static uint32_t last_resort(struct pol *p)
+{
+	uint32_t pos = POL_NIL;
+
+	if (outside(p))
+		pos = pol_map_prev(p, B_READY, pol_back(p, p->tail, 1),
+				   outside(p));
+	if (pos == POL_NIL)
+		pos = pol_map_next(p, B_VICTIM, p->tail, zone(p));
+	if (pos == POL_NIL)
+		pos = pol_map_next(p, B_READY, p->tail, zone(p));
+	return pos;
+}
+
+static uint32_t loop_victim(struct pol *p, enum need need, uint32_t later)
+{
+	uint32_t pos;
+
+	if (!p->n_pos)
+		return POL_NIL;
+	pos = sweep(p, later);
+	if (pos == POL_NIL)
+		pos = furthest(p, later);
+	if (pos == POL_NIL && need != NEED_AHEAD)
+		pos = last_resort(p);
+	return pos == POL_NIL ? POL_NIL : p->seq[pos];
+}
+
+/* Second chance, seen through faults: a chunk that was softened and not
+ * used since. */
+static uint32_t skew_victim(const struct pol *p)
+{
+	if (p->list[L_SOFT].n)
+		return p->list[L_SOFT].head;
+	return p->list[L_ACTIVE].head;
+}
+
+/* Whose frame to give up; later: see sweep (0: any). POL_NIL: nobody's. */
+static uint32_t victim(struct pol *p, enum need need, uint32_t later)
+{
+	uint32_t skew = pol_used_skew(p) + (need == NEED_SKEW), id;
+
+	if (p->map_n[B_WASTE])
+		return p->seq[pol_map_next(p, B_WASTE, 0, p->n_pos)];
+	if (skew > p->skew_quota) {
+		id = skew_victim(p);
+		if (id != POL_NIL)
+			return id;
+	}
+	id = loop_victim(p, need, later);
+	if (id == POL_NIL && need != NEED_AHEAD)
+		id = skew_victim(p);
+	return id;
+}
+
+static bool full(const struct pol *p)
+{
+	return pol_used(p) >= p->frames;
+}
+
+static struct pol_action none(void)
+{
+	struct pol_action a = { POL_NONE, 0, 0 };
+
+	return a;
+}
+
+/* Over budget: it shrank, or a demand was served beyond it. */
+static struct pol_action give_back(struct pol *p)
+{
+	uint32_t id;
+
+	if (pol_used(p) <= p->frames)
+		return none();
+	id = victim(p, NEED_LOOP, 0);
+	return id == POL_NIL ? none() : act(p, POL_EVICT, id);
+}
+
+static struct pol_action demand(struct pol *p, uint32_t io_room)
+{
+	uint32_t id = p->list[L_FETCH].head, v;
+	bool skew;
+
+	if (id == POL_NIL)
+		return none();
+	if (full(p)) {
+		skew = !pol_loopish(p, &p->chunk[id]);
+		v = victim(p, skew ? NEED_SKEW : NEED_LOOP, 0);
+		if (v != POL_NIL)
+			return act(p, POL_EVICT, v);
+		if (p->count[POL_INFLIGHT])
+			return none();	/* one of them will do */
+	}
+	return io_room ? act(p, POL_FETCH, id) : none();	/* (P4) */
+}
+
+/* Torture: takes something away that nobody waits for. */
+static struct pol_action mischief(struct pol *p)
+{
+	const struct pol_chunk *c;
+	uint32_t id;
+
+	if (!p->rng || !p->mischief || !p->n_pos || pol_random(p) & 3)
+		return none();
+	p->mischief--;
+	id = p->seq[pol_random(p) % p->n_pos];
+	c = &p->chunk[id];
+	if (!(c->flags & F_KNOWN) || c->flags & (F_PINNED | F_DEMAND))
+		return none();
+	if (c->state == POL_PLAIN)
+		return act(p, pol_random(p) & 1 ? POL_SOFTEN : POL_EVICT, id);
+	return c->state == POL_READY ? act(p, POL_EVICT, id) : none();
+}
+
+/* (P3) */
+static struct pol_action batch(struct pol *p)
+{
+	uint32_t pos = pol_fwd(p, p->from, 1), n = p->n_pos / 2, hit;
+
+	if (p->rng && p->batch && pol_random(p) & 1)
+		p->batch = 0;
+	while (p->batch) {
+		hit = pol_map_next(p, B_READY, pos, n);
+		if (hit == POL_NIL)
+			break;
+		p->batch--;
+		if (p->chunk[p->seq[hit]].conf == POL_CONF_MAX)
+			return act(p, POL_INSTALL, p->seq[hit]);
+		n -= pol_dist(p, pos, hit) + 1;
+		pos = pol_fwd(p, hit, 1);
+	}
+	p->batch = 0;
+	return none();
+}
+
+/* Keeps a quarter of the skewed frames softened, so that uses are seen. */
+static struct pol_action soften(struct pol *p)
+{
+	uint32_t skew = p->list[L_ACTIVE].n + p->list[L_SOFT].n;
+
+	if (pol_used(p) + p->window < p->frames)
+		return none();
+	if (skew < p->skew_quota / 2 || p->list[L_SOFT].n >= skew / 4)
+		return none();
+	return act(p, POL_SOFTEN, p->list[L_ACTIVE].head);
+}
+
+/* learn.c wants to see every chunk's next use. */
+static struct pol_action survey(struct pol *p)
+{
+	uint32_t pos;
+
+	while (p->survey > 0) {
+		pos = pol_map_next(p, B_VICTIM, p->n_pos - p->survey,
+				   p->survey);
+		if (pos == POL_NIL)
+			break;
+		p->survey = p->n_pos - pos - 1;
+		if (p->chunk[p->seq[pos]].state == POL_PLAIN)
+			return act(p, POL_SOFTEN, p->seq[pos]);
+	}
+	p->survey = 0;
+	return none();
+}
+
+static struct pol_action expert(struct pol *p)
+{
+	uint32_t id = pol_stack_next(p), v;
+
+	if (id == POL_NIL)
+		return none();
+	if (!full(p))
+		return act(p, POL_FETCH, id);
+	v = victim(p, NEED_SKEW, 0);
+	if (v != POL_NIL)
+		return act(p, POL_EVICT, v);
+	p->n_wishes = 0;
+	return none();
+}
+
+static struct pol_action ahead(struct pol *p)
+{
+	uint32_t pos, id, most;
+
+	/* while frames are free, holding more costs nothing */
+	most = pol_used(p) + p->window < p->frames ? p->window : p->hold;
+	if (p->map_n[B_AHEAD] >= most || !p->started || !p->n_pos)
+		return none();
+	pos = pol_map_next(p, B_ABSENT, pol_fwd(p, p->from, p->n_pos > 1),
+			   p->n_pos - 1);
+	if (pos == POL_NIL)
+		return none();
+	if (!full(p))
+		return act(p, POL_FETCH, p->seq[pos]);
+	id = victim(p, NEED_AHEAD, pol_dist(p, p->tail, pos) + 1);
+	return id == POL_NIL ? none() : act(p, POL_EVICT, id);
+}
+
+struct pol_action pol_next(struct pol *p, uint32_t io_room)
+{
+	struct pol_action a = none();
+
+	pol_order_flush(p);
+	if (p->list[L_INST].n)
+		return act(p, POL_INSTALL, p->list[L_INST].head);
+	a = give_back(p);
+	if (!a.act)
+		a = demand(p, io_room);
+	if (!a.act)
+		a = mischief(p);
+	if (!a.act)
+		a = batch(p);
+	if (!a.act)
+		a = survey(p);
+	if (!a.act)
+		a = soften(p);
+	if (!a.act && io_room)
+		a = expert(p);
+	if (!a.act && io_room)
+		a = ahead(p);
+	return a;
+}
