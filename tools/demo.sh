@@ -5,7 +5,7 @@
 #
 #     DEMO_MODEL=path.gguf   use this model instead of a synthetic one
 #     DEMO_TOKENS=8          tokens per run, 4 at least
-#     DEMO_MB=3400           size of the synthetic model
+#     DEMO_MB=3400           size of the synthetic model (torch: 2400)
 #
 # 1. The page cache is dropped before each run: pages that are cached already
 #    are charged to whoever read them first, and a limit would mean nothing.
@@ -41,7 +41,7 @@ engine() {
 	if [ "$kind" = node ]; then
 		node tools/engine/drive.mjs --engine $B/engine "$@"
 	else
-		python3 tools/engine/drive.py "$@"
+		/usr/bin/python3 tools/engine/drive.py "$@"
 	fi
 }
 
@@ -50,10 +50,10 @@ progress() {
 }
 
 # shape LAYERS: mkmodel's arguments. llama.cpp is shown with q8_0; torch has
-# no such type.
+# no such type, and is slow with types of 16 bits.
 shape() {
 	type=q8_0
-	[ "$kind" = torch ] && type=bf16
+	[ "$kind" = torch ] && type=f32
 	echo "--type $type --layers $1 --dim 3072 --ff 8192 --vocab 32000"
 }
 
@@ -63,7 +63,9 @@ size_of() {
 
 # The most layers that stay within DEMO_MB and what the disk has free.
 choose_layers() {
-	most=$((${DEMO_MB:-3400} * 1000000))
+	usual=3400
+	[ "$kind" = torch ] && usual=2400
+	most=$((${DEMO_MB:-$usual} * 1000000))
 	free=$(df -Pk $out | awk 'NR == 2 { print $4 }')
 	room=$((free * 1024 - 512 * MIB))
 	[ $room -lt $most ] && most=$room

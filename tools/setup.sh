@@ -17,7 +17,8 @@ has_inc() {
 		"#include <setjmp.h>
 #include <$1>" | ${CC:-cc} -E -x c - >/dev/null 2>&1
 }
-has_py() { python3 -c "import $1" 2>/dev/null; }
+# Debian's modules belong to Debian's python, whatever comes first in PATH.
+has_py() { /usr/bin/python3 -c "import $1" 2>/dev/null; }
 has_node() { node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null; }
 # A shared object that is only looked for when the library runs.
 has_so() {

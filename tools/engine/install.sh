@@ -30,7 +30,7 @@ install_node() {
 }
 
 has_torch() {
-	python3 -c 'import torch, numpy' 2>/dev/null
+	/usr/bin/python3 -c 'import torch, numpy' 2>/dev/null
 }
 
 if node_fits && { [ -f "$stamp" ] || install_node; }; then
@@ -39,5 +39,5 @@ if node_fits && { [ -f "$stamp" ] || install_node; }; then
 fi
 echo "engine: no node 20 or no registry: Debian's python3-torch instead" >&2
 has_torch || "$here/../setup.sh" torch || exit 1
-has_torch || { echo "engine: python3 has no torch" >&2; exit 1; }
+has_torch || { echo "engine: Debian's python3 has no torch" >&2; exit 1; }
 echo torch
