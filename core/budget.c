@@ -55,7 +55,7 @@ static uint64_t add_u64(uint64_t a, uint64_t b)
 	return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
-/* ---- files -------------------------------------------------------------------- */
+/* ---- files --------------------------------------------------------------- */
 
 static int open_at(const char *dir, const char *name)
 {
@@ -129,7 +129,7 @@ static uint64_t read_limit(int fd)
 	return v >= V1_NO_LIMIT ? BUDGET_NONE : v;
 }
 
-/* ---- finding the cgroup ------------------------------------------------------------ */
+/* ---- finding the cgroup -------------------------------------------------- */
 
 struct lines {
 	int fd;
@@ -302,7 +302,7 @@ static const char *below_root(const char *path, const char *root)
 	return strcmp(path + n, "/") ? path + n : "";
 }
 
-/* ---- opening --------------------------------------------------------------------- */
+/* ---- opening ------------------------------------------------------------- */
 
 static uint64_t hash(uint64_t h, const char *s)
 {
@@ -417,7 +417,7 @@ void budget_close(struct budget *b)
 	b->n = 0;
 }
 
-/* ---- reading --------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------- */
 
 /* Kernels before 5.18 have no total of it. */
 static uint64_t v2_kernel(const char *text)
@@ -555,7 +555,7 @@ int budget_read(struct budget *b, struct budget_now *out)
 	return out->limit == BUDGET_NONE && !out->mem_total ? -EIO : 0;
 }
 
-/* ---- what follows ------------------------------------------------------------------------ */
+/* ---- what follows -------------------------------------------------------- */
 
 uint64_t budget_others(const struct budget_now *now, uint64_t own_bytes)
 {

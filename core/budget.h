@@ -84,7 +84,7 @@ uint64_t budget_target(const struct budget_now *now, uint64_t own_bytes,
 /* Bytes below now->limit that are neither the library's nor reclaimable. */
 uint64_t budget_others(const struct budget_now *now, uint64_t own_bytes);
 
-/* ---- sharing ------------------------------------------------------------------ */
+/* ---- sharing ------------------------------------------------------------- */
 
 /* Divides total by water-filling: nobody gets more than wanted, and what one
  * leaves is divided among the rest. n <= BUDGET_SHARERS. Pure. */

@@ -47,7 +47,7 @@ static const char *sysroot(void)
 	return off_opt.sysroot ? off_opt.sysroot : "";
 }
 
-/* ---- who is alive ------------------------------------------------------------ */
+/* ---- who is alive -------------------------------------------------------- */
 
 /* The start time of a process in clock ticks, 0 when it is dead or dying. The
  * name in the second field may hold blanks and brackets: count from its end. */
@@ -92,7 +92,7 @@ static int is_gone(const struct entry *e, uint64_t now)
 	       start_time(e->pid) != e->start;
 }
 
-/* ---- the file ----------------------------------------------------------------- */
+/* ---- the file ------------------------------------------------------------ */
 
 /* Processes of different pid namespaces cannot tell whether the others live,
  * so they never share a table. */
@@ -199,7 +199,7 @@ static int save(int fd, const struct table *t)
 	return n == (ssize_t)sizeof(*t) ? 0 : -EIO;
 }
 
-/* ---- entries -------------------------------------------------------------------- */
+/* ---- entries ------------------------------------------------------------- */
 
 static void drop_gone(struct table *t)
 {
@@ -244,7 +244,7 @@ static uint64_t divide(const struct table *t, const struct entry *me,
 	return share[mine];
 }
 
-/* ---- outward ----------------------------------------------------------------------- */
+/* ---- outward ------------------------------------------------------------- */
 
 int budget_share_join(struct budget_share *s, const struct budget *b)
 {

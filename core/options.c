@@ -254,7 +254,7 @@ static int parse(const struct opt_row *r, const char *v)
 	return parse_text(r, v);
 }
 
-/* ---- what is near to what was meant --------------------------------------- */
+/* ---- what is near to what was meant -------------------------------------- */
 
 static unsigned int min3(unsigned int a, unsigned int b, unsigned int c)
 {
@@ -350,7 +350,7 @@ static void say_malformed(const struct opt_row *r, const char *v)
 		options_accepted(r, form, sizeof(form)), near);
 }
 
-/* ---- the table --------------------------------------------------------------- */
+/* ---- the table ----------------------------------------------------------- */
 
 static const struct opt_row *find_row(const char *name, size_t len)
 {
@@ -457,7 +457,7 @@ const char *options_value(const struct opt_row *row, const struct off_options *o
 	return buf;
 }
 
-/* ---- patterns --------------------------------------------------------------------- */
+/* ---- patterns ------------------------------------------------------------ */
 
 /* One pattern against one name; on a mismatch the last * takes one more. */
 static bool match(const char *p, size_t plen, const char *s)

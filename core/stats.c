@@ -35,7 +35,7 @@ const struct stat_row stat_rows[ST_N] = {
 #undef ST
 };
 
-/* ---- the block ------------------------------------------------------------- */
+/* ---- the block ----------------------------------------------------------- */
 
 static uint64_t now_ns(void)
 {
@@ -128,7 +128,7 @@ void stats_child(void)
 	__atomic_store_n(&off_stats_now, &before_start, __ATOMIC_RELEASE);
 }
 
-/* ---- writing text ------------------------------------------------------------ */
+/* ---- writing text -------------------------------------------------------- */
 
 struct text {
 	char *buf;
@@ -226,7 +226,7 @@ ssize_t stats_json(char *buf, size_t len, const struct off_stats *s)
 	return done(&t);
 }
 
-/* ---- for people ----------------------------------------------------------------- */
+/* ---- for people ---------------------------------------------------------- */
 
 const char *stats_bytes_text(uint64_t bytes, char *buf, size_t len)
 {
@@ -312,7 +312,7 @@ ssize_t stats_summary(char *buf, size_t len, const struct off_stats *s)
 	return done(&t);
 }
 
-/* ---- at the end ------------------------------------------------------------------- */
+/* ---- at the end ---------------------------------------------------------- */
 
 static int write_all(int fd, const char *buf, size_t n)
 {
@@ -340,15 +340,15 @@ static int expand_pid(char *out, size_t len, const char *path)
 	return n < 0 || (size_t)n >= len ? -ENAMETOOLONG : 0;
 }
 
-static int write_json(const char *path, const char *json, size_t n)
+static int write_json(const char *path, int flag, const char *json, size_t n)
 {
 	char name[4096];
 	int fd, err = expand_pid(name, sizeof(name), path);
 
 	if (err)
 		return err;
-	fd = off_sys_open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC |
-			  O_NOCTTY, 0644);
+	fd = off_sys_open(name, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | flag,
+			  0644);
 	if (fd < 0)
 		return -errno;
 	err = write_all(fd, json, n);
@@ -356,8 +356,8 @@ static int write_json(const char *path, const char *json, size_t n)
 	return err;
 }
 
-/* True while the library had nothing to do here. The children of a shell
- * inherit OFFLOAD_STATS; they must not write over their parent's file. */
+/* True while the library had nothing to do here. Shells around a program
+ * inherit OFFLOAD_STATS too; they must not write over its file. */
 static int is_idle(const struct off_stats *s)
 {
 	int i = 0;
@@ -370,9 +370,13 @@ static int is_idle(const struct off_stats *s)
 int stats_report(void)
 {
 	char buf[STATS_JSON_MAX + 1];
+	int idle, err;
 	ssize_t n;
 
-	if (!off_opt.stats || is_idle(off_stats_now))
+	if (!off_opt.stats)
+		return 0;
+	idle = is_idle(off_stats_now);
+	if (idle && !strcmp(off_opt.stats, "1"))
 		return 0;
 	if (off_stats_now->magic != STATS_MAGIC)
 		fill_header(off_stats_now);
@@ -384,5 +388,6 @@ int stats_report(void)
 	if (n < 0)
 		return (int)n;
 	buf[n++] = '\n';
-	return write_json(off_opt.stats, buf, (size_t)n);
+	err = write_json(off_opt.stats, idle ? O_EXCL : O_TRUNC, buf, (size_t)n);
+	return idle && err == -EEXIST ? 0 : err;
 }

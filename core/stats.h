@@ -107,7 +107,9 @@ ssize_t stats_summary(char *buf, size_t len, const struct off_stats *s);
 
 /* Does what OFFLOAD_STATS asks for at the end of the process: nothing, the
  * summary to stderr, or the JSON and a newline to a path, whose "%p" becomes
- * the process id. Returns 0, or -errno of the file. */
+ * the process id. A process in which nothing was counted has no summary, and
+ * leaves a file that is there already as it is.
+ * Returns 0, or -errno of the file. */
 int stats_report(void);
 
 /* Nanoseconds of CLOCK_BOOTTIME since s began. */

@@ -52,7 +52,7 @@ static struct budget_now read_tree(const char *name)
 	return now;
 }
 
-/* ---- trees --------------------------------------------------------------------- */
+/* ---- trees --------------------------------------------------------------- */
 
 /* 512 MiB in the process's own cgroup, 384 MiB in its parent. */
 static void hybrid_tighter_parent(void **state)
@@ -156,7 +156,7 @@ static void nothing_there(void **state)
 	off_opt.sysroot = NULL;
 }
 
-/* ---- this machine, whatever it is -------------------------------------------------- */
+/* ---- this machine, whatever it is ---------------------------------------- */
 
 static int count_fds(void)
 {
@@ -182,7 +182,7 @@ static void real_machine(void **state)
 	assert_int_equal(count_fds(), before);
 }
 
-/* ---- targets --------------------------------------------------------------------- */
+/* ---- targets ------------------------------------------------------------- */
 
 static struct budget_now made_up(uint64_t limit, uint64_t usage, uint64_t free)
 {
@@ -259,7 +259,7 @@ static void water_filling(void **state)
 	budget_divide(5, NULL, 0, NULL);
 }
 
-/* ---- the share table ------------------------------------------------------------------ */
+/* ---- the share table ----------------------------------------------------- */
 
 static char root[] = "/tmp/offshareXXXXXX";
 static char shm[64];
@@ -385,6 +385,30 @@ static void two_and_a_dead_one(void **state)
 	budget_share_leave(&s);
 }
 
+/* An entry that is not refreshed: its process became another program. What
+ * it held no longer counts as the library's. */
+static void one_that_stopped_polling(void **state)
+{
+	uint64_t long_ago = 0;
+	struct budget_share s;
+	unsigned int n;
+	int end, fd;
+	pid_t pid;
+
+	pid = other_process(&end);		/* takes the first entry */
+	assert_int_equal(budget_share_join(&s, &under), 0);
+	assert_int_equal(poll_share(&s, 5000 * M, 300 * M, &n), 400 * M);
+	fd = open(table_path(), O_RDWR);
+	assert_int_equal(pwrite(fd, &long_ago, 8, 8 + 32), 8);
+	close(fd);
+	assert_int_equal(poll_share(&s, 5000 * M, 300 * M, &n), 600 * M);
+	assert_int_equal(n, 1);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	close(end);
+	budget_share_leave(&s);
+}
+
 static void locked_by_somebody(void **state)
 {
 	struct budget_now now = made_up(1000 * M, 600 * M, 0);
@@ -497,6 +521,7 @@ int main(void)
 		cmocka_unit_test(target_of_the_machine),
 		cmocka_unit_test(water_filling),
 		SHARE(alone), SHARE(two_and_a_dead_one),
+		SHARE(one_that_stopped_polling),
 		SHARE(locked_by_somebody), SHARE(removed_under_us),
 		SHARE(garbage_in_the_table), SHARE(table_is_private),
 		SHARE(falls_back_to_tmp),

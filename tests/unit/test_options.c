@@ -261,7 +261,7 @@ static void globs(void **state)
 	assert_false(options_glob("allx", "all"));
 }
 
-/* ---- the table itself ----------------------------------------------------- */
+/* ---- the table itself ---------------------------------------------------- */
 
 static int check_row(const struct opt_row *r, void *count)
 {

@@ -167,7 +167,7 @@ static void byte_texts(void **state)
 			    "16777215.99 TiB");
 }
 
-/* ---- counting ------------------------------------------------------------- */
+/* ---- counting ------------------------------------------------------------ */
 
 static void *count_a_lot(void *arg)
 {
@@ -256,7 +256,7 @@ static void memfd_and_child(void **state)
 	assert_int_equal(stat_get(off_stats_now, ST_IO_ERRORS), 78);
 }
 
-/* ---- the end of the process ------------------------------------------------- */
+/* ---- the end of the process ---------------------------------------------- */
 
 static size_t read_file(const char *path, char *buf, size_t len)
 {
@@ -280,8 +280,13 @@ static void report_to_a_path(void **state)
 	stats_child();
 	off_opt.stats = path;
 	assert_int_equal(stats_report(), 0);
-	assert_int_equal(access(real, F_OK), -1);	/* nothing counted */
+	assert_true(read_file(real, buf, sizeof(buf)) > 100);
+	assert_non_null(strstr(buf, "\"demand\":0,"));
 	stat_add(ST_FAULTS_DEMAND, 5);
+	assert_int_equal(stats_report(), 0);
+	assert_true(read_file(real, buf, sizeof(buf)) > 100);
+	assert_non_null(strstr(buf, "\"demand\":5,"));
+	stats_child();		/* a shell around it, with nothing to tell */
 	assert_int_equal(stats_report(), 0);
 	assert_true(read_file(real, buf, sizeof(buf)) > 100);
 	assert_non_null(strstr(buf, "\"demand\":5,"));

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/* offctl_stats.c - prints the statistics of one process, or of all.
+ *
+ * Owns nothing. The JSON is made by core/stats.c, so that it is the same here
+ * and in the file that OFFLOAD_STATS names.
+ */
+#include "offctl.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct stats_args {
+	int pid;		/* 0: all */
+	int json;
+	int count;		/* processes printed so far */
+};
+
+static const struct argp_option opts[] = {
+	{ "json", 'j', NULL, 0, "one line of JSON instead of a table", 0 },
+	{ 0 }
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct stats_args *a = state->input;
+	char *end;
+	long pid;
+
+	switch (key) {
+	case 'j':
+		a->json = 1;
+		return 0;
+	case ARGP_KEY_ARG:
+		pid = strtol(arg, &end, 10);
+		if (a->pid || *end || pid <= 0 || pid > INT32_MAX)
+			argp_error(state, "%s is not one process id", arg);
+		a->pid = (int)pid;
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static void print_json(const struct off_stats *s, void *arg)
+{
+	struct stats_args *a = arg;
+	char buf[STATS_JSON_MAX];
+
+	if (stats_json(buf, sizeof(buf), s) > 0)
+		printf("%s%s", a->count++ ? ",\n " : "", buf);
+}
+
+static void print_line(const struct off_stats *s, void *arg)
+{
+	struct stats_args *a = arg;
+	char managed[32], plain[32], bytes[32];
+
+	if (!a->count++)
+		printf("%7s %-6s %7s %12s %12s %12s %7s %8s %6s %6s %s\n",
+		       "PID", "PAGER", "REGIONS", "MANAGED", "PLAIN", "READ",
+		       "STALL%", "DEMAND", "LATE", "WASTED", "COMMAND");
+	printf("%7d %-6.15s %7llu %12s %12s %12s %7.1f %8llu %6llu %6llu %.40s\n",
+	       (int)s->pid, s->pager,
+	       (unsigned long long)stat_get(s, ST_HOST_REGIONS),
+	       stats_bytes_text(stat_get(s, ST_HOST_MANAGED), managed, 32),
+	       stats_bytes_text(stat_get(s, ST_HOST_PLAIN), plain, 32),
+	       stats_bytes_text(stat_get(s, ST_IO_READ), bytes, 32),
+	       stall_share(stat_get(s, ST_FAULTS_STALL), stats_uptime_ns(s)),
+	       (unsigned long long)stat_get(s, ST_FAULTS_DEMAND),
+	       (unsigned long long)stat_get(s, ST_PREFETCH_LATE),
+	       (unsigned long long)stat_get(s, ST_PREFETCH_WASTED), s->command);
+}
+
+static void print_row(const struct off_stats *s, enum off_stat i)
+{
+	const struct stat_row *r = &stat_rows[i];
+	uint64_t v = stat_get(s, i);
+	size_t n = strlen(r->key);
+	char name[64], value[32];
+
+	snprintf(name, sizeof(name), "%s.%s", r->group, r->key);
+	if (n > 6 && !strcmp(r->key + n - 6, "_bytes"))
+		stats_bytes_text(v, value, sizeof(value));
+	else if (n > 3 && !strcmp(r->key + n - 3, "_ns"))
+		snprintf(value, sizeof(value), "%.3f s", (double)v / 1e9);
+	else
+		snprintf(value, sizeof(value), "%llu", (unsigned long long)v);
+	printf("  %-28s %14s  %s\n", name, value, r->help);
+}
+
+static void print_whole(const struct off_stats *s)
+{
+	char buf[2048];
+
+	printf("command: %.120s\n", s->command);
+	if (stats_summary(buf, sizeof(buf), s) > 0)
+		fputs(buf, stdout);
+	putchar('\n');
+	for (int i = 0; i < ST_N; i++)
+		print_row(s, (enum off_stat)i);
+}
+
+static const char *reason(int err)
+{
+	switch (err) {
+	case -ENOENT:
+		return "the library has nothing to do in it (no region yet, "
+		       "or it is not loaded)";
+	case -ESRCH:
+		return "no such process";
+	case -EPROTO:
+		return "it uses another version of the library";
+	case -EACCES:
+	case -EPERM:
+		return "it belongs to another user";
+	}
+	return strerror(-err);
+}
+
+static int one(const struct stats_args *a)
+{
+	struct stats_args count = *a;
+	struct off_stats s;
+	int err = find_stats(a->pid, &s);
+
+	if (err) {
+		fprintf(stderr, "offctl: process %d: %s\n", a->pid, reason(err));
+		return 1;
+	}
+	if (!a->json) {
+		print_whole(&s);
+		return 0;
+	}
+	print_json(&s, &count);
+	putchar('\n');
+	return 0;
+}
+
+static int all(struct stats_args *a)
+{
+	if (a->json)
+		putchar('[');
+	each_stats(a->json ? print_json : print_line, a);
+	if (a->json)
+		puts("]");
+	else if (!a->count)
+		fputs("offctl: no process in which the library has something "
+		      "to do\n", stderr);
+	return 0;
+}
+
+int cmd_stats(int argc, char **argv)
+{
+	static const struct argp argp = { opts, parse, "[PID]",
+		"Prints the statistics of one process, or of all that this "
+		"user may read.\vExit status 1: PID has none.", NULL, NULL,
+		NULL };
+	struct stats_args a = { 0 };
+
+	argp_parse(&argp, argc, argv, 0, NULL, &a);
+	return a.pid ? one(&a) : all(&a);
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/* offctl_top.c - statistics of all processes, refreshed on the screen.
+ *
+ * Owns the screen while it runs, and the last reading of each process, from
+ * which rates are made.
+ */
+#include "offctl.h"
+
+#include <argp.h>
+#include <curses.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_PROCS 128
+
+struct reading {
+	int pid;
+	uint64_t start_ns;	/* tells a reused pid apart */
+	uint64_t at_ns, read, stall;
+};
+
+struct top {
+	struct reading last[MAX_PROCS], now[MAX_PROCS];
+	int n_last, n_now;
+	int row;		/* of the screen */
+	double delay_s;
+};
+
+static const struct argp_option opts[] = {
+	{ "delay", 'd', "SECONDS", 0, "time between readings (1)", 0 },
+	{ 0 }
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct top *t = state->input;
+
+	if (key != 'd')
+		return ARGP_ERR_UNKNOWN;
+	t->delay_s = number_arg("--delay", arg);
+	if (t->delay_s < 0.1 || t->delay_s > 3600)
+		argp_error(state, "--delay takes 0.1 to 3600");
+	return 0;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* The reading before; a process seen first counts from its own beginning. */
+static struct reading before(const struct top *t, const struct off_stats *s,
+			     uint64_t now)
+{
+	struct reading none = { .at_ns = now - stats_uptime_ns(s) };
+
+	for (int i = 0; i < t->n_last; i++)
+		if (t->last[i].pid == s->pid &&
+		    t->last[i].start_ns == s->start_ns)
+			return t->last[i];
+	return none;
+}
+
+static void print_process(const struct off_stats *s, const struct reading *was,
+			  const struct reading *now, int row)
+{
+	double seconds = (double)(now->at_ns - was->at_ns) / 1e9;
+	double rate = seconds > 0 ? (double)(now->read - was->read) / seconds : 0;
+	char plain[32], managed[32], per_s[32];
+
+	mvprintw(row, 0, "%7d %-6.15s %7llu %12s %12s %12s/s %6.1f %8llu %6llu "
+		 "%6llu ", (int)s->pid, s->pager,
+		 (unsigned long long)stat_get(s, ST_HOST_REGIONS),
+		 stats_bytes_text(stat_get(s, ST_HOST_MANAGED), managed, 32),
+		 stats_bytes_text(stat_get(s, ST_HOST_PLAIN), plain, 32),
+		 stats_bytes_text((uint64_t)rate, per_s, 32),
+		 stall_share(now->stall - was->stall, now->at_ns - was->at_ns),
+		 (unsigned long long)stat_get(s, ST_FAULTS_DEMAND),
+		 (unsigned long long)stat_get(s, ST_PREFETCH_LATE),
+		 (unsigned long long)stat_get(s, ST_PREFETCH_WASTED));
+	if (getmaxx(stdscr) > getcurx(stdscr) + 1)
+		addnstr(s->command, getmaxx(stdscr) - getcurx(stdscr) - 1);
+}
+
+static void take(const struct off_stats *s, void *arg)
+{
+	struct reading now = { s->pid, s->start_ns, now_ns(),
+			       stat_get(s, ST_IO_READ),
+			       stat_get(s, ST_FAULTS_STALL) };
+	struct top *t = arg;
+	struct reading was = before(t, s, now.at_ns);
+
+	if (t->n_now < MAX_PROCS)
+		t->now[t->n_now++] = now;
+	if (t->row < getmaxy(stdscr))
+		print_process(s, &was, &now, t->row++);
+}
+
+static void draw(struct top *t)
+{
+	erase();
+	mvprintw(0, 0, "offctl top   every %.1f s   q quits", t->delay_s);
+	attron(A_REVERSE);
+	mvprintw(2, 0, "%7s %-6s %7s %12s %12s %14s %6s %8s %6s %6s %s", "PID",
+		 "PAGER", "REGIONS", "MANAGED", "PLAIN", "READ", "STALL%",
+		 "DEMAND", "LATE", "WASTED", "COMMAND");
+	attroff(A_REVERSE);
+	t->row = 3;
+	t->n_now = 0;
+	each_stats(take, t);
+	if (!t->n_now)
+		mvprintw(3, 0, "no process in which the library has something "
+			 "to do");
+	memcpy(t->last, t->now, sizeof(t->now));
+	t->n_last = t->n_now;
+	refresh();
+}
+
+int cmd_top(int argc, char **argv)
+{
+	static const struct argp argp = { opts, parse, NULL,
+		"Shows the statistics of all processes, refreshed; q quits.\v"
+		"READ and STALL% are rates since the last reading; STALL% 100 "
+		"is one thread waiting all the time.", NULL, NULL, NULL };
+	static struct top t = { .delay_s = 1 };
+	SCREEN *screen;
+	int key = ERR;
+
+	argp_parse(&argp, argc, argv, 0, NULL, &t);
+	screen = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) ?
+		 newterm(NULL, stdout, stdin) : NULL;
+	if (!screen) {
+		fputs("offctl: top needs a terminal; `offctl stats` prints the "
+		      "same once\n", stderr);
+		return 1;
+	}
+	cbreak();
+	noecho();
+	curs_set(0);
+	timeout((int)(t.delay_s * 1000));
+	while (key != 'q' && key != 'Q') {
+		draw(&t);
+		key = getch();
+	}
+	endwin();
+	delscreen(screen);
+	return 0;
+}
