@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* core.h - the one outward header of core/, for interpose/.
+ *
+ * Calls are made on the program's threads, from inside the libc call they
+ * stand for; none of them changes errno. All of them are cheap and take no
+ * lock while there is no region: look with core_overlaps first.
+ */
+#ifndef OFFLOAD_CORE_H
+#define OFFLOAD_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Means "do what you would do without the library". */
+#define CORE_PASS 1
+
+/* The constructor: reads the options; starts nothing. Returns 0, or -EINVAL
+ * (a variable was refused and said so; the library then only passes through,
+ * and the caller ends the process if OFFLOAD_STRICT asks for it). */
+int core_init(char **envp);
+bool core_strict(void);
+
+/* The end of the process (destructor, _exit): writes what OFFLOAD_STATS asks
+ * for. Any number of times; only the first counts. */
+void core_exit(void);
+
+/* True if [addr, addr+len) touches a region, watched or converted. No lock. */
+bool core_overlaps(const void *addr, size_t len);
+
+/* A mapping the program asks for through a descriptor, not MAP_FIXED. CORE_PASS, or 0: *out is
+ * the address to give the program, or -errno: the call's failure. */
+int core_map_file(void **out, void *hint, size_t len, int prot, int flags,
+		  int fd, off_t off);
+
+/* Just before the range is really unmapped or mapped over: the pager lets go
+ * of it. The caller then makes the real call. */
+void core_unmap(const void *addr, size_t len);
+
+/* The rest return CORE_PASS (make the real call), 0 (done) or -errno. */
+int core_protect(const void *addr, size_t len, int prot);
+int core_advise(const void *addr, size_t len, int advice);
+int core_lock(const void *addr, size_t len);	/* then the real mlock */
+int core_lock_all(int flags);
+void core_unlocked(const void *addr, size_t len); /* after the real munlock */
+int core_mincore(const void *addr, size_t len, unsigned char *vec);
+int core_remap(const void *addr, size_t len, size_t new_len, int flags);
+
+/* Around fork, _Fork and clone without CLONE_VM. prepare takes what must be
+ * whole in the child; exactly one of the other two follows on each side. */
+void core_fork_prepare(void);
+void core_fork_parent(void);
+void core_fork_child(void);
+
+#endif

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT */
+/* core_int.h - what the files of core/ know of each other, by owning file.
+ *
+ * Threads. Program threads enter through core.h. Two library threads are
+ * started with the first region, all signals blocked, in a descriptor table
+ * of their own (R4):
+ *   keeper  takes commands, samples the budget, converts watched regions;
+ *   pager   owns every chunk, frame and read in flight, and is the only one
+ *           to act on them, so none of that needs a lock (R7).
+ * plus reader threads of the pread engine, which touch only their own job.
+ *
+ * Lock ranks (take upwards only; never held across I/O, R7):
+ *   1 region_lock   the region table and the extents in it
+ *   2 queue locks   none: command queues are lock-free lists
+ */
+#ifndef OFFLOAD_CORE_INT_H
+#define OFFLOAD_CORE_INT_H
+
+#include "core/core.h"
+#include "core/budget.h"
+#include "core/log.h"
+#include "core/mem.h"
+#include "core/options.h"
+#include "core/stats.h"
+#include "core/sys.h"
+#include "policy/policy.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define CHUNK		(2UL << 20)
+#define PAGE		4096UL
+#define MAX_CHUNKS	(1U << 20)	/* ids: 2 TiB of regions */
+#define MAX_REGIONS	1024
+#define MAX_EXTENTS	32
+#define NO_SLOT		UINT32_MAX
+
+#define off_assert assert
+
+static inline uintptr_t page_up(uintptr_t a) { return (a + PAGE - 1) & ~(PAGE - 1); }
+static inline uintptr_t page_down(uintptr_t a) { return a & ~(PAGE - 1); }
+static inline uintptr_t chunk_down(uintptr_t a) { return a & ~(CHUNK - 1); }
+
+/* ---- clock.c-sized helpers (keeper.c) ---------------------------------- */
+uint64_t now_ns(void);
+
+/* ---- origin.c: the file a region came from ------------------------------- */
+
+struct origin {
+	int fd;			/* buffered; library's descriptor table */
+	int fd_direct;		/* O_DIRECT, or -1 */
+	uint64_t dev, ino, size;
+	int64_t mtime_ns, ctime_ns;
+	bool moved;		/* times changed since: compare hashes */
+	bool drop_cache;	/* our cgroup pays for its cached pages */
+	char name[256];
+};
+
+/* Library thread. Opens the file behind the program's descriptor.
+ * Returns 0, -EACCES and other errors of open: the region then passes. */
+int origin_open(struct origin **out, pid_t tid, int fd);
+void origin_close(struct origin *o);		/* NULL is fine */
+/* Pager. 0, or -ESTALE: the file no longer holds [0, need). Notes `moved`. */
+int origin_check(struct origin *o, uint64_t need);
+/* Bytes of [off, off+len) in the page cache; -ENOSYS where unknown. *evicted: recently pushed out. */
+int64_t origin_cached(struct origin *o, uint64_t off, uint64_t len,
+		      uint64_t *evicted);
+/* Program thread: is fd a read-only descriptor of a tensor container (or a
+ * file OFFLOAD_FILES names)? *size: its size. */
+bool origin_wanted(int fd, uint64_t *size);
+
+/* ---- region.c: the table of regions ------------------------------------- */
+
+enum region_state {
+	REGION_FREE,
+	REGION_WATCHED,		/* the program's real mapping, untouched */
+	REGION_HELD,		/* being converted: faults wait */
+	REGION_LIVE,		/* paged by us */
+	REGION_DYING,		/* forgotten; a read is still in flight */
+};
+
+struct extent { uintptr_t lo, hi; };
+
+struct region {
+	enum region_state state;
+	uintptr_t base, end;	/* page aligned; immutable */
+	uint64_t file_off;	/* of base; congruent to it modulo CHUNK */
+	int prot, flags;	/* as the program asked */
+	bool writable;		/* private and ever writable: may be dirty */
+	bool locked;		/* mlocked while watched: not converted */
+	bool refused;		/* keeper: could not be converted */
+	uint64_t cached_peak;	/* keeper: most of it seen in the page cache */
+	struct origin *origin;
+	char *shadow;		/* plain mapping for forks and undoing, or NULL */
+	uint32_t first, n;	/* chunk ids; pager (fixed while LIVE) */
+	uint32_t inflight;	/* pager only */
+	struct pol_span *spans;	/* from the file's header, or NULL */
+	size_t n_spans;
+	int n_ext;		/* region_lock */
+	struct extent ext[MAX_EXTENTS];
+};
+
+/* Signals are blocked while it is held: a handler may call munmap. */
+void region_lock(void);
+void region_unlock(void);
+void region_lock_reset(void);			/* child of fork */
+bool region_any(const void *addr, size_t len);	/* no lock */
+
+/* The rest: region_lock held. */
+struct region *region_new(uintptr_t base, size_t len); /* NULL: table full */
+void region_free(struct region *r);
+struct region *region_at(uintptr_t addr);	/* a mapped page of it */
+struct region *region_nth(int i);		/* NULL past the end; FREE ones too */
+/* Cuts [lo, hi) out of r. -ENOSPC: too many holes to keep track of. */
+int region_cut(struct region *r, uintptr_t lo, uintptr_t hi);
+/* The mapped pieces of [lo, hi), at most MAX_EXTENTS; returns how many. */
+int region_pieces(const struct region *r, uintptr_t lo, uintptr_t hi,
+		  struct extent *out);
+bool region_covers(const struct region *r, uintptr_t lo, uintptr_t hi);
+uint64_t region_bytes(void);			/* watched and live, all */
+void region_forget_all(void);			/* child of fork */
+
+static inline uint32_t region_chunks(const struct region *r)
+{
+	return (uint32_t)((r->end - chunk_down(r->base) + CHUNK - 1) / CHUNK);
+}
+
+/* ---- uffd.c: userfaultfd ------------------------------------------------- */
+
+enum mode { MODE_UNKNOWN, MODE_MOVE, MODE_COPY, MODE_HINTS, MODE_OFF };
+
+/* Library thread. Opens userfaultfd in full mode with what this kernel has
+ * and tries MOVE (or COPY) for real. Returns the best mode not above `want`. */
+enum mode uffd_open(enum mode want);
+int uffd_fd(void);
+int uffd_register(void *p, size_t len, bool missing, bool wp);
+/* Bytes moved or copied before the error are told in *done. 0 or -errno:
+ * -EAGAIN (an event waits to be read), -EBUSY (pinned), -EEXIST, -ENOENT. */
+int uffd_move(uintptr_t dst, uintptr_t src, size_t len, bool holes, size_t *done);
+int uffd_copy(uintptr_t dst, uintptr_t src, size_t len, bool wp, size_t *done);
+int uffd_protect(uintptr_t p, size_t len, bool on);
+void uffd_wake(uintptr_t p, size_t len);
+
+enum uffd_what { UFFD_NOTHING, UFFD_MISSING, UFFD_WRITE, UFFD_GONE, UFFD_OTHER };
+struct uffd_event { enum uffd_what what; uintptr_t addr, end; uint32_t tid; };
+/* Reads at most max events; returns how many. */
+int uffd_read(struct uffd_event *out, int max);
+
+/* ---- frames.c: the arena (pager only) ------------------------------------ */
+
+int frames_open(size_t bytes);
+void *frames_at(uint32_t slot);
+uint32_t frames_get(void);		/* NO_SLOT: none left */
+void frames_put(uint32_t slot, bool split);
+void frames_trim(uint32_t keep);	/* give free memory back above `keep` frames in all */
+uint64_t frames_bytes(void);		/* memory behind slots and moved-out frames */
+int frames_register(void);
+
+/* ---- io.c, io_uring.c, io_pread.c: reads (pager only) -------------------- */
+
+struct io_done { uint32_t chunk; int res; };	/* res: bytes or -errno */
+
+enum io_kind { IO_READ, IO_POPULATE, IO_READAHEAD };
+
+struct io_job {
+	enum io_kind kind;
+	int fd;
+	void *buf;
+	uint64_t off;
+	uint32_t len, chunk;
+};
+
+struct io_ops {
+	const char *name;
+	int (*open)(uint32_t depth);	/* 0 or -errno: not here */
+	int (*submit)(const struct io_job *job);
+	int (*reap)(struct io_done *out, int max);	/* never waits */
+	int (*fd)(void);		/* becomes readable when reap has work */
+};
+extern const struct io_ops io_uring_ops, io_pread_ops;
+/* Opens the engine OFFLOAD_IO asks for, else the next that works. */
+const struct io_ops *io_open(uint32_t depth, bool need_threads);
+
+/* ---- pager.c: the thread that owns the chunks ---------------------------- */
+
+enum chunk_flag {
+	CH_HASHED = 1,		/* hash is that of the file's bytes */
+	CH_DIRTY = 2,		/* private page written: its bytes are here only */
+	CH_BUSY = 4,		/* pinned by somebody's I/O: tried again later */
+	CH_LOCKED = 8,		/* mlocked */
+	CH_RETRY = 16,		/* one read failed: buffered next */
+	CH_SPURIOUS = 32,	/* one fault on a PLAIN chunk */
+	CH_FAULTED = 64,	/* faulted while the region was held */
+	CH_GONE = 128,		/* unmapped while its read was in flight */
+	CH_FORGOTTEN = 256,	/* unmapped */
+};
+
+struct chunk {
+	uint32_t slot;		/* frame slot + 1, 0 = none */
+	uint16_t region;	/* index in the table */
+	uint16_t flags;		/* enum chunk_flag */
+	uint16_t tries;
+	uint32_t stream;	/* the thread of its last fault */
+	uint64_t hash;
+	uint64_t t_fault;	/* a thread waits since, or 0 */
+};
+
+struct pager {
+	enum mode mode;
+	const struct mode_ops *ops;
+	const struct io_ops *io;
+	struct pol *pol;
+	struct chunk *chunk;
+	uint32_t depth, inflight;
+	uint32_t plain;		/* chunks in that state */
+	bool frozen;		/* a fork is under way */
+};
+extern struct pager pg;
+
+/* What a mode does to one chunk. Pager thread; 0 or -errno, and on an error
+ * the chunk is as it was. */
+struct mode_ops {
+	enum mode mode;
+	const char *name;
+	bool anon;			/* regions are anonymous ranges */
+	int (*fetch)(uint32_t c);	/* starts the read */
+	int (*install)(uint32_t c);	/* READY -> PLAIN */
+	int (*soften)(uint32_t c);	/* PLAIN -> READY; -ENOTSUP */
+	int (*evict)(uint32_t c, enum pol_state from);	/* -> ABSENT; -EUCLEAN: dirty; -EBUSY */
+	void (*watch)(void);		/* hints: looks for uses */
+};
+extern const struct mode_ops mode_move, mode_copy, mode_hints;
+
+int pager_start(enum mode mode);	/* keeper; 0 or -errno */
+void pager_frames(uint32_t frames);	/* keeper: a new budget */
+uint64_t pager_own_bytes(void);		/* any thread */
+void pager_reset(void);			/* child of fork */
+struct region *chunk_region(uint32_t c);
+uintptr_t chunk_addr(uint32_t c);	/* may lie before the region's base */
+uint64_t chunk_off(uint32_t c);		/* in the file */
+uint32_t chunk_bytes_in_file(uint32_t c); /* of its 2 MiB, how many exist */
+int chunk_pieces(uint32_t c, struct extent *out);
+void chunk_mark_dirty(uint32_t c);
+void chunk_moved(uint32_t c, enum pol_state st);
+void chunk_use(uint32_t c);		/* hints: seen to be used */
+void chunk_drop_frame(uint32_t c);	/* gives its slot back, if it has one */
+void chunk_release_region(struct region *r); /* frees it when the last read is in */
+int fetch_read(uint32_t c, void *frame);	/* for the modes: starts the read */
+void pager_read_events(void);		/* an action got -EAGAIN */
+void pager_commands(void);		/* pager_cmd.c */
+void pager_commands_reset(void);	/* child of fork */
+uint64_t chunk_hash(const void *p, size_t len);
+
+/* ---- cmd.c: what program threads ask of the library's -------------------- */
+
+enum cmd_op {
+	CMD_MAP,	/* keeper: open the origin, decide, maybe convert */
+	CMD_ADD,	/* pager: a held region's chunks exist */
+	CMD_GO,		/* pager: the range is in place */
+	CMD_FORGET,	/* pager: [lo, hi) was cut out of the table */
+	CMD_UNDO,	/* pager: forget a whole region, it becomes plain again */
+	CMD_PIN, CMD_UNPIN,	/* pager: mlock */
+	CMD_DISCARD,	/* pager: MADV_DONTNEED on private pages */
+	CMD_FREEZE, CMD_THAW,	/* pager: around a fork */
+};
+
+struct cmd {
+	enum cmd_op op;
+	struct region *r;
+	uintptr_t lo, hi;
+	int fd;
+	pid_t tid;
+	int result;
+	_Atomic uint32_t done;
+	struct cmd *next;
+};
+
+/* Runs it and waits. Program threads and the keeper. */
+int cmd_call(struct cmd *c);
+/* Keeper / pager: takes all that waits, oldest first. */
+struct cmd *cmd_take_keeper(void);
+struct cmd *cmd_take_pager(void);
+void cmd_done(struct cmd *c, int result);
+int cmd_pager_fd(void);		/* readable when the pager's queue is not empty */
+int cmd_open(void);		/* library thread, once */
+void cmd_wait_keeper(uint64_t ns);
+void cmd_reset(void);		/* child of fork */
+void cmd_to_pager(struct cmd *c);
+int cmd_pager_call(struct cmd *c);	/* keeper: runs it there and waits */
+
+/* ---- keeper.c ------------------------------------------------------------ */
+
+int keeper_start(void);		/* program thread; once; 0 or -errno */
+bool keeper_running(void);
+void keeper_reset(void);	/* child of fork */
+uint64_t keeper_budget(void);	/* bytes we may hold now */
+bool library_thread(void);
+void library_thread_enter(const char *name);
+uint64_t host_min(void);	/* core.c */
+void core_new_owner(void);	/* core.c: child of fork */
+
+/* ---- convert.c ------------------------------------------------------------ */
+
+/* Keeper: makes a watched region live. 0 or -errno (it stays as it was). */
+int convert_region(struct region *r);
+/* Program thread: makes a live region a plain mapping again (R9). 0, or
+ * -ENOMEM: it holds written private pages. */
+int convert_undo(struct region *r);
+
+/* ---- torture.c ------------------------------------------------------------ */
+
+bool torture(void);
+uint32_t torture_random(uint32_t below);	/* pager or keeper */
+
+/* ---- trace.c (pager only) ------------------------------------------------- */
+void trace_open(void);
+void trace_region(const struct region *r, const struct pol_span *s, size_t n);
+void trace_use(uint32_t chunk, uint32_t stream);
+void trace_flush(void);
+
+#endif

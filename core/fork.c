@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/* fork.c - what the child of a fork gets.
+ *
+ * (1) Regions and frames are MADV_DONTFORK, always: a child made behind our
+ *     back gets SIGSEGV where a region was, never zeros (R4).
+ * (2) A child we know of gets plain mappings of the files instead, from the
+ *     shadow mappings it inherited. It has no pager and needs none; what it
+ *     maps itself starts one of its own.
+ * (3) Private writable regions are inherited for the moment of the fork, with
+ *     the pager held still, so that written pages are there; what was not in
+ *     place comes from the shadow.
+ * Lock: region_lock is held from prepare to parent or child.
+ */
+#include "core/core_int.h"
+
+#include <sys/mman.h>
+
+static bool froze;		/* region_lock */
+
+static bool any_writable(void)
+{
+	bool found = false;
+
+	region_lock();
+	for (int i = 0; region_nth(i); i++)
+		found |= region_nth(i)->writable && region_nth(i)->state >= REGION_HELD;
+	region_unlock();
+	return found;
+}
+
+static void inherit(int advice)
+{
+	for (int i = 0; region_nth(i); i++) {
+		const struct region *r = region_nth(i);
+
+		if (!r->writable || !r->shadow || r->state < REGION_HELD)
+			continue;
+		for (int k = 0; k < r->n_ext; k++)
+			off_sys_madvise((void *)r->ext[k].lo,
+					r->ext[k].hi - r->ext[k].lo, advice);
+	}
+}
+
+void core_fork_prepare(void)
+{
+	bool freeze;
+	int saved = errno;
+
+	freeze = keeper_running() && any_writable();
+	if (freeze)
+		cmd_call(&(struct cmd){ .op = CMD_FREEZE });
+	region_lock();
+	froze = freeze;
+	if (froze)
+		inherit(MADV_DOFORK);
+	mem_fork_prepare();
+	errno = saved;
+}
+
+void core_fork_parent(void)
+{
+	bool thaw = froze;
+	int saved = errno;
+
+	mem_fork_parent();
+	if (thaw)
+		inherit(MADV_DONTFORK);
+	region_unlock();
+	if (thaw)
+		cmd_call(&(struct cmd){ .op = CMD_THAW });
+	errno = saved;
+}
+
+/* [lo, hi) of r from its shadow. A failure leaves a hole: SIGSEGV, not zeros. */
+static void from_shadow(const struct region *r, uintptr_t lo, uintptr_t hi)
+{
+	off_sys_mremap(r->shadow + (lo - r->base), hi - lo, hi - lo,
+		       MREMAP_MAYMOVE | MREMAP_FIXED, (void *)lo);
+}
+
+/* What was PLAIN was inherited, written or not; the rest is not there. */
+static void restore_writable(const struct region *r)
+{
+	for (uint32_t c = r->first; c < r->first + r->n; c++) {
+		uintptr_t a = chunk_down(r->base) + (uintptr_t)(c - r->first) * CHUNK;
+		struct extent piece[MAX_EXTENTS];
+		int n = region_pieces(r, a, a + CHUNK, piece);
+
+		for (int i = 0; i < n; i++)
+			if (r->state == REGION_HELD || pol_state_of(pg.pol, c) != POL_PLAIN)
+				from_shadow(r, piece[i].lo, piece[i].hi);
+	}
+}
+
+void core_fork_child(void)
+{
+	int saved = errno;
+
+	mem_fork_child();
+	for (int i = 0; region_nth(i); i++) {
+		const struct region *r = region_nth(i);
+
+		if (r->state < REGION_HELD || r->state == REGION_DYING || !r->shadow)
+			continue;
+		if (r->writable && froze)
+			restore_writable(r);
+		else
+			for (int k = 0; k < r->n_ext; k++)
+				from_shadow(r, r->ext[k].lo, r->ext[k].hi);
+	}
+	region_forget_all();
+	froze = false;
+	cmd_reset();
+	keeper_reset();
+	pager_reset();
+	stats_child();
+	core_new_owner();
+	region_lock_reset();
+	errno = saved;
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/* frames.c - the arena: 2 MiB frames, and the slots they rest in.
+ *
+ *   cold (no memory) --touch--> warm, free --frames_get--> owned by a chunk
+ *     ^                          |   ^                          |
+ *     +------- frames_trim ------+   +-------- frames_put ------+
+ *
+ * A slot is a place in the arena. In move mode the memory behind it leaves
+ * for the region while the chunk is PLAIN and comes back to the same slot;
+ * the chunk owns the slot all along.
+ *
+ * (1) Recycled, never zeroed: whoever fills a frame writes every byte that
+ *     will be seen (R4, and no other region's bytes leak).
+ * (2) A split frame (moved in pieces) loses its huge page: its memory is
+ *     given back and comes huge again.
+ * (3) Not inherited by forks, not dumped.
+ * Lock: none; pager thread only (frames_bytes: any thread).
+ */
+#include "core/core_int.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+static char *arena;
+static uint32_t slots;			/* in the reservation */
+static uint32_t fresh;			/* slots never handed out: from here */
+static uint32_t *warm, *cold;		/* stacks of free slots */
+static uint32_t n_warm, n_cold;
+static _Atomic uint32_t with_memory;	/* warm or owned */
+
+static void *reserve(size_t len)
+{
+	void *p = off_sys_mmap(NULL, len, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+int frames_open(size_t bytes)
+{
+	char *p;
+	uint32_t n = (uint32_t)(bytes / CHUNK);
+
+	p = reserve((size_t)n * CHUNK + CHUNK);
+	warm = reserve(n * sizeof(*warm));
+	cold = reserve(n * sizeof(*cold));
+	if (!p || !warm || !cold)
+		return -ENOMEM;
+	fresh = n_warm = n_cold = 0;
+	atomic_store(&with_memory, 0);
+	arena = (char *)chunk_down((uintptr_t)p + CHUNK - 1);
+	slots = n;
+	off_sys_madvise(arena, (size_t)n * CHUNK, MADV_HUGEPAGE);
+	off_sys_madvise(arena, (size_t)n * CHUNK, MADV_DONTDUMP);
+	return off_sys_madvise(arena, (size_t)n * CHUNK, MADV_DONTFORK) ? -errno : 0;
+}
+
+/* MOVE wants its destination registered, and the arena is one when a chunk
+ * comes back. Write-protect mode: the kernel still serves its page faults. */
+int frames_register(void)
+{
+	return uffd_register(arena, (size_t)slots * CHUNK, false, true);
+}
+
+void *frames_at(uint32_t slot)
+{
+	off_assert(slot < slots);
+	return arena + (size_t)slot * CHUNK;
+}
+
+uint32_t frames_get(void)
+{
+	uint32_t s;
+
+	if (n_warm)
+		return warm[--n_warm];
+	if (n_cold)
+		s = cold[--n_cold];
+	else if (fresh < slots)
+		s = fresh++;
+	else
+		return NO_SLOT;
+	atomic_fetch_add(&with_memory, 1);
+	return s;
+}
+
+static void chill(uint32_t slot)
+{
+	off_sys_madvise(frames_at(slot), CHUNK, MADV_DONTNEED);
+	cold[n_cold++] = slot;
+	atomic_fetch_sub(&with_memory, 1);
+}
+
+void frames_put(uint32_t slot, bool split)
+{
+	off_assert(n_warm + n_cold < slots);
+	if (split)
+		chill(slot);
+	else
+		warm[n_warm++] = slot;
+}
+
+void frames_trim(uint32_t keep)
+{
+	while (n_warm && atomic_load(&with_memory) > keep)
+		chill(warm[--n_warm]);
+}
+
+uint64_t frames_bytes(void)
+{
+	return (uint64_t)atomic_load(&with_memory) * CHUNK;
+}

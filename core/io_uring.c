@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* io_uring.c - reads through one ring of the pager's own.
+ *
+ * (1) No registered buffers: pinned pages refuse UFFDIO_MOVE.
+ * (2) Completions run when the pager asks (DEFER_TASKRUN) where the kernel
+ *     has that, so that they never interrupt a fault being served.
+ * Lock: none; pager thread only.
+ */
+#include "core/core_int.h"
+
+#include <liburing.h>
+#include <sys/eventfd.h>
+
+static struct io_uring ring;
+static int event = -1;		/* polling the ring itself misses deferred work */
+
+#ifndef IORING_SETUP_SINGLE_ISSUER
+#define IORING_SETUP_SINGLE_ISSUER (1U << 12)
+#endif
+#ifndef IORING_SETUP_DEFER_TASKRUN
+#define IORING_SETUP_DEFER_TASKRUN (1U << 13)
+#endif
+
+static bool deferred;
+
+static int ring_open(uint32_t depth)
+{
+	int err = io_uring_queue_init(depth * 2, &ring,
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+
+	deferred = !err;
+	if (err == -EINVAL)
+		err = io_uring_queue_init(depth * 2, &ring, 0);
+	if (err)
+		return err;
+	event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (event < 0)
+		return -errno;
+	return io_uring_register_eventfd(&ring, event);
+}
+
+static int ring_submit(const struct io_job *job)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+	int n;
+
+	if (!sqe)
+		return -EAGAIN;
+	io_uring_prep_read(sqe, job->fd, job->buf, job->len, job->off);
+	sqe->user_data = job->chunk;
+	n = io_uring_submit(&ring);
+	return n < 0 ? n : 0;
+}
+
+static int ring_reap(struct io_done *out, int max)
+{
+	struct io_uring_cqe *cqe;
+	eventfd_t drained;
+	int n = 0;
+
+	(void)!eventfd_read(event, &drained);
+	if (deferred && io_uring_cq_ready(&ring) == 0)
+		io_uring_get_events(&ring);
+	while (n < max && !io_uring_peek_cqe(&ring, &cqe) && cqe) {
+		out[n].chunk = (uint32_t)cqe->user_data;
+		out[n++].res = cqe->res;
+		io_uring_cqe_seen(&ring, cqe);
+	}
+	return n;
+}
+
+static int ring_fd(void)
+{
+	return event;
+}
+
+const struct io_ops io_uring_ops = {
+	.name = "io_uring", .open = ring_open, .submit = ring_submit,
+	.reap = ring_reap, .fd = ring_fd,
+};

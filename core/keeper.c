@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: MIT */
+/* keeper.c - the library's first thread: start-up, budget, conversions.
+ *
+ *   NOT_STARTED --first candidate mapping--> STARTING --> READY | FAILED
+ *
+ * (1) It leaves the program's descriptor table at once and closes its copy:
+ *     the program's close_range cannot reach what is opened here, and no pipe
+ *     of the program's is held open by us (R4).
+ * (2) All signals are blocked in every library thread.
+ * (3) It never waits for the program; the program's threads wait for it.
+ * Owns the budget readings and the share table. Lock: region_lock to look.
+ */
+#include "core/core_int.h"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { NOT_STARTED, STARTING, READY, FAILED };
+
+#define TICK_LIVE_NS	25000000ull
+#define TICK_WATCH_NS	100000000ull
+#define LEAST_FRAMES	4
+#define TORTURE_RAM	(32ull << 20)
+#define HEADER_MAX	(64ull << 20)
+
+static _Atomic uint32_t state;
+static _Thread_local bool in_library;
+static struct budget budget;
+static struct budget_share share = { .fd = -1 };
+static struct budget_now now;
+static uint64_t target;			/* bytes, keeper thread */
+static uint32_t frames;			/* told to the pager */
+static uint64_t grown_at;
+static bool said_tiny;
+
+uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+bool library_thread(void)
+{
+	return in_library;
+}
+
+void library_thread_enter(const char *name)
+{
+	in_library = true;
+	pthread_setname_np(pthread_self(), name);
+}
+
+/* ---- budget ----------------------------------------------------------------- */
+
+static uint64_t cap(uint64_t bytes)
+{
+	uint64_t asked = off_opt.ram;
+
+	if (torture() && (!asked || asked > TORTURE_RAM))
+		asked = TORTURE_RAM;
+	return asked && bytes > asked ? asked : bytes;
+}
+
+static uint64_t wanted(void)
+{
+	uint64_t bytes;
+
+	region_lock();
+	bytes = region_bytes();
+	region_unlock();
+	return bytes + off_opt.window;
+}
+
+static void read_budget(void)
+{
+	uint64_t own = pager_own_bytes(), mine = 0;
+	unsigned int sharers = 1;
+	int err = -EAGAIN;
+
+	if (budget_read(&budget, &now))
+		return;
+	if (share.fd >= 0)
+		err = budget_share_poll(&share, &now, off_opt.reserve, wanted(),
+					own, &mine, &sharers);
+	if (err == -EAGAIN && share.fd >= 0)
+		return;		/* somebody is at the table: next time */
+	if (err)
+		mine = budget_target(&now, own, off_opt.reserve, 0);
+	target = cap(mine);
+	stat_set(ST_BUDGET_RAM, target);
+	stat_set(ST_BUDGET_LIMIT, now.limit == BUDGET_NONE ? 0 : now.limit);
+	stat_set(ST_BUDGET_OTHERS, budget_others(&now, own));
+}
+
+uint64_t keeper_budget(void)
+{
+	return target;
+}
+
+/* Shrinks at once, grows slowly: memory that is free for a moment is often
+ * somebody's next allocation. */
+static void tell_frames(void)
+{
+	uint32_t want = (uint32_t)(target / CHUNK < MAX_CHUNKS ? target / CHUNK : MAX_CHUNKS);
+	uint64_t t = now_ns();
+
+	if (want < LEAST_FRAMES) {
+		want = LEAST_FRAMES;
+		if (!said_tiny)
+			off_log("the budget of %llu MiB is very small: at least %llu MiB are used, slowly; raise OFFLOAD_RAM or the cgroup's limit",
+				(unsigned long long)(target >> 20),
+				(unsigned long long)(LEAST_FRAMES * CHUNK >> 20));
+		said_tiny = true;
+	}
+	if (want == frames)
+		return;
+	if (want > frames && frames && want - frames < 8 && t - grown_at < 1000000000)
+		return;
+	if (want < frames)
+		stat_add(ST_BUDGET_SHRINKS, 1);
+	else
+		grown_at = t;
+	frames = want;
+	pager_frames(want);
+}
+
+/* ---- conversions -------------------------------------------------------------- */
+
+/* Its pages are in the cache: it costs nothing as it is. A budget the user
+ * named holds all the same. */
+static bool warm(struct region *r)
+{
+	uint64_t len = r->end - r->base;
+	int64_t cached;
+
+	if (off_opt.ram)
+		return false;
+	cached = origin_cached(r->origin, r->file_off, len, NULL);
+	return cached >= 0 && (uint64_t)cached >= len - len / 20;
+}
+
+static bool tight(void)
+{
+	uint64_t slack = off_opt.reserve;
+
+	if (now.limit != BUDGET_NONE && slack < now.limit / 50)
+		slack = now.limit / 50;
+	return (now.limit != BUDGET_NONE && now.usage + slack > now.limit) ||
+	       (now.mem_available && now.mem_available < slack);
+}
+
+/* Some of its pages were there and had to go: the kernel is short. */
+static bool losing(struct region *r)
+{
+	uint64_t evicted = 0, len = r->end - r->base;
+	int64_t cached = origin_cached(r->origin, r->file_off, len, &evicted);
+
+	if (cached < 0)
+		return true;	/* cannot be told: tight must do */
+	if ((uint64_t)cached > r->cached_peak)
+		r->cached_peak = (uint64_t)cached;
+	return r->cached_peak - (uint64_t)cached > len / 50 || evicted > len / 50;
+}
+
+static struct region *next_watched(int *i)
+{
+	struct region *r = NULL;
+
+	region_lock();
+	while (!r && region_nth(*i)) {
+		struct region *n = region_nth((*i)++);
+
+		if (n->state == REGION_WATCHED && n->origin && !n->refused)
+			r = n;
+	}
+	region_unlock();
+	return r;
+}
+
+static void convert_all(void)
+{
+	struct region *r;
+	int i = 0;
+
+	while ((r = next_watched(&i)))
+		if (convert_region(r))
+			r->refused = true;
+	read_budget();
+	tell_frames();
+}
+
+static void watch_tick(void)
+{
+	struct region *r;
+	bool go = false;
+	int i = 0;
+
+	if (torture())
+		go = !torture_random(4);
+	else if (!tight())
+		return;
+	while (!go && (r = next_watched(&i)))
+		go = losing(r);
+	if (go)
+		convert_all();
+}
+
+/* The first len bytes of the file, or NULL. By reads: a mapping would fault
+ * if the file were shortened just now. Undone by munmap. */
+static void *read_head(const struct origin *o, size_t len)
+{
+	char *p = off_sys_mmap(NULL, len, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t got = 0;
+
+	while (p != MAP_FAILED && got < len) {
+		ssize_t n = off_sys_pread(o->fd, p + got, len - got, (off_t)got);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		got += (size_t)n;
+	}
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* The spans the file's header tells of; none is fine. */
+static void read_spans(struct region *r)
+{
+	struct origin *o = r->origin;
+	uint64_t len = o->size < (1 << 20) ? o->size : 1 << 20, need = 0;
+	void *buf = read_head(o, len);
+	long n = buf ? pol_spans(buf, len, o->size, NULL, 0, &need) : 0;
+
+	while (n == -EAGAIN && need > len && need <= HEADER_MAX) {
+		off_sys_munmap(buf, len);
+		len = need;
+		buf = read_head(o, len);
+		n = buf ? pol_spans(buf, len, o->size, NULL, 0, &need) : 0;
+	}
+	if (n == -EBADMSG && need > o->size)
+		off_log("%s is truncated: its header promises %llu bytes and it has %llu; fetch it again",
+			o->name, (unsigned long long)need, (unsigned long long)o->size);
+	if (n > 0 && (r->spans = mem_alloc((size_t)n * sizeof(*r->spans)))) {
+		r->n_spans = (size_t)n;
+		pol_spans(buf, len, o->size, r->spans, (size_t)n, &need);
+	}
+	if (buf)
+		off_sys_munmap(buf, len);
+}
+
+/* A new candidate. 0: watched or converted; -errno: the caller forgets it. */
+static int map(struct cmd *c)
+{
+	struct region *r = c->r;
+	int err = origin_open(&r->origin, c->tid, c->fd);
+	uint64_t all;
+
+	if (err)
+		return err;
+	read_spans(r);
+	read_budget();
+	region_lock();
+	all = region_bytes();
+	region_unlock();
+	if (torture() ? torture_random(2) : all > target && !warm(r))
+		convert_all();
+	return r->state == REGION_WATCHED ? 0 : 1;
+}
+
+/* ---- the thread ---------------------------------------------------------------- */
+
+static void commands(void)
+{
+	struct cmd *c = cmd_take_keeper();
+
+	while (c) {
+		struct cmd *next = c->next;
+
+		if (c->op == CMD_MAP)
+			cmd_done(c, map(c));
+		else
+			cmd_to_pager(c);
+		c = next;
+	}
+}
+
+/* A descriptor table of our own, empty but for 0, 1, 2. */
+static int private_table(void)
+{
+	if (unshare(CLONE_FILES))
+		return -errno;
+	if (off_sys_close_range(0, ~0U, 0))
+		for (int fd = 0; fd < 4096; fd++)
+			off_sys_close(fd);
+	for (int i = 0; i < 3; i++)
+		off_sys_open("/dev/null", O_RDWR | O_CLOEXEC, 0);
+	return 0;
+}
+
+static enum mode choose_mode(bool private)
+{
+	enum mode want = off_opt.pager == OPT_PAGER_COPY ? MODE_COPY :
+			 off_opt.pager == OPT_PAGER_HINTS ? MODE_HINTS : MODE_MOVE;
+	enum mode got = MODE_HINTS;
+
+	if (want == MODE_HINTS)
+		return MODE_HINTS;
+	if (private)
+		got = uffd_open(want);
+	if (got != MODE_HINTS && (frames_open(now.mem_total ? now.mem_total : 64ull << 30) ||
+				  frames_register()))
+		got = MODE_HINTS;
+	if (got == want)
+		return got;
+	stat_add(ST_HOST_MODE_CHANGES, 1);
+	if (off_opt.pager != OPT_PAGER_AUTO || got == MODE_HINTS)
+		off_log("the %s pager is not to be had here, %s is used: offctl doctor says why",
+			want == MODE_MOVE ? "move" : "copy",
+			got == MODE_COPY ? "copy" : "hints");
+	return got;
+}
+
+static int start_up(void)
+{
+	bool private = !private_table();
+	int err;
+
+	mem_init();
+	stats_start();
+	err = cmd_open();
+	if (err)
+		return err;
+	if (!budget_open(&budget)) {
+		budget_read(&budget, &now);
+		if (!torture() && budget_share_join(&share, &budget))
+			share.fd = -1;
+	}
+	return pager_start(choose_mode(private));
+}
+
+static void set_state(uint32_t s)
+{
+	atomic_store(&state, s);
+	syscall(SYS_futex, &state, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+static bool any_live(void)
+{
+	bool live = false;
+
+	region_lock();
+	for (int i = 0; region_nth(i); i++)
+		live |= region_nth(i)->state >= REGION_HELD;
+	region_unlock();
+	return live;
+}
+
+static void *keeper_main(void *unused)
+{
+	int err;
+
+	library_thread_enter("offload-keeper");
+	err = start_up();
+	if (err)
+		off_log("the pager cannot start (%s): this program runs without it",
+			strerrordesc_np(-err));
+	set_state(err ? FAILED : READY);
+	while (!err) {
+		bool live = any_live();
+
+		cmd_wait_keeper(live || torture() ? TICK_LIVE_NS : TICK_WATCH_NS);
+		commands();
+		read_budget();
+		if (live)
+			tell_frames();
+		watch_tick();
+	}
+	return NULL;
+}
+
+static int spawn(void)
+{
+	pthread_attr_t attr;
+	sigset_t all, old;
+	pthread_t t;
+	int err;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &old);
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attr, 256 << 10);
+	err = pthread_create(&t, &attr, keeper_main, NULL);
+	pthread_attr_destroy(&attr);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return err;
+}
+
+int keeper_start(void)
+{
+	uint32_t was = NOT_STARTED;
+
+	if (atomic_compare_exchange_strong(&state, &was, STARTING)) {
+		static bool handlers;
+
+		if (!handlers)
+			pthread_atfork(core_fork_prepare, core_fork_parent, core_fork_child);
+		handlers = true;
+		if (spawn())
+			set_state(FAILED);
+	}
+	while (atomic_load(&state) == STARTING)
+		syscall(SYS_futex, &state, FUTEX_WAIT_PRIVATE, STARTING, NULL, NULL, 0);
+	return atomic_load(&state) == READY ? 0 : -ENODEV;
+}
+
+bool keeper_running(void)
+{
+	return atomic_load(&state) == READY;
+}
+
+/* Child of a fork: no library thread is here; the next mapping starts anew. */
+void keeper_reset(void)
+{
+	atomic_store(&state, NOT_STARTED);
+	share.fd = -1;
+	frames = 0;
+	target = 0;
+	said_tiny = false;
+}

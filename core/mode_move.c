@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/* mode_move.c - chunks go in and out by UFFDIO_MOVE (kernel 6.8 and later).
+ *
+ *   slot: [frame]          region: missing      READY
+ *       --UFFDIO_MOVE-->
+ *   slot: empty, owned     region: [frame]      PLAIN
+ *
+ * (1) No copy, no zeroing; a whole chunk stays one huge page. A chunk that is
+ *     mapped in part (ends of a mapping, holes) moves piece by piece and its
+ *     frame is split by that.
+ * (2) MOVE takes and gives only writable memory, so a read-only mapping is
+ *     writable underneath; what was written to a private one is found by its
+ *     hash after the move out, when nobody can write any more.
+ * (3) An error in the middle is undone before it is reported.
+ * Lock: none; pager thread.
+ */
+#include "core/core_int.h"
+
+#include <sched.h>
+#include <sys/mman.h>
+
+#define BUSY_TRIES 64
+
+/* All of it, or -errno with *done bytes moved. An event that waits to be
+ * read (-EAGAIN) and a pin that outlives its read (-EBUSY) are over soon. */
+static int move_all(uintptr_t dst, uintptr_t src, size_t len, bool holes,
+		    size_t *done)
+{
+	int tries = 0, err = 0;
+
+	*done = 0;
+	while (*done < len) {
+		size_t step;
+
+		err = uffd_move(dst + *done, src + *done, len - *done, holes, &step);
+		*done += step;
+		if (!err && step)
+			continue;
+		if ((err != -EAGAIN && err != -EBUSY) || tries++ >= BUSY_TRIES)
+			return err ? err : -EIO;
+		if (err == -EAGAIN)
+			pager_read_events();
+		else
+			sched_yield();
+	}
+	return 0;
+}
+
+static int fetch(uint32_t c)
+{
+	uint32_t slot = frames_get();
+	int err;
+
+	if (slot == NO_SLOT)
+		return -ENOMEM;
+	pg.chunk[c].slot = slot + 1;
+	err = fetch_read(c, frames_at(slot));
+	if (err)
+		chunk_drop_frame(c);
+	return err;
+}
+
+/* Where in its slot a region address of this chunk rests. */
+static uintptr_t in_slot(uint32_t c, uintptr_t addr)
+{
+	return (uintptr_t)frames_at(pg.chunk[c].slot - 1) + (addr - chunk_addr(c));
+}
+
+/* The pages are pinned for good, it seems: copies serve as well. */
+static int install_copy(uintptr_t dst, uintptr_t src, size_t len)
+{
+	size_t done = 0, step;
+	int err;
+
+	while (done < len) {
+		err = uffd_copy(dst + done, src + done, len - done, false, &step);
+		done += step;
+		if (err == -EAGAIN)
+			pager_read_events();
+		else if (err)
+			return err;
+	}
+	return off_sys_madvise((void *)src, len, MADV_DONTNEED) ? -errno : 0;
+}
+
+static int install(uint32_t c)
+{
+	struct extent piece[MAX_EXTENTS];
+	int n = chunk_pieces(c, piece);
+
+	for (int i = 0; i < n; i++) {
+		uintptr_t src = in_slot(c, piece[i].lo);
+		size_t len = piece[i].hi - piece[i].lo, done;
+		int err = move_all(piece[i].lo, src, len, true, &done);
+
+		if (err == -EBUSY)
+			err = install_copy(piece[i].lo + done, src + done, len - done);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* Region -> slot, all pieces or none. */
+static int take_out(uint32_t c)
+{
+	struct extent piece[MAX_EXTENTS];
+	int i, n = chunk_pieces(c, piece), err = 0;
+	size_t done = 0, back;
+
+	for (i = 0; i < n && !err; i++)
+		err = move_all(in_slot(c, piece[i].lo), piece[i].lo,
+			       piece[i].hi - piece[i].lo, true, &done);
+	if (!err)
+		return 0;
+	/* piece i-1 failed after `done` bytes; those before it went whole */
+	for (int k = 0; k < i; k++) {
+		size_t len = k == i - 1 ? done : piece[k].hi - piece[k].lo;
+
+		if (len && move_all(piece[k].lo, in_slot(c, piece[k].lo), len, true, &back))
+			off_fatal("a chunk could not be put back at %#lx (R1)",
+				  (unsigned long)piece[k].lo);
+	}
+	return err;
+}
+
+/* After the move out: were its bytes changed by the program? */
+static bool written(uint32_t c)
+{
+	const struct chunk *ch = &pg.chunk[c];
+
+	return chunk_region(c)->writable &&
+	       (!(ch->flags & CH_HASHED) ||
+		chunk_hash(frames_at(ch->slot - 1), chunk_bytes_in_file(c)) != ch->hash);
+}
+
+static int soften(uint32_t c)
+{
+	int err = take_out(c);
+
+	if (err)
+		return err;
+	if (!written(c))
+		return 0;
+	err = install(c);
+	if (err)
+		off_fatal("a written chunk could not be put back at %#lx (R1)",
+			  (unsigned long)chunk_addr(c));
+	return -EUCLEAN;
+}
+
+static int evict(uint32_t c, enum pol_state from)
+{
+	struct extent piece[MAX_EXTENTS];
+	int n, err = from == POL_PLAIN ? soften(c) : 0;
+
+	if (err)
+		return err;
+	n = chunk_pieces(c, piece);
+	frames_put(pg.chunk[c].slot - 1,
+		   n != 1 || piece[0].hi - piece[0].lo != CHUNK);
+	pg.chunk[c].slot = 0;
+	return 0;
+}
+
+const struct mode_ops mode_move = {
+	.mode = MODE_MOVE, .name = "move", .anon = true,
+	.fetch = fetch, .install = install, .soften = soften, .evict = evict,
+};

@@ -1,0 +1,682 @@
+/* SPDX-License-Identifier: MIT */
+/* pager.c - the thread that owns every chunk: faults, reads, policy actions.
+ *
+ *   ABSENT --fetch--> INFLIGHT --done--> READY --install--> PLAIN
+ *     ^                                   |  ^______soften____/ |
+ *     +---------------evict---------------+---------evict-------+
+ *
+ * (1) Chunk state lives in the policy (pol_state_of); whatever happens to a
+ *     chunk is told there by pol_moved, once, by this thread.
+ * (2) A chunk that somebody waits for is never given up on: the read is
+ *     tried again buffered, then the process stops (R4).
+ * (3) Nothing here waits but poll; region_lock is held only to look at
+ *     extents (R7). The fault path calls no allocator, no stdio (R8).
+ * (4) A region is added HELD (its range is not in place yet): faults are
+ *     noted, nothing is installed, until CMD_GO.
+ * Lock: none of its own.
+ */
+#include "core/core_int.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#define XXH_STATIC_LINKING_ONLY
+#include <xxhash.h>
+
+#define IO_DEPTH	16
+#define BUSY_RETRY_NS	500000000ull
+#define MAX_TRIES	4
+
+struct pager pg;
+
+static _Atomic uint32_t want_frames;	/* set by the keeper */
+static uint32_t have_frames;
+static _Atomic uint64_t own_bytes;
+static uint64_t busy_since;		/* oldest CH_BUSY, 0 = none */
+#define N_EVENTS 256
+static struct uffd_event events[N_EVENTS];	/* read, not looked at yet */
+static uint32_t n_events;
+static uint64_t pass_read, last_pass, pass_ns;
+
+/* ---- chunks ---------------------------------------------------------------- */
+
+struct region *chunk_region(uint32_t c)
+{
+	return region_nth(pg.chunk[c].region);
+}
+
+uintptr_t chunk_addr(uint32_t c)
+{
+	const struct region *r = chunk_region(c);
+
+	return chunk_down(r->base) + (uintptr_t)(c - r->first) * CHUNK;
+}
+
+uint64_t chunk_off(uint32_t c)
+{
+	const struct region *r = chunk_region(c);
+
+	/* base and file_off are congruent modulo CHUNK, so both round down. */
+	return (r->file_off & ~(CHUNK - 1)) + (uint64_t)(c - r->first) * CHUNK;
+}
+
+uint32_t chunk_bytes_in_file(uint32_t c)
+{
+	uint64_t off = chunk_off(c), size = chunk_region(c)->origin->size;
+
+	return size - off < CHUNK ? (uint32_t)(size - off) : CHUNK;
+}
+
+int chunk_pieces(uint32_t c, struct extent *out)
+{
+	uintptr_t a = chunk_addr(c);
+	int n;
+
+	region_lock();
+	n = region_pieces(chunk_region(c), a, a + CHUNK, out);
+	region_unlock();
+	return n;
+}
+
+uint64_t chunk_hash(const void *p, size_t len)
+{
+	return XXH3_64bits(p, len);
+}
+
+void chunk_mark_dirty(uint32_t c)
+{
+	pg.chunk[c].flags |= CH_DIRTY;
+	pol_pin(pg.pol, c, 1);
+}
+
+void chunk_moved(uint32_t c, enum pol_state st)
+{
+	if (pol_state_of(pg.pol, c) == POL_PLAIN)
+		pg.plain--;
+	if (st == POL_PLAIN)
+		pg.plain++;
+	pol_moved(pg.pol, c, st);
+}
+
+static _Noreturn void give_up(uint32_t c, const char *why)
+{
+	const struct region *r = chunk_region(c);
+
+	off_fatal("region %#lx: bytes %llu..%llu of %s cannot be produced: %s; "
+		  "the program is stopped rather than shown wrong bytes",
+		  (unsigned long)r->base, (unsigned long long)chunk_off(c),
+		  (unsigned long long)(chunk_off(c) + chunk_bytes_in_file(c)),
+		  r->origin->name, why);
+}
+
+/* ---- faults ----------------------------------------------------------------- */
+
+static struct region *find(uintptr_t addr, uint32_t *chunk)
+{
+	struct region *r;
+
+	region_lock();
+	r = region_at(addr);
+	if (r && r->state == REGION_WATCHED)
+		r = NULL;
+	region_unlock();
+	if (r)
+		*chunk = r->first + (uint32_t)((chunk_down(addr) - chunk_down(r->base)) / CHUNK);
+	return r;
+}
+
+static void count_fault(uint32_t c, enum pol_state st)
+{
+	struct chunk *ch = &pg.chunk[c];
+
+	if (st == POL_READY) {
+		stat_add(ST_FAULTS_MILESTONE, 1);
+		return;
+	}
+	stat_add(ST_FAULTS_DEMAND, 1);
+	if (st == POL_INFLIGHT && !ch->t_fault)
+		stat_add(ST_PREFETCH_LATE, 1);
+}
+
+/* A fault on a PLAIN chunk: it was installed meanwhile, or (second time) a
+ * raw system call dropped its pages behind our back. */
+static void plain_fault(uint32_t c, uintptr_t addr)
+{
+	struct chunk *ch = &pg.chunk[c];
+
+	if (ch->flags & CH_SPURIOUS && !pg.ops->evict(c, POL_PLAIN)) {
+		chunk_moved(c, POL_ABSENT);
+		pol_fault(pg.pol, c, ch->stream);
+	}
+	ch->flags ^= CH_SPURIOUS;
+	uffd_wake(chunk_down(addr), CHUNK);
+}
+
+static void chunk_fault(struct region *r, uint32_t c, uintptr_t addr, uint32_t tid)
+{
+	struct chunk *ch = &pg.chunk[c];
+	enum pol_state st = pol_state_of(pg.pol, c);
+
+	ch->stream = tid;
+	if (r->state == REGION_HELD) {
+		ch->flags |= CH_FAULTED;
+		return;
+	}
+	trace_use(c, tid);
+	if (st == POL_PLAIN) {
+		plain_fault(c, addr);
+		return;
+	}
+	count_fault(c, st);
+	if (!ch->t_fault && st != POL_READY)
+		ch->t_fault = now_ns();
+	pol_fault(pg.pol, c, tid);
+}
+
+/* Write-protect fault (copy mode, private pages): the program may write. */
+static void write_fault(uintptr_t addr)
+{
+	uint32_t c;
+
+	if (find(addr, &c) && pol_state_of(pg.pol, c) == POL_PLAIN)
+		chunk_mark_dirty(c);
+	uffd_protect(page_down(addr), PAGE, false);
+}
+
+static void take_event(const struct uffd_event *e)
+{
+	struct region *r;
+	uint32_t c;
+
+	if (e->what == UFFD_WRITE) {
+		write_fault(e->addr);
+		return;
+	}
+	if (e->what != UFFD_MISSING)
+		return;
+	r = find(e->addr, &c);
+	if (r)
+		chunk_fault(r, c, e->addr, e->tid);
+	else	/* unmapped meanwhile: whoever waits looks again */
+		uffd_wake(page_down(e->addr), PAGE);
+}
+
+/* Inside an action: reads what waits, for take_faults to look at later. */
+void pager_read_events(void)
+{
+	uint32_t room = N_EVENTS - n_events;
+
+	n_events += (uint32_t)uffd_read(events + n_events, (int)(room < 32 ? room : 32));
+}
+
+static int take_faults(void)
+{
+	int n;
+
+	pager_read_events();
+	n = (int)n_events;
+	for (int i = 0; i < n; i++) {
+		struct uffd_event e = events[i];
+
+		take_event(&e);
+	}
+	/* An action on the way may have read more behind them. */
+	n_events -= (uint32_t)n;
+	memmove(events, events + n, n_events * sizeof(events[0]));
+	return n;
+}
+
+/* ---- reads ------------------------------------------------------------------ */
+
+static bool cached(struct origin *o, uint32_t c)
+{
+	uint32_t len = chunk_bytes_in_file(c);
+
+	return o->drop_cache && origin_cached(o, chunk_off(c), len, NULL) >= (int64_t)len;
+}
+
+/* The modes' fetch, where a frame is read into. */
+int fetch_read(uint32_t c, void *frame)
+{
+	struct chunk *ch = &pg.chunk[c];
+	struct origin *o = chunk_region(c)->origin;
+	uint32_t len = chunk_bytes_in_file(c);
+	bool direct = o->fd_direct >= 0 && !(ch->flags & CH_RETRY) && !cached(o, c);
+	struct io_job job = {
+		.kind = IO_READ, .fd = direct ? o->fd_direct : o->fd,
+		.buf = frame, .off = chunk_off(c), .chunk = c,
+		.len = direct ? (uint32_t)page_up(len) : len,
+	};
+
+	if (origin_check(o, chunk_off(c) + len))
+		give_up(c, "the file was shortened");
+	stat_add(ST_IO_READS, 1);
+	if (!direct)
+		stat_add(ST_IO_BUFFERED, len);
+	return pg.io->submit(&job);
+}
+
+void chunk_release_region(struct region *r)
+{
+	if (r->state != REGION_DYING || r->inflight)
+		return;
+	origin_close(r->origin);
+	mem_free(r->spans);
+	if (r->shadow)
+		off_sys_munmap(r->shadow, r->end - r->base);
+	region_lock();
+	region_free(r);
+	region_unlock();
+}
+
+void chunk_drop_frame(uint32_t c)
+{
+	struct chunk *ch = &pg.chunk[c];
+
+	if (ch->slot)
+		frames_put(ch->slot - 1, false);
+	ch->slot = 0;
+}
+
+/* The bytes are here: are they those the program was shown before? */
+static void check_bytes(uint32_t c, const unsigned char *frame, uint32_t len)
+{
+	struct chunk *ch = &pg.chunk[c];
+	struct region *r = chunk_region(c);
+	bool want = !(ch->flags & CH_HASHED) || r->origin->moved;
+	uint64_t h;
+
+	if (!want)
+		return;
+	h = chunk_hash(frame, len);
+	if (ch->flags & CH_HASHED && h != ch->hash)
+		give_up(c, "the file's content changed while it was mapped");
+	ch->hash = h;
+	ch->flags |= CH_HASHED;
+}
+
+static bool read_failed(uint32_t c, int res)
+{
+	struct chunk *ch = &pg.chunk[c];
+
+	stat_add(ST_IO_ERRORS, 1);
+	if (++ch->tries >= MAX_TRIES)
+		give_up(c, res < 0 ? strerrordesc_np(-res) : "short read");
+	ch->flags |= CH_RETRY;
+	return true;
+}
+
+static void read_done(const struct io_done *d)
+{
+	uint32_t c = d->chunk, len;
+	struct chunk *ch = &pg.chunk[c];
+	struct region *r = chunk_region(c);
+
+	pg.inflight--;
+	r->inflight--;
+	if (ch->flags & CH_GONE) {
+		ch->flags = CH_FORGOTTEN;
+		chunk_drop_frame(c);
+		chunk_release_region(r);
+		return;
+	}
+	len = chunk_bytes_in_file(c);
+	if (d->res < (int)len && read_failed(c, d->res)) {
+		chunk_drop_frame(c);
+		chunk_moved(c, POL_ABSENT);
+		if (ch->t_fault)
+			pol_fault(pg.pol, c, ch->stream);
+		return;
+	}
+	ch->tries = 0;
+	ch->flags &= (uint16_t)~CH_RETRY;
+	stat_add(ST_IO_READ, len);
+	pass_read += len;
+	if (ch->slot) {
+		char *frame = frames_at(ch->slot - 1);
+
+		/* R4: past the end of the file its last page holds zeros. */
+		memset(frame + len, 0, page_up(len) - len);
+		check_bytes(c, (unsigned char *)frame, len);
+	}
+	if (r->origin->drop_cache)
+		off_sys_fadvise(r->origin->fd, (off_t)chunk_off(c), len, POSIX_FADV_DONTNEED);
+	chunk_moved(c, POL_READY);
+}
+
+static int take_reads(void)
+{
+	struct io_done done[IO_DEPTH * 2];
+	int n = pg.inflight ? pg.io->reap(done, IO_DEPTH * 2) : 0;
+
+	for (int i = 0; i < n; i++)
+		read_done(&done[i]);
+	return n;
+}
+
+/* ---- actions ---------------------------------------------------------------- */
+
+static void act_fetch(uint32_t c, bool demand)
+{
+	int err = pg.ops->fetch(c);
+
+	if (err) {
+		if (err != -EAGAIN && err != -ENOMEM && ++pg.chunk[c].tries >= MAX_TRIES)
+			give_up(c, strerrordesc_np(-err));
+		chunk_moved(c, POL_ABSENT);
+		return;
+	}
+	pg.inflight++;
+	chunk_region(c)->inflight++;
+	if (!demand)
+		stat_add(ST_PREFETCH_ISSUED, 1);
+	chunk_moved(c, POL_INFLIGHT);
+}
+
+static void act_install(uint32_t c)
+{
+	struct chunk *ch = &pg.chunk[c];
+	int err;
+
+	if (chunk_region(c)->state == REGION_HELD) {
+		chunk_moved(c, POL_READY);
+		return;
+	}
+	err = pg.ops->install(c);
+	if (err)
+		give_up(c, strerrordesc_np(-err));
+	stat_add(ST_HOST_INSTALLS, 1);
+	if (ch->flags & CH_LOCKED)
+		pol_pin(pg.pol, c, 1);
+	ch->flags &= (uint16_t)~CH_SPURIOUS;
+	if (ch->t_fault) {
+		stat_add(ST_FAULTS_STALL, now_ns() - ch->t_fault);
+		ch->t_fault = 0;
+	}
+	chunk_moved(c, POL_PLAIN);
+}
+
+/* Out of the program's sight, frame kept (to = READY) or not (ABSENT). */
+static void act_take(uint32_t c, enum pol_state to)
+{
+	enum pol_state from = pol_state_of(pg.pol, c);
+	int err = to == POL_READY ? pg.ops->soften(c) : pg.ops->evict(c, from);
+
+	if (err == -ENOTSUP) {
+		to = POL_ABSENT;
+		err = pg.ops->evict(c, from);
+	}
+	if (err == -EUCLEAN) {
+		chunk_mark_dirty(c);
+	} else if (err) {
+		stat_add(ST_HOST_EVICT_FAILED, 1);
+		pg.chunk[c].flags |= CH_BUSY;
+		pol_pin(pg.pol, c, 1);
+		if (!busy_since)
+			busy_since = now_ns();
+	} else if (to == POL_ABSENT) {
+		stat_add(ST_HOST_EVICTIONS, 1);
+	}
+	chunk_moved(c, err ? from : to);
+}
+
+static bool act_once(void)
+{
+	struct pol_action a = pol_next(pg.pol, pg.depth > pg.inflight ?
+				       pg.depth - pg.inflight : 0);
+
+	switch (a.act) {
+	case POL_FETCH:
+		act_fetch(a.chunk, a.demand);
+		return true;
+	case POL_INSTALL:
+		act_install(a.chunk);
+		return true;
+	case POL_SOFTEN:
+		act_take(a.chunk, POL_READY);
+		return true;
+	case POL_EVICT:
+		act_take(a.chunk, POL_ABSENT);
+		return true;
+	case POL_NONE:
+		break;
+	}
+	return false;
+}
+
+/* Pinned by somebody's I/O, or shared with a fork: tried again now and then. */
+static void retry_busy(void)
+{
+	if (!busy_since || now_ns() - busy_since < BUSY_RETRY_NS)
+		return;
+	busy_since = 0;
+	region_lock();
+	for (int i = 0; region_nth(i); i++) {
+		const struct region *r = region_nth(i);
+
+		for (uint32_t k = 0; r->state == REGION_LIVE && k < r->n; k++) {
+			struct chunk *ch = &pg.chunk[r->first + k];
+
+			if (!(ch->flags & CH_BUSY))
+				continue;
+			ch->flags &= (uint16_t)~CH_BUSY;
+			if (!(ch->flags & (CH_DIRTY | CH_LOCKED)))
+				pol_pin(pg.pol, r->first + k, 0);
+		}
+	}
+	region_unlock();
+}
+
+static void take_budget(void)
+{
+	uint32_t want = atomic_load_explicit(&want_frames, memory_order_relaxed);
+
+	if (want && want != have_frames) {
+		have_frames = want;
+		pol_set_frames(pg.pol, want);
+	}
+}
+
+/* Hints mode: a chunk that is not mapped by us was touched. */
+void chunk_use(uint32_t c)
+{
+	enum pol_state st = pol_state_of(pg.pol, c);
+
+	trace_use(c, 0);
+	count_fault(c, st);
+	pol_fault(pg.pol, c, 0);
+}
+
+/* ---- what others see -------------------------------------------------------- */
+
+static void publish(void)
+{
+	struct pol_counts pc;
+	uint64_t own;
+
+	pol_counts(pg.pol, &pc);
+	if (pg.mode == MODE_MOVE && have_frames)
+		frames_trim(have_frames);
+	own = pg.mode == MODE_HINTS ? (uint64_t)pc.used * CHUNK : frames_bytes();
+	if (pg.mode == MODE_COPY)
+		own += (uint64_t)pg.plain * CHUNK;
+	atomic_store_explicit(&own_bytes, own, memory_order_relaxed);
+	stat_max(ST_HOST_PEAK_RAM, own);
+	stat_set(ST_BUDGET_OWN_ANON, pg.ops->anon ? own : 0);
+	stat_set(ST_HOST_PLAIN, (uint64_t)pg.plain * CHUNK);
+	stat_set(ST_HOST_STAGING, (uint64_t)(pc.used - pg.plain) * CHUNK);
+	stat_set(ST_TAPE_PERIOD, pc.period);
+	stat_set(ST_TAPE_FALLBACK, (uint64_t)pc.fallback);
+	stat_set(ST_PREFETCH_WASTED, pc.wasted);
+	if (pc.passes == last_pass)
+		return;
+	last_pass = pc.passes;
+	stat_set(ST_TAPE_PASSES, pc.passes);
+	stat_set(ST_TAPE_LAST_READ, pass_read);
+	stat_set(ST_TAPE_LAST_BOUND, (uint64_t)pc.bound * CHUNK);
+	if (pass_ns)
+		stat_set(ST_TAPE_LAST_NS, now_ns() - pass_ns);
+	pass_ns = now_ns();
+	pass_read = 0;
+}
+
+uint64_t pager_own_bytes(void)
+{
+	return atomic_load_explicit(&own_bytes, memory_order_relaxed);
+}
+
+void pager_frames(uint32_t frames)
+{
+	atomic_store_explicit(&want_frames, frames, memory_order_relaxed);
+}
+
+/* ---- the loop --------------------------------------------------------------- */
+
+static int wait_ms(void)
+{
+	if (pg.ops->watch)
+		return 1;
+	return busy_since ? 100 : 1000;
+}
+
+static void torture_pause(void)
+{
+	struct timespec t = { 0, 0 };
+
+	if (!torture() || torture_random(4))
+		return;
+	t.tv_nsec = (long)torture_random(300000);
+	nanosleep(&t, NULL);
+}
+
+/* One turn; returns how much there was to do. */
+static int turn(void)
+{
+	int work = 0;
+
+	if (pg.ops->anon)
+		work += take_faults();
+	torture_pause();
+	work += take_reads();
+	pager_commands();
+	take_budget();
+	if (pg.ops->watch)
+		pg.ops->watch();
+	if (!pg.frozen) {
+		/* Faults first again after a few actions. */
+		for (int i = 0; i < 8 && act_once(); i++)
+			work++;
+		retry_busy();
+	}
+	publish();
+	return work;
+}
+
+static void *pager_main(void *started)
+{
+	struct pollfd p[3] = {
+		{ .fd = cmd_pager_fd(), .events = POLLIN },
+		{ .fd = -1, .events = POLLIN },
+		{ .fd = pg.ops->anon ? uffd_fd() : -1, .events = POLLIN },
+	};
+
+	library_thread_enter("offload-pager");
+	/* Here, for the ring belongs to the thread that made it. */
+	pg.io = io_open(pg.depth, !pg.ops->anon);
+	sem_post(started);
+	if (!pg.io)
+		return NULL;
+	p[1].fd = pg.io->fd();
+	for (;;) {
+		if (turn())
+			continue;
+		trace_flush();
+		off_sys_poll(p, 3, wait_ms());
+	}
+	return NULL;
+}
+
+/* Our thread runs before the engine's, which spin while they wait. */
+static void raise_priority(pthread_t t)
+{
+	struct sched_param sp = { .sched_priority = 1 };
+
+	if (pthread_setschedparam(t, SCHED_RR, &sp))
+		off_verbose(1, "pager thread: no real-time priority (needs CAP_SYS_NICE)");
+}
+
+static void *reserve(size_t len)
+{
+	void *p = off_sys_mmap(NULL, len, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* Child of a fork: the tables are copies of the parent's, of no use here. */
+void pager_reset(void)
+{
+	if (pg.chunk)
+		off_sys_munmap(pg.chunk, MAX_CHUNKS * sizeof(struct chunk));
+	if (pg.pol)
+		off_sys_munmap(pg.pol, pol_size(MAX_CHUNKS));
+	memset(&pg, 0, sizeof(pg));
+	pager_commands_reset();
+	atomic_store(&own_bytes, 0);
+	atomic_store(&want_frames, 0);
+}
+
+int pager_start(enum mode mode)
+{
+	struct pol_conf conf = {
+		.max_chunks = MAX_CHUNKS, .frames = 4,
+		.window = (uint32_t)(off_opt.window / CHUNK),
+		.seed = (uint32_t)off_opt.torture,
+	};
+	pthread_attr_t attr;
+	sem_t started;
+	pthread_t t;
+	void *mem;
+	int err;
+
+	memset(&pg, 0, sizeof(pg));
+	pg.mode = mode;
+	pg.ops = mode == MODE_MOVE ? &mode_move :
+		 mode == MODE_COPY ? &mode_copy : &mode_hints;
+	pg.depth = IO_DEPTH;
+	pg.chunk = reserve(MAX_CHUNKS * sizeof(struct chunk));
+	mem = reserve(pol_size(MAX_CHUNKS));
+	if (!pg.chunk || !mem)
+		return -ENOMEM;
+	if (!conf.window)
+		conf.window = 1;
+	pg.pol = pol_init(mem, &conf);
+	have_frames = n_events = 0;
+	last_pass = pass_read = pass_ns = busy_since = 0;
+	trace_open();
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attr, 256 << 10);
+	sem_init(&started, 0, 0);
+	err = pthread_create(&t, &attr, pager_main, &started);
+	pthread_attr_destroy(&attr);
+	if (err)
+		return -err;
+	while (sem_wait(&started))
+		;
+	if (!pg.io)
+		return -ENOSYS;
+	stats_names(pg.ops->name, pg.io->name);
+	raise_priority(t);
+	return 0;
+}

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: MIT */
+/* pager_cmd.c - what the pager does when a program thread's call asks.
+ *
+ * (1) A command is answered only when it holds: after CMD_FORGET nothing of
+ *     ours touches the range any more, after CMD_PIN all of it is PLAIN.
+ * (2) The extents were cut by the caller before (region.c), so a chunk with
+ *     no piece left is gone.
+ * Owns the list of CMD_PINs that wait. Lock: none; pager thread.
+ */
+#include "core/core_int.h"
+
+#include <sys/mman.h>
+
+static struct cmd *pins;		/* wait for their chunks */
+
+/* First and last-plus-one chunk of [lo, hi) in r. */
+static void span_of(const struct region *r, uintptr_t lo, uintptr_t hi,
+		    uint32_t *from, uint32_t *to)
+{
+	uintptr_t c0 = chunk_down(r->base);
+
+	lo = lo > r->base ? lo : r->base;
+	hi = hi < r->end ? hi : r->end;
+	*from = r->first + (uint32_t)((lo - c0) / CHUNK);
+	*to = r->first + (uint32_t)((hi - c0 + CHUNK - 1) / CHUNK);
+}
+
+static void gauges(void)
+{
+	uint64_t n = 0, bytes = 0, spans = 0;
+
+	region_lock();
+	for (int i = 0; region_nth(i); i++) {
+		const struct region *r = region_nth(i);
+
+		if (r->state != REGION_LIVE && r->state != REGION_HELD)
+			continue;
+		n++;
+		spans += r->n_spans;
+		for (int k = 0; k < r->n_ext; k++)
+			bytes += r->ext[k].hi - r->ext[k].lo;
+	}
+	region_unlock();
+	stat_set(ST_HOST_REGIONS, n);
+	stat_set(ST_HOST_MANAGED, bytes);
+	stat_set(ST_HOST_SPANS, spans);
+}
+
+static int add(struct region *r)
+{
+	int index = 0;
+
+	while (region_nth(index) != r)
+		index++;
+	for (uint32_t k = 0; k < r->n; k++)
+		pg.chunk[r->first + k] = (struct chunk){ .region = (uint16_t)index };
+	pol_add(pg.pol, r->first, r->n, CHUNK, r->file_off & ~(CHUNK - 1),
+		r->spans, r->n_spans, 0);
+	trace_region(r, r->spans, r->n_spans);
+	gauges();
+	return 0;
+}
+
+static int go(struct region *r)
+{
+	r->state = REGION_LIVE;
+	for (uint32_t c = r->first; c < r->first + r->n; c++) {
+		struct chunk *ch = &pg.chunk[c];
+
+		if (!(ch->flags & CH_FAULTED))
+			continue;
+		ch->flags &= (uint16_t)~CH_FAULTED;
+		ch->t_fault = now_ns();
+		stat_add(ST_FAULTS_DEMAND, 1);
+		trace_use(c, ch->stream);
+		pol_fault(pg.pol, c, ch->stream);
+	}
+	stat_add(ST_HOST_CONVERTED, 1);
+	gauges();
+	return 0;
+}
+
+/* The chunk is no more. Its memory in the region goes with the unmapping. */
+static void forget_chunk(uint32_t c)
+{
+	struct chunk *ch = &pg.chunk[c];
+	enum pol_state st = pol_state_of(pg.pol, c);
+
+	if (st == POL_PLAIN)
+		pg.plain--;
+	pol_remove(pg.pol, c, 1);
+	if (st == POL_INFLIGHT) {
+		ch->flags |= CH_GONE;
+		return;
+	}
+	if (ch->slot)
+		frames_put(ch->slot - 1, st == POL_PLAIN);
+	*ch = (struct chunk){ .region = ch->region, .flags = CH_FORGOTTEN };
+}
+
+static void forget_range(struct region *r, uintptr_t lo, uintptr_t hi, bool all)
+{
+	struct extent piece[MAX_EXTENTS];
+	uint32_t c, to;
+
+	for (span_of(r, lo, hi, &c, &to); c < to; c++) {
+		struct chunk *ch = &pg.chunk[c];
+
+		if (ch->flags & (CH_GONE | CH_FORGOTTEN))
+			continue;
+		if (all || !chunk_pieces(c, piece))
+			forget_chunk(c);
+	}
+}
+
+static int forget(struct region *r, uintptr_t lo, uintptr_t hi, bool all)
+{
+	if (r->n)	/* else it was never more than watched */
+		forget_range(r, lo, hi, all);
+	if (all || !r->n_ext) {
+		region_lock();
+		r->state = REGION_DYING;
+		region_unlock();
+		chunk_release_region(r);
+	}
+	gauges();
+	return 0;
+}
+
+/* ---- mlock ------------------------------------------------------------------ */
+
+static bool pinned_all(const struct cmd *p)
+{
+	uint32_t c, to;
+
+	for (span_of(p->r, p->lo, p->hi, &c, &to); c < to; c++)
+		if (!(pg.chunk[c].flags & (CH_GONE | CH_FORGOTTEN)) &&
+		    pol_state_of(pg.pol, c) != POL_PLAIN)
+			return false;
+	return true;
+}
+
+static void pin(struct cmd *p)
+{
+	uint32_t c, to;
+
+	for (span_of(p->r, p->lo, p->hi, &c, &to); c < to; c++) {
+		struct chunk *ch = &pg.chunk[c];
+
+		if (ch->flags & (CH_GONE | CH_FORGOTTEN))
+			continue;
+		ch->flags |= CH_LOCKED;
+		if (pol_state_of(pg.pol, c) == POL_PLAIN)
+			pol_pin(pg.pol, c, 1);
+	}
+	p->next = pins;
+	pins = p;
+}
+
+static void unpin(const struct cmd *p)
+{
+	uint32_t c, to;
+
+	for (span_of(p->r, p->lo, p->hi, &c, &to); c < to; c++) {
+		struct chunk *ch = &pg.chunk[c];
+
+		ch->flags &= (uint16_t)~CH_LOCKED;
+		if (!(ch->flags & (CH_DIRTY | CH_BUSY | CH_GONE | CH_FORGOTTEN)))
+			pol_pin(pg.pol, c, 0);
+	}
+}
+
+/* Asks for the next missing chunks of each waiting pin, a few at a time, so
+ * that demand never holds more frames than there are. */
+static void serve_pins(void)
+{
+	struct cmd **link = &pins;
+
+	while (*link) {
+		struct cmd *p = *link;
+		uint32_t c, to, asked = 0;
+
+		if (pinned_all(p)) {
+			*link = p->next;
+			cmd_done(p, 0);
+			continue;
+		}
+		for (span_of(p->r, p->lo, p->hi, &c, &to); c < to && asked < 4; c++) {
+			if (pg.chunk[c].flags & (CH_GONE | CH_FORGOTTEN) ||
+			    pol_state_of(pg.pol, c) == POL_PLAIN)
+				continue;
+			asked++;
+			if (pol_state_of(pg.pol, c) != POL_INFLIGHT)
+				pol_fault(pg.pol, c, 0);
+		}
+		link = &p->next;
+	}
+}
+
+/* ---- MADV_DONTNEED on private pages ------------------------------------------ */
+
+/* The file's bytes again, in place: only part of the chunk is dropped. */
+static int reread(uint32_t c, uintptr_t lo, uintptr_t hi)
+{
+	struct region *r = chunk_region(c);
+	size_t done = 0;
+
+	if (pg.mode == MODE_COPY)
+		uffd_protect(lo, hi - lo, false);
+	while (lo + done < hi) {
+		ssize_t n = off_sys_pread(r->origin->fd, (void *)(lo + done),
+			hi - lo - done, (off_t)(r->file_off + (lo + done - r->base)));
+
+		if (n < 0)
+			return -errno;
+		if (!n)
+			break;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+static int discard_chunk(uint32_t c, uintptr_t lo, uintptr_t hi)
+{
+	struct chunk *ch = &pg.chunk[c];
+	uintptr_t a = chunk_addr(c);
+	int err;
+
+	if (pol_state_of(pg.pol, c) != POL_PLAIN)
+		return 0;	/* nothing written, or it would be PLAIN */
+	if (lo > a || hi < a + CHUNK)
+		return reread(c, lo > a ? lo : a, hi < a + CHUNK ? hi : a + CHUNK);
+	chunk_region(c)->writable = false;	/* whatever is there goes */
+	err = pg.ops->evict(c, POL_PLAIN);
+	chunk_region(c)->writable = true;
+	if (err)
+		return reread(c, a, a + CHUNK);
+	if (ch->flags & CH_DIRTY) {
+		ch->flags &= (uint16_t)~CH_DIRTY;
+		pol_pin(pg.pol, c, 0);
+	}
+	chunk_moved(c, POL_ABSENT);
+	return 0;
+}
+
+static int discard(const struct cmd *p)
+{
+	uint32_t c, to;
+	int err = 0;
+
+	for (span_of(p->r, p->lo, p->hi, &c, &to); c < to && !err; c++)
+		if (!(pg.chunk[c].flags & (CH_GONE | CH_FORGOTTEN)))
+			err = discard_chunk(c, p->lo, p->hi);
+	return err;
+}
+
+/* ---- dispatch ----------------------------------------------------------------- */
+
+static void run(struct cmd *p)
+{
+	switch (p->op) {
+	case CMD_ADD:
+		cmd_done(p, add(p->r));
+		break;
+	case CMD_GO:
+		cmd_done(p, go(p->r));
+		break;
+	case CMD_FORGET:
+		cmd_done(p, forget(p->r, p->lo, p->hi, false));
+		break;
+	case CMD_UNDO:
+		cmd_done(p, forget(p->r, p->r->base, p->r->end, true));
+		break;
+	case CMD_PIN:
+		pin(p);
+		break;
+	case CMD_UNPIN:
+		unpin(p);
+		cmd_done(p, 0);
+		break;
+	case CMD_DISCARD:
+		cmd_done(p, discard(p));
+		break;
+	case CMD_FREEZE:
+	case CMD_THAW:
+		pg.frozen = p->op == CMD_FREEZE;
+		cmd_done(p, 0);
+		break;
+	case CMD_MAP:
+		cmd_done(p, -EINVAL);	/* the keeper's */
+		break;
+	}
+}
+
+void pager_commands(void)
+{
+	struct cmd *p = cmd_take_pager();
+
+	while (p) {
+		struct cmd *next = p->next;	/* p is gone once it is done */
+
+		run(p);
+		p = next;
+	}
+	serve_pins();
+}
+
+void pager_commands_reset(void)
+{
+	pins = NULL;
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/* uffd.c - userfaultfd: opening, probing, the ioctls, the events.
+ *
+ * Owns the one userfaultfd of the process. Its descriptor lives in the
+ * library's table only (R4): closing it would turn missing pages to zeros.
+ *
+ * Full mode is needed: in user-mode-only a system call on an evicted buffer
+ * fails with EFAULT, and the program would see that; `hints` serves there.
+ * Lock: none; the ioctls are safe from any library thread, events are read
+ * by the pager only.
+ */
+#include "core/core_int.h"
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Newer than Debian 12's headers. */
+#ifndef UFFD_FEATURE_MOVE
+#define UFFD_FEATURE_MOVE (1 << 16)
+struct uffdio_move { __u64 dst, src, len, mode; __s64 move; };
+#define UFFDIO_MOVE _IOWR(UFFDIO, 0x05, struct uffdio_move)
+#define UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES ((__u64)1 << 1)
+#endif
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#endif
+
+static int the_fd = -1;
+
+int uffd_fd(void)
+{
+	return the_fd;
+}
+
+static int fresh(void)
+{
+	int dev, fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd >= 0)
+		return fd;
+	dev = off_sys_open("/dev/userfaultfd", O_RDWR | O_CLOEXEC, 0);
+	if (dev < 0)
+		return -1;
+	fd = ioctl(dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+	off_sys_close(dev);
+	return fd;
+}
+
+/* Opens with these features or returns -1. */
+static int open_with(uint64_t features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	int fd = fresh();
+
+	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api)) {
+		off_sys_close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+int uffd_register(void *p, size_t len, bool missing, bool wp)
+{
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)p, len },
+		.mode = (missing ? UFFDIO_REGISTER_MODE_MISSING : 0) |
+			(wp ? UFFDIO_REGISTER_MODE_WP : 0),
+	};
+
+	return ioctl(the_fd, UFFDIO_REGISTER, &reg) ? -errno : 0;
+}
+
+int uffd_move(uintptr_t dst, uintptr_t src, size_t len, bool holes, size_t *done)
+{
+	struct uffdio_move mv = { .dst = dst, .src = src, .len = len,
+		.mode = holes ? UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES : 0 };
+	int err = ioctl(the_fd, UFFDIO_MOVE, &mv) ? -errno : 0;
+
+	*done = mv.move > 0 ? (size_t)mv.move : 0;
+	return err;
+}
+
+int uffd_copy(uintptr_t dst, uintptr_t src, size_t len, bool wp, size_t *done)
+{
+	struct uffdio_copy cp = { .dst = dst, .src = src, .len = len,
+		.mode = wp ? UFFDIO_COPY_MODE_WP : 0 };
+	int err = ioctl(the_fd, UFFDIO_COPY, &cp) ? -errno : 0;
+
+	*done = cp.copy > 0 ? (size_t)cp.copy : 0;
+	return err;
+}
+
+int uffd_protect(uintptr_t p, size_t len, bool on)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { p, len },
+		.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+
+	return ioctl(the_fd, UFFDIO_WRITEPROTECT, &wp) ? -errno : 0;
+}
+
+void uffd_wake(uintptr_t p, size_t len)
+{
+	struct uffdio_range range = { p, len };
+
+	/* Fails only where the range is gone, and nobody waits there. */
+	(void)!ioctl(the_fd, UFFDIO_WAKE, &range);
+}
+
+/* One chunk there and back, as the pager will do it. */
+static bool try_move(void)
+{
+	size_t done, len = 4 * CHUNK;
+	char *p = off_sys_mmap(NULL, len, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uintptr_t a, b;
+	bool ok;
+
+	if (p == MAP_FAILED)
+		return false;
+	a = chunk_down((uintptr_t)p + CHUNK - 1);
+	b = a + CHUNK;
+	ok = !uffd_register((void *)a, CHUNK, false, true) &&
+	     !uffd_register((void *)b, CHUNK, true, false);
+	if (ok) {
+		*(volatile char *)a = 7;
+		ok = !uffd_move(b, a, PAGE, false, &done) &&
+		     *(volatile char *)b == 7 &&
+		     !uffd_move(a, b, PAGE, false, &done) &&
+		     *(volatile char *)a == 7;
+	}
+	off_sys_munmap(p, len);
+	return ok;
+}
+
+#define FEATURES_COMMON (UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_THREAD_ID)
+
+enum mode uffd_open(enum mode want)
+{
+	if (want == MODE_MOVE) {
+		/* No EVENT_UNMAP: the probe's munmap would wait for a reader. */
+		the_fd = open_with(FEATURES_COMMON | UFFD_FEATURE_MOVE |
+				   UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+		if (the_fd >= 0 && try_move())
+			return MODE_MOVE;
+		if (the_fd >= 0)
+			off_sys_close(the_fd);
+	}
+	the_fd = open_with(FEATURES_COMMON | UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+	return the_fd >= 0 ? MODE_COPY : MODE_HINTS;
+}
+
+static struct uffd_event decode(const struct uffd_msg *m)
+{
+	struct uffd_event e = { .what = UFFD_OTHER };
+
+	switch (m->event) {
+	case UFFD_EVENT_PAGEFAULT:
+		e.what = m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP ?
+			UFFD_WRITE : UFFD_MISSING;
+		e.addr = m->arg.pagefault.address;
+		e.tid = m->arg.pagefault.feat.ptid;
+		break;
+	case UFFD_EVENT_UNMAP:
+	case UFFD_EVENT_REMOVE:
+		e.what = UFFD_GONE;
+		e.addr = m->arg.remove.start;
+		e.end = m->arg.remove.end;
+		break;
+	}
+	return e;
+}
+
+int uffd_read(struct uffd_event *out, int max)
+{
+	struct uffd_msg msg[32];
+	ssize_t n;
+
+	if (max > 32)
+		max = 32;
+	n = off_sys_read(the_fd, msg, sizeof(msg[0]) * (size_t)max);
+	if (n <= 0)
+		return 0;
+	for (int i = 0; i < (int)(n / (ssize_t)sizeof(msg[0])); i++)
+		out[i] = decode(&msg[i]);
+	return (int)(n / (ssize_t)sizeof(msg[0]));
+}

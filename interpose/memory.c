@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/* memory.c - the mmap family.
+ *
+ * (1) A call on memory that is not ours goes straight to the kernel: two
+ *     loads and a compare away.
+ * (2) Raw system calls, as glibc's own wrappers make: nothing is looked up,
+ *     so they work before the loader is done and inside signal handlers.
+ */
+#include "interpose/interpose.h"
+
+#include <stdarg.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	void *at;
+
+	if (flags & MAP_FIXED && core_overlaps(addr, len))
+		core_unmap(addr, len);
+	if (fd >= 0 && !(flags & MAP_ANONYMOUS) && !(off % 4096) &&
+	    core_map_file(&at, addr, len, prot, flags, fd, off) == 0)
+		return at;
+	return (void *)syscall(SYS_mmap, addr, len, prot, flags, fd, off);
+}
+
+EXPORT void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t off)
+{
+	return mmap(addr, len, prot, flags, fd, off);
+}
+
+EXPORT int munmap(void *addr, size_t len)
+{
+	if (core_overlaps(addr, len) && !((uintptr_t)addr % 4096))
+		core_unmap(addr, len);
+	return (int)syscall(SYS_munmap, addr, len);
+}
+
+EXPORT void *mremap(void *addr, size_t len, size_t new_len, int flags, ...)
+{
+	void *to = NULL;
+	int err = CORE_PASS;
+
+	if (flags & MREMAP_FIXED) {
+		va_list ap;
+
+		va_start(ap, flags);
+		to = va_arg(ap, void *);
+		va_end(ap);
+		if (core_overlaps(to, new_len))
+			core_unmap(to, new_len);
+	}
+	if (core_overlaps(addr, len))
+		err = core_remap(addr, len, new_len, flags);
+	if (err < 0) {
+		errno = -err;
+		return MAP_FAILED;
+	}
+	return (void *)syscall(SYS_mremap, addr, len, new_len, flags, to);
+}
+
+EXPORT int mprotect(void *addr, size_t len, int prot)
+{
+	int err = core_overlaps(addr, len) ? core_protect(addr, len, prot) : CORE_PASS;
+
+	return err == CORE_PASS ? (int)syscall(SYS_mprotect, addr, len, prot) :
+		libc_result(err);
+}
+
+EXPORT int madvise(void *addr, size_t len, int advice)
+{
+	int err = core_overlaps(addr, len) ? core_advise(addr, len, advice) : CORE_PASS;
+
+	return err == CORE_PASS ? (int)syscall(SYS_madvise, addr, len, advice) :
+		libc_result(err);
+}
+
+/* Returns an error number and leaves errno alone; DONTNEED does nothing
+ * there, for POSIX's must not lose data. */
+EXPORT int posix_madvise(void *addr, size_t len, int advice)
+{
+	int saved = errno, err;
+
+	if (advice == POSIX_MADV_DONTNEED)
+		return 0;
+	err = madvise(addr, len, advice) ? errno : 0;
+	errno = saved;
+	return err;
+}
+
+EXPORT int mlock(const void *addr, size_t len)
+{
+	int err = core_overlaps(addr, len) ? core_lock(addr, len) : CORE_PASS;
+
+	return err == CORE_PASS ? (int)syscall(SYS_mlock, addr, len) : libc_result(err);
+}
+
+EXPORT int mlock2(const void *addr, size_t len, unsigned int flags)
+{
+	int err = core_overlaps(addr, len) ? core_lock(addr, len) : CORE_PASS;
+
+	return err == CORE_PASS ? (int)syscall(SYS_mlock2, addr, len, flags) :
+		libc_result(err);
+}
+
+EXPORT int munlock(const void *addr, size_t len)
+{
+	int r = (int)syscall(SYS_munlock, addr, len);
+
+	if (!r && core_overlaps(addr, len))
+		core_unlocked(addr, len);
+	return r;
+}
+
+EXPORT int mlockall(int flags)
+{
+	int err = core_lock_all(flags);
+
+	return err == CORE_PASS ? (int)syscall(SYS_mlockall, flags) : libc_result(err);
+}
+
+EXPORT int munlockall(void)
+{
+	core_lock_all(0);
+	return (int)syscall(SYS_munlockall);
+}
+
+EXPORT int mincore(void *addr, size_t len, unsigned char *vec)
+{
+	int err = core_overlaps(addr, len) ? core_mincore(addr, len, vec) : CORE_PASS;
+
+	return err == CORE_PASS ? (int)syscall(SYS_mincore, addr, len, vec) :
+		libc_result(err);
+}
