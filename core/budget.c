@@ -11,18 +11,11 @@
  *    memory pressure.
  * Lock: none; one thread owns a struct budget.
  */
-#include "budget.h"
-
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "options.h"
+#include "budget_int.h"
 #include "sys.h"
-
-#define PATH_LEN 4096
 
 /* cgroup v1 says "no limit" as the largest page-aligned signed number. */
 #define V1_NO_LIMIT (1ull << 60)
@@ -56,18 +49,6 @@ static uint64_t add_u64(uint64_t a, uint64_t b)
 }
 
 /* ---- files --------------------------------------------------------------- */
-
-static int open_at(const char *dir, const char *name)
-{
-	const char *root = off_opt.sysroot ? off_opt.sysroot : "";
-	char path[PATH_LEN];
-	int n = snprintf(path, sizeof(path), "%s%s%s%s", root, dir,
-			 *name ? "/" : "", name);
-
-	if (n < 0 || (size_t)n >= sizeof(path))
-		return -1;
-	return off_sys_open(path, O_RDONLY | O_CLOEXEC);
-}
 
 static void close_fd(int *fd)
 {
@@ -129,179 +110,6 @@ static uint64_t read_limit(int fd)
 	return v >= V1_NO_LIMIT ? BUDGET_NONE : v;
 }
 
-/* ---- finding the cgroup -------------------------------------------------- */
-
-struct lines {
-	int fd;
-	size_t at, have;
-	char buf[8192];
-};
-
-static int refill(struct lines *l)
-{
-	ssize_t n;
-
-	memmove(l->buf, l->buf + l->at, l->have - l->at);
-	l->have -= l->at;
-	l->at = 0;
-	n = off_sys_read(l->fd, l->buf + l->have, sizeof(l->buf) - 1 - l->have);
-	if (n > 0)
-		l->have += (size_t)n;
-	return n > 0;
-}
-
-/* The next line, 0-terminated, or NULL. One longer than the buffer comes in
- * pieces; none that matters here is (layered root mounts can be). */
-static char *next_line(struct lines *l)
-{
-	char *line, *end;
-
-	while (!(end = memchr(l->buf + l->at, '\n', l->have - l->at)))
-		if (!refill(l))
-			break;
-	if (!end && l->at == l->have)
-		return NULL;
-	line = l->buf + l->at;
-	if (!end)
-		end = l->buf + l->have;
-	l->at = (size_t)(end - l->buf) + (end < l->buf + l->have);
-	*end = 0;
-	return line;
-}
-
-/* Whether a word is in a list with commas between. */
-static int has_word(const char *list, const char *word)
-{
-	size_t len = strlen(word), n;
-
-	for (; *list; list += n + (list[n] == ',')) {
-		n = strcspn(list, ",");
-		if (n == len && !strncmp(list, word, n))
-			return 1;
-	}
-	return 0;
-}
-
-/* One line of /proc/self/cgroup, "4:memory:/a" or "0::/a": which version it
- * speaks of for memory, 0 for neither; *path where its path begins. */
-static int cgroup_line(char *line, char **path)
-{
-	char *controllers = strchr(line, ':');
-
-	*path = controllers ? strchr(controllers + 1, ':') : NULL;
-	if (!*path)
-		return 0;
-	*controllers++ = 0;
-	*(*path)++ = 0;
-	if (has_word(controllers, "memory"))
-		return 1;
-	return !strcmp(line, "0") && !*controllers ? 2 : 0;
-}
-
-/* Paths in both hierarchies; "" for one the process is not in. */
-static void read_self(char path[3][PATH_LEN])
-{
-	struct lines l = { .fd = open_at("/proc/self/cgroup", "") };
-	char *line, *p;
-	int v;
-
-	path[1][0] = path[2][0] = 0;
-	while (l.fd >= 0 && (line = next_line(&l))) {
-		v = cgroup_line(line, &p);
-		if (v)
-			snprintf(path[v], PATH_LEN, "%s", p);
-	}
-	close_fd(&l.fd);
-}
-
-/* mountinfo writes blanks and backslashes as \ooo. */
-static void unescape(char *s)
-{
-	char *to = s;
-
-	for (; *s; s++, to++) {
-		if (s[0] == '\\' && s[1] && s[2] && s[3]) {
-			*to = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 |
-				     (s[3] - '0'));
-			s += 3;
-		} else {
-			*to = *s;
-		}
-	}
-	*to = 0;
-}
-
-struct mount {
-	char root[PATH_LEN], point[PATH_LEN];
-	int version;
-};
-
-/* Splits off the next word; *line is left behind it. */
-static char *word(char **line)
-{
-	return *line ? strsep(line, " ") : NULL;
-}
-
-static int mount_version(const char *type, const char *super)
-{
-	if (!strcmp(type, "cgroup2"))
-		return 2;
-	return !strcmp(type, "cgroup") && has_word(super, "memory");
-}
-
-/* One line of mountinfo; true when it mounts memory cgroups. */
-static int mount_line(char *line, struct mount *m)
-{
-	char *tail = strstr(line, " - "), *type, *super, *root, *point;
-
-	if (!tail)
-		return 0;
-	*tail = 0;
-	tail += 3;
-	type = word(&tail);
-	word(&tail);
-	super = word(&tail);
-	m->version = type && super ? mount_version(type, super) : 0;
-	if (!m->version)
-		return 0;
-	for (int i = 0; i < 3; i++)
-		word(&line);
-	root = word(&line);
-	point = word(&line);
-	if (!root || !point)
-		return 0;
-	unescape(root);
-	unescape(point);
-	snprintf(m->root, sizeof(m->root), "%s", root);
-	snprintf(m->point, sizeof(m->point), "%s", point);
-	return 1;
-}
-
-static int find_mount(int version, struct mount *m)
-{
-	struct lines l = { .fd = open_at("/proc/self/mountinfo", "") };
-	int found = 0;
-	char *line;
-
-	while (l.fd >= 0 && !found && (line = next_line(&l)))
-		found = mount_line(line, m) && m->version == version;
-	close_fd(&l.fd);
-	return found;
-}
-
-/* What follows the mount's root in the cgroup path: inside a container the
- * mount may show only the container's own part. A path outside of it (".."
- * of a namespace) leaves the mount point itself. */
-static const char *below_root(const char *path, const char *root)
-{
-	size_t n = strcmp(root, "/") ? strlen(root) : 0;
-
-	if (strncmp(path, root, n) || (path[n] && path[n] != '/') ||
-	    strstr(path, "/.."))
-		return "";
-	return strcmp(path + n, "/") ? path + n : "";
-}
-
 /* ---- opening ------------------------------------------------------------- */
 
 static uint64_t hash(uint64_t h, const char *s)
@@ -319,10 +127,10 @@ static int open_level(struct budget *b, const char *dir)
 	for (int i = 0; i < BF_N; i++) {
 		const char *name = names[b->version][i];
 
-		l->fd[i] = name ? open_at(dir, name) : -1;
+		l->fd[i] = name ? budget_open_at(dir, name) : -1;
 	}
 	if (b->version == 2 && l->fd[BF_FAILS] < 0)	/* before Linux 5.2 */
-		l->fd[BF_FAILS] = open_at(dir, "memory.events");
+		l->fd[BF_FAILS] = budget_open_at(dir, "memory.events");
 	for (int i = 0; i < BF_N; i++)
 		any |= l->fd[i] >= 0;
 	b->n += any;
@@ -359,33 +167,30 @@ static void open_levels(struct budget *b, char *dir, size_t top)
 static void open_own(struct budget *b, const char *dir)
 {
 	char buf[64];
-	int fd = open_at(dir, "memory.swappiness");	/* v1 */
+	int fd = budget_open_at(dir, "memory.swappiness");	/* v1 */
 
 	if (fd < 0)
-		fd = open_at("/proc/sys/vm/swappiness", "");
+		fd = budget_open_at("/proc/sys/vm/swappiness", "");
 	b->swappiness = slurp(fd, buf, sizeof(buf)) ? (int)to_number(buf) : -1;
 	close_fd(&fd);
-	b->oom_fd = open_at(dir, b->version == 1 ? "memory.oom_control" :
+	b->oom_fd = budget_open_at(dir, b->version == 1 ? "memory.oom_control" :
 			    "memory.events");
-	b->psi_fd = b->version == 2 ? open_at(dir, "memory.pressure") : -1;
+	b->psi_fd = b->version == 2 ? budget_open_at(dir, "memory.pressure") : -1;
 }
 
 /* v1 first: in a hybrid set-up the memory controller is there, and the v2
  * path names a cgroup without memory files. */
 static void find_cgroup(struct budget *b)
 {
-	char path[3][PATH_LEN], dir[2 * PATH_LEN];
-	struct mount m;
+	char dir[BUDGET_PATH_LEN];
+	size_t top;
 
-	read_self(path);
 	for (int v = 1; v <= 2 && !b->n; v++) {
-		if (!path[v][0] || !find_mount(v, &m))
+		if (!budget_find(v, dir, sizeof(dir), &top))
 			continue;
 		b->version = v;
-		snprintf(dir, sizeof(dir), "%s%s", m.point,
-			 below_root(path[v], m.root));
 		open_own(b, dir);
-		open_levels(b, dir, strlen(m.point));
+		open_levels(b, dir, top);
 		if (!b->n) {
 			close_fd(&b->oom_fd);
 			close_fd(&b->psi_fd);
@@ -400,9 +205,9 @@ int budget_open(struct budget *b)
 	memset(b, 0, sizeof(*b));
 	b->swappiness = b->oom_fd = b->psi_fd = -1;
 	find_cgroup(b);
-	b->meminfo_fd = open_at("/proc/meminfo", "");
+	b->meminfo_fd = budget_open_at("/proc/meminfo", "");
 	if (b->psi_fd < 0)
-		b->psi_fd = open_at("/proc/pressure/memory", "");
+		b->psi_fd = budget_open_at("/proc/pressure/memory", "");
 	return b->n || b->meminfo_fd >= 0 ? 0 : -ENOENT;
 }
 
@@ -479,27 +284,38 @@ static uint64_t room(const struct budget_now *o)
 	return sub_u64(o->limit, sub_u64(o->usage, o->reclaimable));
 }
 
-/* A level without a limit is not read further. */
+/* Puts level i in place of what was read before, if it has less room. */
+static void take_level(struct budget *b, int i, uint64_t limit,
+		       struct budget_now *out)
+{
+	struct budget_now o = *out;
+
+	o.limit = limit;
+	o.depth = i;
+	read_level(b->version, &b->level[i], &o);
+	o.failcnt += read_fails(b->version, &b->level[i]);
+	o.lowest_limit = min_u64(o.lowest_limit, o.limit);
+	if (out->limit == BUDGET_NONE || room(&o) <= room(out)) {
+		*out = o;
+		return;
+	}
+	out->failcnt = o.failcnt;
+	out->lowest_limit = o.lowest_limit;
+}
+
+/* Only levels with a limit are read, for it is the statistics that take the
+ * time; without any, the process's own. */
 static void read_cgroup(struct budget *b, struct budget_now *out)
 {
-	struct budget_now o;
+	uint64_t limit;
 
 	for (int i = 0; i < b->n; i++) {
-		o = *out;
-		o.limit = level_limit(&b->level[i]);
-		o.depth = i;
-		if (o.limit == BUDGET_NONE && i)
-			continue;
-		read_level(b->version, &b->level[i], &o);
-		o.failcnt += read_fails(b->version, &b->level[i]);
-		o.lowest_limit = min_u64(o.lowest_limit, o.limit);
-		if (!i || out->limit == BUDGET_NONE || room(&o) <= room(out)) {
-			*out = o;
-		} else {
-			out->failcnt = o.failcnt;
-			out->lowest_limit = o.lowest_limit;
-		}
+		limit = level_limit(&b->level[i]);
+		if (limit != BUDGET_NONE)
+			take_level(b, i, limit, out);
 	}
+	if (b->n && out->limit == BUDGET_NONE)
+		take_level(b, 0, BUDGET_NONE, out);
 }
 
 static void read_meminfo(int fd, struct budget_now *out)
