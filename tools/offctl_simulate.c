@@ -84,9 +84,11 @@ static uint32_t distinct(const struct tape *t)
 	return n;
 }
 
+/* Uses in one pass, or 0. A loop cannot be shorter than the chunks on it. */
 static size_t find_pass(const struct tape *t)
 {
 	uint32_t *chunks = malloc((t->n_uses + 1) * sizeof(*chunks));
+	struct tape half = *t;
 	size_t pass;
 
 	if (!chunks)
@@ -95,7 +97,9 @@ static size_t find_pass(const struct tape *t)
 		chunks[i] = t->uses[i].chunk;
 	pass = pol_period(chunks, t->n_uses);
 	free(chunks);
-	return pass;
+	half.uses += t->n_uses / 2;
+	half.n_uses -= t->n_uses / 2;
+	return pass < distinct(&half) ? 0 : pass;
 }
 
 /* ---- one policy ---------------------------------------------------------- */

@@ -464,11 +464,32 @@ static void garbage_in_the_table(void **state)
 	budget_share_leave(&s);
 }
 
+/* Another version's table: its entries mean nothing here. */
+static void another_kind_of_table(void **state)
+{
+	struct budget_share s;
+	unsigned int n;
+	int end, fd;
+	pid_t pid;
+
+	assert_int_equal(budget_share_join(&s, &under), 0);
+	pid = other_process(&end);
+	fd = open(table_path(), O_RDWR);
+	assert_int_equal(pwrite(fd, "loshare9", 8, 0), 8);
+	close(fd);
+	poll_share(&s, 5000 * M, 0, &n);
+	assert_int_equal(n, 1);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	close(end);
+	budget_share_leave(&s);
+}
+
 static void table_is_private(void **state)
 {
 	struct budget_share s;
+	char *path, other[64];
 	struct stat st;
-	char *path;
 
 	assert_int_equal(budget_share_join(&s, &under), 0);
 	path = table_path();
@@ -481,9 +502,14 @@ static void table_is_private(void **state)
 	chmod(path, 0666);
 	assert_true(budget_share_join(&s, &under) < 0);
 	unlink(path);
-	assert_int_equal(symlink("/etc/passwd", path), 0);
+	snprintf(other, sizeof(other), "%s/mine", root);
+	close(open(other, O_CREAT | O_RDWR, 0600));
+	assert_int_equal(symlink(other, path), 0);
 	assert_true(budget_share_join(&s, &under) < 0);
-	assert_int_equal(s.fd < 0, 1);
+	assert_true(s.fd < 0);
+	unlink(path);
+	assert_int_equal(link(other, path), 0);
+	assert_true(budget_share_join(&s, &under) < 0);
 	unlink(path);
 }
 
@@ -523,7 +549,8 @@ int main(void)
 		SHARE(alone), SHARE(two_and_a_dead_one),
 		SHARE(one_that_stopped_polling),
 		SHARE(locked_by_somebody), SHARE(removed_under_us),
-		SHARE(garbage_in_the_table), SHARE(table_is_private),
+		SHARE(garbage_in_the_table), SHARE(another_kind_of_table),
+		SHARE(table_is_private),
 		SHARE(falls_back_to_tmp),
 	};
 

@@ -197,6 +197,7 @@ static void malformed_values(void **state)
 	refused("OFFLOAD_PAGER=mvoe", "auto|move|copy|hints|off", "nearest is move");
 	refused("OFFLOAD_PAGER=Move", "OFFLOAD_PAGER=Move", "nearest is move");
 	refused("OFFLOAD_PAGER=mov", "OFFLOAD_PAGER=mov", "nearest is move");
+	refused("OFFLOAD_DIRECT=fof", "auto|on|off", "nearest is off");
 	refused("OFFLOAD_VERBOSE=4", "OFFLOAD_VERBOSE=4", "0 to 3");
 	refused("OFFLOAD_VERBOSE=-1", "OFFLOAD_VERBOSE=-1", "0 to 3");
 	refused("OFFLOAD_STRICT=yes", "OFFLOAD_STRICT=yes", "0 to 1");
