@@ -119,7 +119,7 @@ inside() {
 	shift 2
 	if [ -n "$preload" ]; then
 		export LD_PRELOAD="$preload"
-		export OFFLOAD_STATS="${OFFLOAD_STATS:-$out/stats.json}"
+		export OFFLOAD_STATS="${OFFLOAD_STATS:-$PWD/$out/stats.json}"
 	fi
 	engine "$@"
 }

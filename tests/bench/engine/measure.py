@@ -4,12 +4,17 @@
 1. A run's environment names the library only for the engine's own process:
    the shell, the sampler and this program never load it.
 2. A run that fails is reported with what it wrote, never counted.
+3. Whatever ends this program ends the run first, by a signal that lets the
+   group be removed.
 """
 
+import atexit
 import dataclasses
 import json
 import os
 import shlex
+import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -46,10 +51,27 @@ class Failed(Exception):
     pass
 
 
+def call(argv):
+    """Runs a program to its end, or ends it. Returns (status, stderr)."""
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, text=True,
+                          stderr=subprocess.PIPE) as child:
+        try:
+            _, err = child.communicate(timeout=RUN_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            child.terminate()
+            raise Failed(f"no end after {RUN_TIMEOUT} s") from None
+        except BaseException:
+            child.terminate()
+            raise
+        return child.returncode, err
+
+
 class Bench:
     def __init__(self, args):
         self.args = args
         self.scratch = tempfile.mkdtemp(prefix="run-", dir=args.out)
+        atexit.register(shutil.rmtree, self.scratch, ignore_errors=True)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     def info(self, model):
         return json.loads(command(
@@ -99,15 +121,13 @@ class Bench:
             os.unlink(f"{self.scratch}/{name}")
         if run.cold:
             self.drop(run.model)
-        done = subprocess.run(
+        status, err = call(
             ["tools/cgroup.sh", "run", "--limit", str(int(run.limit)),
              "--report", f"{self.scratch}/group.json", "--",
-             "sh", "-c", self.script(run)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            timeout=RUN_TIMEOUT)
+             "sh", "-c", self.script(run)])
         every = [self.read(f"out{i}.json") for i in range(run.count)]
-        if done.returncode or not all(e.get("tokens") for e in every):
-            raise Failed(f"status {done.returncode}\n{done.stderr[-2000:]}")
+        if status or not all(e.get("tokens") for e in every):
+            raise Failed(f"status {status}\n{err[-2000:]}")
         stats = [self.read(f"stats{i}.json") for i in range(run.count)]
         return {**every[0], **self.read("group.json"), "all": every,
-                "stats": stats, "stderr": done.stderr[-2000:]}
+                "stats": stats, "stderr": err[-2000:]}

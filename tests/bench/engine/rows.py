@@ -25,6 +25,8 @@ def attempt(bench, run, **what):
         print(f"bench: {what['row']} {run.pager}: {e}", file=sys.stderr)
         return None, {**result, "s": None, "missed": ["failed"],
                       "error": str(e)}
+    print(f"bench: {what['row']} {run.pager}: "
+          f"{median(got['ms']) / 1000:.3f} s/token", file=sys.stderr)
     result.update(
         s=median(got["ms"]) / 1000, bytes=median(got["bytes"]),
         load_s=got["load_ms"] / 1000, load_bytes=got["load_bytes"],
