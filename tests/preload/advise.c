@@ -46,7 +46,7 @@ static void all_harmless(void)
 			   harmless[i].must, 0, t.size);
 		advise_one(harmless[i].name, harmless[i].advice,
 			   harmless[i].must, 9 * MIB + PAGE, 3 * MIB);
-		verify_random(&t, 300, i, harmless[i].name);
+		verify_random(&t, 25, i, harmless[i].name);
 	}
 	verify_passes(&t, 2, "after all advice");
 }
@@ -70,7 +70,7 @@ static void posix_advice(void)
 
 	for (int i = 0; i < 5; i++) {
 		check(posix_madvise(t.map, t.size, advice[i]) == 0);
-		verify_random(&t, 500, i, "posix_madvise");
+		verify_random(&t, 30, i, "posix_madvise");
 	}
 	check(posix_madvise(t.map + 1, PAGE, POSIX_MADV_WILLNEED) == EINVAL);
 	verify_all(&t, "after posix_madvise");

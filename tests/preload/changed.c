@@ -89,7 +89,7 @@ int main(int argc, char **argv)
 	    !strstr(c.err, "offload"))
 		fail("status %#x without a message naming the file; it said: %s",
 		     c.status, c.err);
-	if (strstr(c.err, "wrong byte"))
+	if (strstr(c.err, "wrong byte at"))
 		fail("%s", c.err);
 	return 0;
 }

@@ -16,7 +16,7 @@ static struct trap t;
 
 static int by_clone(void *arg)
 {
-	verify_random(&t, 1000, 7, "clone child, at once");
+	verify_random(&t, 60, 7, "clone child, at once");
 	verify_all(&t, "clone child");
 	_exit(0);
 }
@@ -42,7 +42,7 @@ static void use_syscall(int i)
 	pid_t pid = syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
 
 	if (!pid) {
-		verify_random(&t, 500, i, "raw clone child, at once");
+		verify_random(&t, 40, i, "raw clone child, at once");
 		verify_all(&t, "raw clone child");
 		_exit(0);
 	}

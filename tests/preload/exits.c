@@ -47,7 +47,7 @@ static int victim(const char *way)
 	verify_all(&t, "victim");
 	for (int i = 0; i < 2; i++)
 		check(!pthread_create(&th[i], NULL, reader, NULL));
-	verify_random(&t, 500, 1, "victim");
+	verify_random(&t, 40, 1, "victim");
 	if (!strcmp(way, "return"))
 		return 7;
 	end_by(way);

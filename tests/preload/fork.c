@@ -37,7 +37,7 @@ static pid_t nested(int depth)
 
 	if (pid)
 		return pid;
-	verify_random(&t, 500, depth, "child, at once");
+	verify_random(&t, 60, depth, "child, at once");
 	if (depth)
 		trap_wait(nested(depth - 1), "grandchild");
 	verify_all(&t, "child");
@@ -62,12 +62,12 @@ static void fork_while_others_fault(void)
 		pid_t pid = fork();
 
 		if (!pid) {
-			verify_random(&t, 300, i, "child of a busy parent");
+			verify_random(&t, 40, i, "child of a busy parent");
 			_exit(0);
 		}
 		quick = i & 1;
 		if (quick)
-			verify_random(&t, 100, i, "busy parent");
+			verify_random(&t, 15, i, "busy parent");
 		trap_wait(pid, "child of a busy parent");
 	}
 	atomic_store(&stop, 1);

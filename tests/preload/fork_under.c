@@ -18,7 +18,7 @@ int main(void)
 		pid_t pid = _Fork();
 
 		if (!pid) {
-			verify_random(&t, 1000, i, "_Fork child, at once");
+			verify_random(&t, 60, i, "_Fork child, at once");
 			verify_all(&t, "_Fork child");
 			_exit(0);
 		}

@@ -87,7 +87,7 @@ int main(void)
 	trap_start(&t);
 	verify_passes(&t, 3, "before");
 	refused();
-	verify_random(&t, 100, 1, "after what was refused");
+	verify_random(&t, 40, 1, "after what was refused");
 	trap_unmap(&t);
 	trap_map(&t, PROT_READ, MAP_SHARED);
 	move_to_reserved();

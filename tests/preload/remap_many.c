@@ -26,7 +26,7 @@ static void round_trip(struct trap *t, int i)
 {
 	trap_map(t, PROT_READ, i & 1 ? MAP_SHARED : MAP_PRIVATE);
 	if (i % 10)
-		verify_random(t, 200, i, "one of a hundred mappings");
+		verify_random(t, 12, i, "one of a hundred mappings");
 	else
 		verify_all(t, "every tenth of a hundred mappings");
 	if (i % 3 == 0)

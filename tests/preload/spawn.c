@@ -56,10 +56,10 @@ int main(void)
 	for (int i = 0; i < 5; i++) {
 		verify_all(&t, "between spawns");
 		by_vfork();
-		verify_random(&t, 500, i, "after vfork");
+		verify_random(&t, 25, i, "after vfork");
 		by_vfork_without_exec();
 		by_spawn();
-		verify_random(&t, 500, i, "after posix_spawn");
+		verify_random(&t, 25, i, "after posix_spawn");
 		check(!system("exit 0"));
 		by_popen();
 	}

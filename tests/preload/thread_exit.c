@@ -12,7 +12,7 @@ static struct trap t;
 
 static void *brief(void *arg)
 {
-	verify_random(&t, 40, (uint32_t)(uintptr_t)arg, "brief thread");
+	verify_random(&t, 4, (uint32_t)(uintptr_t)arg, "brief thread");
 	if ((uintptr_t)arg & 1)
 		pthread_exit(NULL);
 	return NULL;
@@ -55,7 +55,7 @@ static void cancelled(void)
 
 	for (int i = 0; i < 12; i++) {
 		check(!pthread_create(&th, NULL, endless, NULL));
-		verify_random(&t, 400, i, "beside a thread to be cancelled");
+		verify_random(&t, 20, i, "beside a thread to be cancelled");
 		check(!pthread_cancel(th));
 		check(!pthread_join(th, NULL));
 	}

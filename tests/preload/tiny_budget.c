@@ -12,7 +12,7 @@ static struct trap t;
 
 static void *walk(void *arg)
 {
-	verify_random(&t, 400, (uint32_t)(uintptr_t)arg, "thread");
+	verify_random(&t, 40, (uint32_t)(uintptr_t)arg, "thread");
 	return NULL;
 }
 

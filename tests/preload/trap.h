@@ -253,7 +253,16 @@ static inline void trap_write(struct trap *t, size_t promised)
 		trap_expect(buf, off, n, promised, t->seed);
 		trap_write_all(fd, buf, n, off);
 	}
-	fsync(fd);	/* dirty pages would refuse to be dropped */
+	close(fd);
+}
+
+/* Dirty pages would refuse to be dropped from the page cache. */
+static inline void trap_flush(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	check(fd >= 0);
+	fsync(fd);
 	close(fd);
 }
 
@@ -288,6 +297,7 @@ static inline void trap_shared(struct trap *t, size_t size, uint32_t seed)
 	snprintf(final, sizeof(final), "%s/trap-%zu-%u.gguf", dir, size, seed);
 	if (stat(final, &st) || (size_t)st.st_size != size) {
 		trap_private(t, dir, size, seed);
+		trap_flush(t->path);
 		check(!rename(t->path, final));
 	}
 	*t = (struct trap){ .size = size, .seed = seed };
@@ -523,7 +533,8 @@ static inline uint32_t trap_random(uint32_t *state)
 	return *state >> 8;
 }
 
-/* Checks `n` pages of the mapping picked at random. */
+/* Checks `n` pages of the mapping picked at random. Each may cost the read of
+ * a whole chunk: tens, not thousands. */
 static inline void verify_random(const struct trap *t, int n, uint32_t seed,
 				 const char *what)
 {
