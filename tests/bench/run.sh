@@ -18,7 +18,7 @@ engine() {
 		echo "bench: the engine bench needs llama.cpp (node 20)" >&2
 		return 77
 	}
-	exec python3 tests/bench/engine/bench.py "$@"
+	exec python3 -B tests/bench/engine/bench.py "$@"
 }
 
 bench=${1:-engine}
