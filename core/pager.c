@@ -354,10 +354,12 @@ static void read_done(const struct io_done *d)
 	chunk_moved(c, POL_READY);
 }
 
-static int take_reads(void)
+/* signalled: the engine's descriptor is readable and must be emptied, or
+ * poll would never wait again. */
+static int take_reads(bool signalled)
 {
 	struct io_done done[IO_DEPTH * 2];
-	int n = pg.inflight ? pg.io->reap(done, IO_DEPTH * 2) : 0;
+	int n = pg.inflight || signalled ? pg.io->reap(done, IO_DEPTH * 2) : 0;
 
 	for (int i = 0; i < n; i++)
 		read_done(&done[i]);
@@ -560,14 +562,14 @@ static void torture_pause(void)
 }
 
 /* One turn; returns how much there was to do. */
-static int turn(void)
+static int turn(bool io_signalled)
 {
 	int work = 0;
 
 	if (pg.ops->anon)
 		work += take_faults();
 	torture_pause();
-	work += take_reads();
+	work += take_reads(io_signalled);
 	pager_commands();
 	take_budget();
 	if (pg.ops->watch)
@@ -598,8 +600,10 @@ static void *pager_main(void *started)
 		return NULL;
 	p[1].fd = pg.io->fd();
 	for (;;) {
-		if (turn())
+		if (turn(p[1].revents)) {
+			p[1].revents = 0;
 			continue;
+		}
 		trace_flush();
 		off_sys_poll(p, 3, wait_ms());
 	}

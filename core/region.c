@@ -30,24 +30,30 @@ void region_lock(void)
 	sigset_t all, old;
 	uint32_t free_word = 0;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &old);
+	if (!library_thread()) {	/* ours have them blocked already */
+		sigfillset(&all);
+		pthread_sigmask(SIG_BLOCK, &all, &old);
+	}
 	if (!atomic_compare_exchange_strong(&lock_word, &free_word, 1)) {
 		while (atomic_exchange(&lock_word, 2))
 			syscall(SYS_futex, &lock_word, FUTEX_WAIT_PRIVATE, 2,
 				NULL, NULL, 0);
 	}
-	lock_mask = old;
+	if (!library_thread())
+		lock_mask = old;
 }
 
 void region_unlock(void)
 {
-	sigset_t old = lock_mask;
+	sigset_t old;
 
+	if (!library_thread())
+		old = lock_mask;
 	if (atomic_exchange(&lock_word, 0) == 2)
 		syscall(SYS_futex, &lock_word, FUTEX_WAKE_PRIVATE, 1, NULL,
 			NULL, 0);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (!library_thread())
+		pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 /* The child of a fork whose parent held the lock in core_fork_prepare. */

@@ -79,7 +79,7 @@ static bool order_right(const struct pol *p)
 {
 	if (p->dirty)
 		return true;
-	for (uint32_t i = 0; i < p->n_pos; i++) {
+	for (uint32_t i = 0; i < p->n_seq; i++) {
 		const struct pol_chunk *c = &p->chunk[p->seq[i]];
 
 		if (c->pos != i || !(c->flags & F_KNOWN) || !maps_right(p, c))

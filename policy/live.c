@@ -74,6 +74,7 @@ struct pol *pol_init(void *zeroed, const struct pol_conf *conf)
 	for (int l = 0; l < L_N; l++)
 		p->list[l].head = p->list[l].tail = POL_NIL;
 	p->asked = p->cand = POL_NIL;
+	p->trust = TRUST_NEW;
 	p->c.frames = p->frames;
 	pol_quota(p);
 	return p;
@@ -165,12 +166,12 @@ static void put_maps(struct pol *p, const struct pol_chunk *c)
 	bool loop = pol_loopish(p, c), ready = c->state == POL_READY;
 	bool ahead = c->flags & F_AHEAD, waste = c->flags & F_WASTE;
 	bool free = loop && !(c->flags & (F_DEMAND | F_COOL));
-	bool movable = free && !(c->flags & F_PINNED);
+	bool movable = free && !(c->flags & (F_PINNED | F_RECENT));
 
 	pol_map_put(p, B_ABSENT, c->pos, free && c->state == POL_ABSENT);
-	pol_map_put(p, B_LACK, c->pos, c->conf >= POL_CONF_TRUST &&
-		    c->state != POL_PLAIN);
-	pol_map_put(p, B_READY, c->pos, free && ready && ahead);
+	pol_map_put(p, B_LACK, c->pos, c->conf >= TRUST_NEW &&
+		    !(c->flags & F_DORMANT) && c->state != POL_PLAIN);
+	pol_map_put(p, B_READY, c->pos, movable && ready && ahead);
 	pol_map_put(p, B_VICTIM, c->pos, movable && (c->state == POL_PLAIN ||
 		    (ready && !ahead)));
 	pol_map_put(p, B_AHEAD, c->pos, loop && ahead);
@@ -222,8 +223,9 @@ static void add_one(struct pol *p, uint32_t id)
 	c->flags |= F_KNOWN;
 	if (!(c->flags & F_SKEW)) {
 		c->flags |= F_NEW;
-		c->pos = p->n_pos;
-		p->seq[p->n_pos++] = id;
+		c->pos = p->n_seq;
+		p->seq[p->n_seq++] = id;
+		p->n_pos = p->n_seq;
 		p->dirty = true;
 	}
 	pol_enter(p, id);
@@ -283,12 +285,41 @@ void pol_remove(struct pol *p, uint32_t first, uint32_t n)
 	}
 	if (ordered)
 		pol_order_compact(p);
+	else if (p->n_pos < p->n_seq)
+		pol_order_wake(p, p->seq[p->lead]);
 	pol_quota(p);
+}
+
+static void flag_recent(struct pol *p, uint32_t id, bool on)
+{
+	pol_leave(p, id);
+	if (on)
+		p->chunk[id].flags |= F_RECENT;
+	else
+		p->chunk[id].flags &= (uint16_t)~F_RECENT;
+	pol_enter(p, id);
+}
+
+/* Frames that chunks of late faults may keep. */
+static uint32_t recent_most(const struct pol *p)
+{
+	return min_u32(max_u32(p->frames / 4, p->frames > 1), POL_RECENT);
+}
+
+static void forget_recent(struct pol *p, uint32_t i)
+{
+	uint32_t old = p->recent[i];
+
+	p->recent[i] = 0;
+	if (old && p->chunk[old - 1].flags & F_KNOWN)
+		flag_recent(p, old - 1, false);
 }
 
 void pol_set_frames(struct pol *p, uint32_t frames)
 {
 	p->frames = frames;
+	for (uint32_t i = recent_most(p); i < POL_RECENT; i++)
+		forget_recent(p, i);
 	pol_quota(p);
 }
 
@@ -300,7 +331,7 @@ static void count_fault(struct pol *p, const struct pol_chunk *c)
 	p->c.late += c->state == POL_INFLIGHT;
 }
 
-/* What a seen use says of a chunk. One that lost its trust wins it back by
+/* What a seen use says of a chunk. One that is not trusted wins trust by
  * uses in three passes running: experts come in shorter runs. */
 static void judge_use(struct pol *p, struct pol_chunk *c)
 {
@@ -308,17 +339,32 @@ static void judge_use(struct pol *p, struct pol_chunk *c)
 
 	if (c->heat < 7)
 		c->heat++;
-	if (c->state == POL_READY && c->conf >= POL_CONF_TRUST &&
-	    c->conf < POL_CONF_MAX)
-		c->conf++;
+	if (c->state == POL_READY && c->flags & F_PREF && c->conf >= TRUST_NEW)
+		c->conf = POL_CONF_MAX;
 	if (c->pass != pass) {
 		c->streak = c->pass + 1 == pass ? c->streak + 1 : 1;
-		if (c->streak >= 3 && c->conf < POL_CONF_TRUST)
-			c->conf = POL_CONF_TRUST;
-		if (c->streak > 3)
+		if (c->streak >= 3) {
 			c->streak = 3;
+			if (c->conf < TRUST_NEW)
+				c->conf = TRUST_NEW;
+		}
 	}
 	c->pass = pass;
+}
+
+/* Whoever faulted needs time to use what it waited for: the chunks of the
+ * last faults are nobody's victims, a quarter of the frames at most. Without
+ * this, threads far apart take each other's chunk away before it is used. */
+static void note_recent(struct pol *p, uint32_t id)
+{
+	uint32_t n = recent_most(p);
+
+	if (p->chunk[id].flags & F_RECENT || !n)
+		return;
+	p->recent_at = (p->recent_at + 1) % n;
+	forget_recent(p, p->recent_at);
+	p->recent[p->recent_at] = id + 1;
+	flag_recent(p, id, true);
 }
 
 void pol_fault(struct pol *p, uint32_t chunk, uint32_t stream)
@@ -330,6 +376,12 @@ void pol_fault(struct pol *p, uint32_t chunk, uint32_t stream)
 	pol_order_flush(p);
 	count_fault(p, c);
 	p->mischief = 2;
+	if (c->flags & F_DORMANT)
+		pol_order_widen(p, chunk);
+	if (c->flags & F_PREF && c->state == POL_READY)
+		pol_learn_guess(p, true);
+	if (c->flags & F_WASTE && p->miss)
+		p->miss--;		/* it was only late */
 	if (c->state == POL_ABSENT && c->stack)
 		pol_stack_wish(p, chunk);
 	pol_leave(p, chunk);
@@ -340,6 +392,7 @@ void pol_fault(struct pol *p, uint32_t chunk, uint32_t stream)
 	if (c->state != POL_PLAIN)
 		c->flags |= F_DEMAND;
 	pol_enter(p, chunk);
+	note_recent(p, chunk);
 	if (c->pos != POL_NIL)
 		pol_order_fault(p, chunk, stream);
 	pol_quota(p);
@@ -432,7 +485,7 @@ void pol_counts(const struct pol *p, struct pol_counts *out)
 	*out = p->c;
 	out->frames = p->frames;
 	out->used = pol_used(p);
-	out->fallback = p->fallback;
+	out->fallback = p->trust == TRUST_NONE;
 	out->period = p->n_loop;
 	out->bound = want > p->frames ? (uint32_t)(want - p->frames) : 0;
 }

@@ -21,6 +21,7 @@
 #define GUARD_MAX 16u		/* chunks, where no span is known */
 #define GUARD_MORE 2u		/* chunks before the span */
 #define TOLERANCE 16u		/* chunks a use may be ahead of its turn */
+#define LOOP_LEAST 8u		/* chunks of a loop within the order */
 #define CALM_SOME 16u		/* milestones in a row that allow batches */
 #define CALM_MUCH 64u
 
@@ -34,18 +35,18 @@ static void place(struct pol *p)
 {
 	uint32_t start = 0;
 
-	for (uint32_t i = 0; i < p->n_pos; i++) {
+	pol_map_zero(p, p->n_seq);
+	for (uint32_t i = 0; i < p->n_seq; i++) {
 		struct pol_chunk *c = &p->chunk[p->seq[i]];
 
 		if (i && c->order != at(p, i - 1)->order)
 			start = i;
 		p->start[i] = start;
-		c->pos = i;
-		c->flags &= ~F_NEW;
-	}
-	pol_map_zero(p, p->n_pos);
-	for (uint32_t i = 0; i < p->n_pos; i++) {
 		pol_leave(p, p->seq[i]);
+		c->pos = i;
+		c->flags &= ~(F_NEW | F_DORMANT);
+		if (i >= p->n_pos)
+			c->flags = (c->flags & ~F_AHEAD) | F_DORMANT;
 		pol_enter(p, p->seq[i]);
 	}
 }
@@ -92,11 +93,11 @@ void pol_order_compact(struct pol *p)
 {
 	uint32_t lead = p->started ? p->seq[p->lead] : POL_NIL, n = 0;
 
-	for (uint32_t i = 0; i < p->n_pos; i++)
+	for (uint32_t i = 0; i < p->n_seq; i++)
 		if (p->chunk[p->seq[i]].flags & F_KNOWN)
 			p->seq[n++] = p->seq[i];
-	pol_map_zero(p, p->n_pos);
-	p->n_pos = n;
+	pol_map_zero(p, p->n_seq);
+	p->n_pos = p->n_seq = n;
 	if (lead != POL_NIL && !(p->chunk[lead].flags & F_KNOWN))
 		lead = POL_NIL;
 	if (p->dirty) {
@@ -105,6 +106,20 @@ void pol_order_compact(struct pol *p)
 	}
 	place(p);
 	restart_at(p, lead);
+}
+
+void pol_order_widen(struct pol *p, uint32_t id)
+{
+	if (p->c.passes < (uint64_t)p->narrow_pass + 3)
+		p->turns_least = p->turns_least * 2 + 1;
+	pol_order_wake(p, id);
+}
+
+void pol_order_wake(struct pol *p, uint32_t id)
+{
+	p->n_pos = p->n_seq;
+	place(p);
+	restart_at(p, id);
 }
 
 void pol_order_replace(struct pol *p, uint32_t id)
@@ -142,7 +157,8 @@ static void missed(struct pol *p, uint32_t id)
 		return;
 	c->flags |= F_WASTE;
 	c->streak = 0;
-	if (c->conf)
+	pol_learn_guess(p, false);
+	if (c->conf && pol_learn_calm(p))
 		c->conf--;
 }
 
@@ -204,17 +220,58 @@ static void move_lead(struct pol *p, uint32_t pos)
 	bool wrapped = pos < p->lead;
 
 	pass_over(p, p->lead, d + 1, false);
+	p->travel += d;
 	p->lead = pos;
 	move_tail(p, zone, d);
 	if (wrapped)
 		pol_learn_wrap(p);
 }
 
-/* A jump that was confirmed: what lay ahead of the old place is not. */
-static void jump_to(struct pol *p, uint32_t pos)
+static void reverse(uint32_t *a, uint32_t n)
 {
+	for (uint32_t i = 0, t; i < n / 2; i++) {
+		t = a[i];
+		a[i] = a[n - 1 - i];
+		a[n - 1 - i] = t;
+	}
+}
+
+/* The program went back from position end to first: a loop of its own, of
+ * one model of several. What is PLAIN at its ends may belong to it unseen.
+ * True if it is the loop in force now. */
+static bool narrow(struct pol *p, uint32_t first, uint32_t end, uint32_t id)
+{
+	uint32_t n = end - first + 1, more = n / 8, i;
+
+	if (p->n_pos < p->n_seq || n < LOOP_LEAST || n > p->n_seq / 8 * 7 ||
+	    !pol_learn_calm(p) || p->turns++ < p->turns_least)
+		return false;
+	p->turns = 0;
+	p->narrow_pass = (uint32_t)p->c.passes;
+	for (i = more; i && first && at(p, first - 1)->state == POL_PLAIN; i--)
+		first--;
+	for (i = more; i && end + 1 < p->n_seq &&
+	     at(p, end + 1)->state == POL_PLAIN; i--)
+		end++;
+	reverse(p->seq, first);
+	reverse(p->seq + first, p->n_seq - first);
+	reverse(p->seq, p->n_seq);
+	p->n_pos = end - first + 1;
+	place(p);
+	restart_at(p, id);
+	return true;
+}
+
+/* A jump that was confirmed: what lay ahead of the old place is not. */
+static void jump_to(struct pol *p, uint32_t was, uint32_t pos)
+{
+	uint32_t id = p->seq[pos];
 	bool back = pos < p->lead;
 
+	if (back && narrow(p, was < pos ? was : pos, p->lead, id)) {
+		pol_learn_wrap(p);
+		return;
+	}
 	pass_over(p, 0, p->n_pos, false);
 	p->lead = pos;
 	p->tail = p->n_pos > 1 ? pol_back(p, pos, pol_order_guard(p)) : 0;
@@ -235,11 +292,16 @@ static bool explains(const struct pol *p, uint32_t where, uint32_t pos)
 		return true;
 	if (tol > p->n_pos / 8)
 		tol = p->n_pos / 8;
+	if (tol > p->map_n[B_LACK] / 6 + 1)
+		tol = p->map_n[B_LACK] / 6 + 1;
 	lack = pol_map_count(p, B_LACK, pol_fwd(p, where, 1), d - 1, tol + 1);
 	if (lack <= tol)
 		return true;
-	return pos > where && at(p, pos)->flags & F_SPAN &&
-	       (p->start[pos] <= where || p->start[p->start[pos] - 1] <= where);
+	if (!(at(p, pos)->flags & F_SPAN))
+		return false;
+	if (p->start[pos] == p->start[where])
+		return pos > where;
+	return p->start[pol_back(p, p->start[pos], 1)] == p->start[where];
 }
 
 /* (O2) */
@@ -305,7 +367,7 @@ static bool follow(struct pol *p, uint32_t pos)
 	}
 	if (was != POL_NIL && pol_dist(p, was, pos) < p->n_pos / 2 &&
 	    explains(p, was, pos)) {
-		jump_to(p, pos);
+		jump_to(p, was, pos);
 		return false;
 	}
 	p->cand = pos;
@@ -329,17 +391,17 @@ static uint32_t batch_size(const struct pol *p)
 void pol_order_fault(struct pol *p, uint32_t id, uint32_t stream)
 {
 	struct pol_chunk *c = &p->chunk[id];
-	struct pol_stream *s = stream_of(p, stream);
-	bool jump = false, trusted = c->conf >= POL_CONF_TRUST;
+	struct pol_stream *s;
+	bool jump = false;
 
 	if (!p->started)
 		restart_at(p, id);
-	else if (trusted)
+	else if (c->conf >= TRUST_NEW)
 		jump = follow(p, c->pos);
+	s = stream_of(p, stream);
 	s->pos = c->pos;
 	s->when = p->clock + 1;
 	set_from(p);
 	p->batch = jump ? 0 : batch_size(p);
-	if (trusted)
-		pol_learn_fault(p, id, jump);
+	pol_learn_fault(p, id, jump);
 }

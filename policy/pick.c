@@ -24,10 +24,12 @@
 #include "policy/policy_int.h"
 
 #define ONE ((int64_t)1 << 32)
+#define SKEW_LEAST 4u	/* skewed chunks of late faults that always stay */
 
 /* How a victim may be chosen. */
 enum need {
 	NEED_AHEAD,	/* a guess wants the frame: (P2) */
+	NEED_SET,	/* an expert's other chunks want it */
 	NEED_SKEW,	/* a skewed chunk is waited for */
 	NEED_LOOP,	/* a chunk of the loop is waited for, or over budget */
 };
@@ -122,25 +124,41 @@ static uint32_t loop_victim(struct pol *p, enum need need, uint32_t later)
 	pos = sweep(p, later);
 	if (pos == POL_NIL)
 		pos = furthest(p, later);
-	if (pos == POL_NIL && need != NEED_AHEAD)
+	if (pos == POL_NIL && need >= NEED_SKEW)
 		pos = last_resort(p);
 	return pos == POL_NIL ? POL_NIL : p->seq[pos];
+}
+
+/* The first of a list that was not faulted on just now, or POL_NIL. */
+static uint32_t oldest(const struct pol *p, enum pol_list l)
+{
+	uint32_t id = p->list[l].head;
+
+	while (id != POL_NIL && p->chunk[id].flags & F_RECENT)
+		id = p->chunk[id].next;
+	return id;
 }
 
 /* Second chance, seen through faults: a chunk that was softened and not
  * used since. */
 static uint32_t skew_victim(const struct pol *p)
 {
-	if (p->list[L_SOFT].n)
-		return p->list[L_SOFT].head;
-	return p->list[L_ACTIVE].head;
+	uint32_t id = oldest(p, L_SOFT);
+
+	if (id == POL_NIL)
+		id = oldest(p, L_ACTIVE);
+	if (id == POL_NIL && p->list[L_ACTIVE].n > SKEW_LEAST)
+		id = p->list[L_ACTIVE].head;
+	return id;
 }
 
 /* Whose frame to give up; later: see sweep (0: any). POL_NIL: nobody's. */
 static uint32_t victim(struct pol *p, enum need need, uint32_t later)
 {
-	uint32_t skew = pol_used_skew(p) + (need == NEED_SKEW), id;
+	uint32_t skew = pol_used_skew(p), id;
 
+	if (need == NEED_SKEW || need == NEED_SET)
+		skew++;
 	if (p->map_n[B_WASTE])
 		return p->seq[pol_map_next(p, B_WASTE, 0, p->n_pos)];
 	if (skew > p->skew_quota) {
@@ -234,16 +252,17 @@ static struct pol_action batch(struct pol *p)
 	return none();
 }
 
-/* Keeps a quarter of the skewed frames softened, so that uses are seen. */
+/* Keeps half of the skewed frames softened, so that uses are seen. */
 static struct pol_action soften(struct pol *p)
 {
-	uint32_t skew = p->list[L_ACTIVE].n + p->list[L_SOFT].n;
+	uint32_t skew = p->list[L_ACTIVE].n + p->list[L_SOFT].n, id;
 
 	if (pol_used(p) + p->window < p->frames)
 		return none();
-	if (skew < p->skew_quota / 2 || p->list[L_SOFT].n >= skew / 4)
+	if (skew < p->skew_quota / 2 || p->list[L_SOFT].n >= skew / 2)
 		return none();
-	return act(p, POL_SOFTEN, p->list[L_ACTIVE].head);
+	id = oldest(p, L_ACTIVE);
+	return id == POL_NIL ? none() : act(p, POL_SOFTEN, id);
 }
 
 /* learn.c wants to see every chunk's next use. */
@@ -251,7 +270,7 @@ static struct pol_action survey(struct pol *p)
 {
 	uint32_t pos;
 
-	while (p->survey > 0) {
+	while (p->survey > 0 && p->survey <= p->n_pos) {
 		pos = pol_map_next(p, B_VICTIM, p->n_pos - p->survey,
 				   p->survey);
 		if (pos == POL_NIL)
@@ -270,9 +289,11 @@ static struct pol_action expert(struct pol *p)
 
 	if (id == POL_NIL)
 		return none();
-	if (!full(p))
+	if (!full(p)) {
+		pol_stack_granted(p);
 		return act(p, POL_FETCH, id);
-	v = victim(p, NEED_SKEW, 0);
+	}
+	v = victim(p, NEED_SET, 0);
 	if (v != POL_NIL)
 		return act(p, POL_EVICT, v);
 	p->n_wishes = 0;

@@ -89,11 +89,19 @@ enum {			/* pol_chunk.flags */
 	F_COOL = 128,	/* see L_COOL */
 	F_SPAN = 256,	/* its order comes from a span */
 	F_NEW = 512,	/* added, not sorted in yet */
+	F_DORMANT = 1024, /* in the order, but not in the loop in force */
+	F_JUMP = 2048,	/* its first fault of the epoch was a jump */
+	F_RECENT = 4096, /* among the last faults: see pol.recent */
 };
 
 #define POL_CONF_START 2	/* prefetched, but not installed unseen */
 #define POL_CONF_MAX 3
-#define POL_CONF_TRUST 2	/* below: fetched on demand only */
+
+/* What confidence the loop class asks for. */
+enum pol_trust {
+	TRUST_NEW = 2,		/* chunks of which nothing is known yet */
+	TRUST_NONE = 4,		/* fallback: the order is no use */
+};
 
 struct pol_chunk {
 	uint32_t pos;		/* in the order; POL_NIL for F_SKEW */
@@ -126,11 +134,12 @@ struct pol_stack {
 #define POL_BUCKETS 1024u
 #define POL_STREAMS 16u
 #define POL_WISHES 8u
+#define POL_RECENT 16u
 
 struct pol_stream { uint32_t id, pos, when; };
 
 /* Experts whose other parts are wanted now. */
-struct pol_wish { uint32_t serial, layer, expert; };
+struct pol_wish { uint32_t serial, layer, expert, left; };
 
 struct pol {
 	struct pol_conf conf;
@@ -144,18 +153,27 @@ struct pol {
 	struct pol_fifo list[L_N];
 	uint32_t asked;			/* chunk of the last action */
 	uint32_t rng, mischief;		/* torture */
+	uint32_t recent[POL_RECENT];	/* 1 + chunk; 0: empty */
+	uint32_t recent_at;
 
 	/* order.c */
-	uint32_t n_pos;			/* chunks in seq */
+	uint32_t n_seq;			/* chunks in seq */
+	uint32_t n_pos;			/* of them, the loop in force: the first */
 	uint32_t lead, tail, from;	/* positions, see order.c */
 	uint32_t lag_seen, lag_prev;	/* how far threads trail, this pass */
 	uint32_t cand;			/* a jump's target, to be confirmed */
+	uint32_t travel;		/* what lead went forward since a wrap */
 	bool dirty, started, learned;
-	bool fallback;
+	uint32_t trust;			/* enum pol_trust */
+	uint32_t hit, miss;		/* prefetches used, in vain; lately */
 	uint32_t clock;			/* faults on ordered chunks */
 	uint32_t e_start, e_faults, e_jumps, e_again, e_unique;
 	uint32_t bad;			/* bad epochs in a row */
-	uint32_t survey, survey_rest;	/* positions still to soften; pause */
+	uint32_t good, good_least;	/* good ones, how many end a fallback */
+	uint32_t rest, rest_next;	/* epochs until the next fresh start */
+	uint32_t survey;		/* positions still to soften */
+	uint32_t turns, turns_least;	/* jumps back in a row; see narrow */
+	uint32_t narrow_pass;		/* pass in which the loop was narrowed */
 	struct pol_stream stream[POL_STREAMS];
 
 	/* pick.c */
@@ -186,8 +204,7 @@ struct pol {
 /* True for a chunk kept by the loop rules; else it is kept by skew rules. */
 static inline bool pol_loopish(const struct pol *p, const struct pol_chunk *c)
 {
-	return !(c->flags & F_SKEW) && c->conf >= POL_CONF_TRUST &&
-	       !p->fallback;
+	return !(c->flags & (F_SKEW | F_DORMANT)) && c->conf >= p->trust;
 }
 
 static inline bool pol_framed(const struct pol_chunk *c)
@@ -254,6 +271,11 @@ void pol_order_flush(struct pol *p);
 void pol_order_compact(struct pol *p);
 /* A fault on a chunk that has a position: moves lead, learns. */
 void pol_order_fault(struct pol *p, uint32_t id, uint32_t stream);
+/* A use outside the loop in force; soon after it came into force: a mistake
+ * made less easily next time. */
+void pol_order_widen(struct pol *p, uint32_t id);
+/* The whole order is in force again; the program is at chunk id. */
+void pol_order_wake(struct pol *p, uint32_t id);
 /* seq was sorted anew while the program is at chunk id. */
 void pol_order_replace(struct pol *p, uint32_t id);
 /* Chunks behind lead that must not be evicted yet. */
@@ -263,6 +285,10 @@ uint32_t pol_order_guard(const struct pol *p);
 
 /* Notes the fault; jump: it was not where the order had it. */
 void pol_learn_fault(struct pol *p, uint32_t id, bool jump);
+/* A chunk fetched ahead was used, or was not. */
+void pol_learn_guess(struct pol *p, bool used);
+/* True while few faults of this epoch were jumps. */
+bool pol_learn_calm(const struct pol *p);
 /* The order wrapped around. */
 void pol_learn_wrap(struct pol *p);
 /* Sorts seq by key. */
@@ -283,6 +309,8 @@ uint32_t pol_stack_add(struct pol *p, const struct pol_span *s,
 void pol_stack_wish(struct pol *p, uint32_t id);
 /* Next ABSENT chunk of the wishes, or POL_NIL. */
 uint32_t pol_stack_next(struct pol *p);
+/* It is being fetched now. */
+void pol_stack_granted(struct pol *p);
 
 /* ---- check.c ------------------------------------------------------------ */
 

@@ -8,7 +8,9 @@
  *
  * (X1) Siblings are spans of one pol_add with the same layer; they are
  *      found through a hash of (add, layer).
- * (X2) A wish is dropped when all its chunks have a frame, or are coming.
+ * (X2) A wish is dropped when all its chunks have a frame or are coming, and
+ *      when it has had half of the frames it may use: it must not evict
+ *      what it fetched.
  * Lock: none, the caller serialises.
  */
 #include "policy/policy_int.h"
@@ -71,8 +73,9 @@ void pol_stack_wish(struct pol *p, uint32_t id)
 			(POL_WISHES - 1) * sizeof(p->wish[0]));
 		p->n_wishes--;
 	}
-	p->wish[p->n_wishes++] = (struct pol_wish){ t->serial, t->layer,
-						    expert };
+	p->wish[p->n_wishes++] = (struct pol_wish){
+		t->serial, t->layer, expert, p->skew_quota / 2,
+	};
 }
 
 /* First chunk of the expert's slab in t still to be fetched, or POL_NIL. */
@@ -122,7 +125,7 @@ uint32_t pol_stack_next(struct pol *p)
 	uint32_t id;
 
 	while (p->n_wishes) {
-		id = next_of(p, &p->wish[0]);
+		id = p->wish[0].left ? next_of(p, &p->wish[0]) : POL_NIL;
 		if (id != POL_NIL)
 			return id;
 		p->n_wishes--;
@@ -130,4 +133,9 @@ uint32_t pol_stack_next(struct pol *p)
 			p->n_wishes * sizeof(p->wish[0]));
 	}
 	return POL_NIL;
+}
+
+void pol_stack_granted(struct pol *p)
+{
+	p->wish[0].left--;
 }
