@@ -19,6 +19,10 @@
  */
 #include "policy/policy_int.h"
 
+#define HEAT_MAX 7u
+#define THRASH 256u		/* demands, less THRASH_BACK per rescue */
+#define THRASH_BACK 16u
+
 static size_t align64(size_t n)
 {
 	return (n + 63) & ~(size_t)63;
@@ -178,6 +182,17 @@ static void put_maps(struct pol *p, const struct pol_chunk *c)
 	pol_map_put(p, B_WASTE, c->pos, movable && ready && waste);
 }
 
+/* Next in turn at once: what was fetched in vain, and, while second chance
+ * saves nothing (more is used in turn than there are frames), what was not
+ * used twice lately: so that some of it stays until it is used again. */
+static bool goes_first(const struct pol *p, const struct pol_chunk *c,
+		       enum pol_list l)
+{
+	if (l == L_SOFT)
+		return c->flags & F_WASTE;
+	return l == L_ACTIVE && c->heat < 2 && p->thrash >= THRASH;
+}
+
 void pol_enter(struct pol *p, uint32_t id)
 {
 	struct pol_chunk *c = &p->chunk[id];
@@ -187,8 +202,7 @@ void pol_enter(struct pol *p, uint32_t id)
 	if (c->list != l) {
 		pol_list_del(p, id);
 		if (l != L_NONE)
-			pol_list_add(p, l, id, l == L_SOFT &&
-				     c->flags & F_WASTE);
+			pol_list_add(p, l, id, goes_first(p, c, l));
 	}
 	if (c->pos != POL_NIL && !(c->flags & F_NEW))
 		put_maps(p, c);
@@ -303,7 +317,9 @@ static void flag_recent(struct pol *p, uint32_t id, bool on)
 /* Frames that chunks of late faults may keep. */
 static uint32_t recent_most(const struct pol *p)
 {
-	return min_u32(max_u32(p->frames / 4, p->frames > 1), POL_RECENT);
+	uint32_t n = min_u32(p->frames / 4, max_u32(p->frames / 16, 4));
+
+	return min_u32(max_u32(n, p->frames > 1), POL_RECENT);
 }
 
 static void forget_recent(struct pol *p, uint32_t i)
@@ -325,6 +341,11 @@ void pol_set_frames(struct pol *p, uint32_t frames)
 
 static void count_fault(struct pol *p, const struct pol_chunk *c)
 {
+	if (c->list == L_SOFT)
+		p->thrash = p->thrash > THRASH_BACK ? p->thrash - THRASH_BACK : 0;
+	else if (c->state == POL_ABSENT && !pol_loopish(p, c) &&
+		 p->thrash < 2 * THRASH && pol_used(p) >= p->frames)
+		p->thrash++;
 	p->c.faults++;
 	p->c.milestones += c->state == POL_READY;
 	p->c.demand += c->state == POL_ABSENT || c->state == POL_INFLIGHT;
@@ -337,8 +358,10 @@ static void judge_use(struct pol *p, struct pol_chunk *c)
 {
 	uint32_t pass = (uint32_t)p->c.passes + 1;
 
-	if (c->heat < 7)
+	if (c->heat < HEAT_MAX)
 		c->heat++;
+	if (c->list == L_SOFT)
+		c->rounds = c->heat - 1;
 	if (c->state == POL_READY && c->flags & F_PREF && c->conf >= TRUST_NEW)
 		c->conf = POL_CONF_MAX;
 	if (c->pass != pass) {
@@ -438,6 +461,7 @@ static void transit(struct pol *p, struct pol_chunk *c, enum pol_state to)
 		c->flags &= ~(F_DEMAND | F_WASTE | F_PREF);
 	if (to == POL_ABSENT) {
 		p->c.evictions += c->state != POL_INFLIGHT;
+		c->heat = 0;
 		p->c.wasted += !!(c->flags & F_PREF);
 		c->flags &= ~(F_PREF | F_AHEAD | F_WASTE);
 	}

@@ -252,6 +252,23 @@ static struct pol_action batch(struct pol *p)
 	return none();
 }
 
+/* The next skewed chunk to be softened. Second chances grow with the uses
+ * seen: a chunk rescued often is spared for as many rounds. */
+static uint32_t next_soft(struct pol *p)
+{
+	uint32_t id;
+
+	for (uint32_t n = p->list[L_ACTIVE].n; n; n--) {
+		id = p->list[L_ACTIVE].head;
+		if (!p->chunk[id].rounds)
+			break;
+		p->chunk[id].rounds--;
+		pol_list_del(p, id);
+		pol_list_add(p, L_ACTIVE, id, false);
+	}
+	return oldest(p, L_ACTIVE);
+}
+
 /* Keeps half of the skewed frames softened, so that uses are seen. */
 static struct pol_action soften(struct pol *p)
 {
@@ -261,7 +278,7 @@ static struct pol_action soften(struct pol *p)
 		return none();
 	if (skew < p->skew_quota / 2 || p->list[L_SOFT].n >= skew / 2)
 		return none();
-	id = oldest(p, L_ACTIVE);
+	id = next_soft(p);
 	return id == POL_NIL ? none() : act(p, POL_SOFTEN, id);
 }
 

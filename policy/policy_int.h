@@ -115,7 +115,8 @@ struct pol_chunk {
 	uint8_t list;		/* enum pol_list */
 	uint8_t conf;		/* that a prefetch of it is used */
 	uint8_t streak;		/* passes in a row with a use seen */
-	uint8_t heat;		/* uses seen lately (skewed ones) */
+	uint8_t heat;		/* uses seen since it was fetched */
+	uint8_t rounds;		/* turns it is spared before it is softened */
 };
 
 struct pol_fifo { uint32_t head, tail, n; };
@@ -150,6 +151,7 @@ struct pol {
 	uint32_t n_loop;		/* of them, in the loop class */
 	uint32_t used_loop;		/* frames of the loop class */
 	uint32_t skew_quota;		/* frames the skewed ones may keep */
+	uint32_t thrash;		/* demands without a second chance used */
 	struct pol_fifo list[L_N];
 	uint32_t asked;			/* chunk of the last action */
 	uint32_t rng, mischief;		/* torture */
