@@ -76,7 +76,7 @@ static char *build_range(const struct region *r, bool move)
 	off_sys_madvise(p, len, move ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	off_sys_madvise(p, len, MADV_DONTDUMP);
 	if (off_sys_madvise(p, len, MADV_DONTFORK) ||
-	    uffd_register(p, len, true, r->writable && !move)) {
+	    uffd_register(p, len, true, r->writable != move)) {
 		off_sys_munmap(p, len);
 		return NULL;
 	}

@@ -269,13 +269,19 @@ int core_protect(const void *addr, size_t len, int prot)
 	struct region *r = whole_in(addr, len, &part);
 	int saved = errno;
 
+	if ((uintptr_t)addr % PAGE)
+		return CORE_PASS;	/* EINVAL */
 	if (r && !(prot & PROT_EXEC) && prot & PROT_READ) {
 		if (prot & PROT_WRITE && !(r->flags & MAP_PRIVATE))
 			return -EACCES;	/* through a read-only descriptor */
-		if (r->state != REGION_LIVE || prot == r->prot)
-			return r->state == REGION_LIVE ? 0 : CORE_PASS;
-		if (pg.mode == MODE_MOVE && r->writable)
-			return 0;	/* writable underneath anyway */
+		if (r->state == REGION_WATCHED && !(prot & PROT_WRITE))
+			return CORE_PASS;
+		if (r->state == REGION_LIVE && prot == r->prot)
+			return 0;
+		if (r->state == REGION_LIVE && pg.mode == MODE_MOVE && r->writable) {
+			r->prot = prot;	/* writable underneath all the same */
+			return 0;
+		}
 	}
 	undo_all(addr, len);
 	errno = saved;
@@ -317,12 +323,25 @@ int core_advise(const void *addr, size_t len, int advice)
 	case MADV_DONTNEED:
 		err = advise_dontneed(r, addr, len);
 		break;
-	case MADV_FREE:			/* not for files */
-	case MADV_POPULATE_WRITE:
-	case MADV_REMOVE:
-		err = -EINVAL;
+	case MADV_NORMAL:	/* advice: taken note of, which is all it asks */
+	case MADV_RANDOM:
+	case MADV_SEQUENTIAL:
+	case MADV_WILLNEED:
+	case MADV_DONTFORK:
+	case MADV_DOFORK:
+	case MADV_MERGEABLE:
+	case MADV_UNMERGEABLE:
+	case MADV_HUGEPAGE:
+	case MADV_NOHUGEPAGE:
+	case MADV_DONTDUMP:
+	case MADV_DODUMP:
+	case MADV_COLD:
+	case MADV_PAGEOUT:
+	case MADV_POPULATE_READ:
+	case MADV_COLLAPSE:
 		break;
-	default:	/* advice: taken note of, which is all it asks */
+	default:		/* not for file mappings, or unknown */
+		err = -EINVAL;
 		break;
 	}
 	errno = saved;

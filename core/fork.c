@@ -90,6 +90,10 @@ static void restore_writable(const struct region *r)
 			if (r->state == REGION_HELD || pol_state_of(pg.pol, c) != POL_PLAIN)
 				from_shadow(r, piece[i].lo, piece[i].hi);
 	}
+	/* Move mode keeps it writable underneath; here nothing needs that. */
+	for (int k = 0; k < r->n_ext; k++)
+		off_sys_mprotect((void *)r->ext[k].lo, r->ext[k].hi - r->ext[k].lo,
+				 r->prot);
 }
 
 void core_fork_child(void)

@@ -9,8 +9,10 @@
  *     mapped in part (ends of a mapping, holes) moves piece by piece and its
  *     frame is split by that.
  * (2) MOVE takes and gives only writable memory, so a read-only mapping is
- *     writable underneath; what was written to a private one is found by its
- *     hash after the move out, when nobody can write any more.
+ *     writable underneath and write-protected through userfaultfd after each
+ *     move in; a write to it gets the SIGSEGV it would have got. What was
+ *     written to a private one is found by its hash after the move out, when
+ *     nobody can write any more: MOVE keeps no write-protection.
  * (3) An error in the middle is undone before it is reported.
  * Lock: none; pager thread.
  */
@@ -95,6 +97,8 @@ static int install(uint32_t c)
 
 		if (err == -EBUSY)
 			err = install_copy(piece[i].lo + done, src + done, len - done);
+		if (!err && !chunk_region(c)->writable)
+			err = uffd_protect(piece[i].lo, len, true);
 		if (err)
 			return err;
 	}

@@ -183,12 +183,29 @@ static void chunk_fault(struct region *r, uint32_t c, uintptr_t addr, uint32_t t
 	pol_fault(pg.pol, c, tid);
 }
 
-/* Write-protect fault (copy mode, private pages): the program may write. */
-static void write_fault(uintptr_t addr)
+/* What the kernel does where a mapping is read-only. The thread waits in its
+ * fault, runs the handler, and comes back here if that returns. */
+static void refuse_write(uintptr_t addr, uint32_t tid)
+{
+	/* SEGV_ACCERR is the kernel's to send; the address goes through. */
+	siginfo_t info = { .si_signo = SIGSEGV, .si_code = SI_QUEUE };
+
+	info.si_addr = (void *)addr;
+	syscall(SYS_rt_tgsigqueueinfo, getpid(), tid, SIGSEGV, &info);
+}
+
+/* Write-protect fault: on private pages (copy mode) the program may write; on
+ * a read-only mapping (move mode) it may not. */
+static void write_fault(uintptr_t addr, uint32_t tid)
 {
 	uint32_t c;
+	struct region *r = find(addr, &c);
 
-	if (find(addr, &c) && pol_state_of(pg.pol, c) == POL_PLAIN)
+	if (r && !r->writable) {
+		refuse_write(addr, tid);
+		return;
+	}
+	if (r && pol_state_of(pg.pol, c) == POL_PLAIN)
 		chunk_mark_dirty(c);
 	uffd_protect(page_down(addr), PAGE, false);
 }
@@ -199,7 +216,7 @@ static void take_event(const struct uffd_event *e)
 	uint32_t c;
 
 	if (e->what == UFFD_WRITE) {
-		write_fault(e->addr);
+		write_fault(e->addr, e->tid);
 		return;
 	}
 	if (e->what != UFFD_MISSING)

@@ -8,9 +8,11 @@
  */
 #include "interpose/interpose.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
@@ -124,6 +126,16 @@ EXPORT int munlockall(void)
 {
 	core_lock_all(0);
 	return (int)syscall(SYS_munlockall);
+}
+
+/* The pages of a region are recycled while a pipe still holds them; a copy in
+ * the pipe reads the same. Flags only steer waiting and moving. */
+EXPORT ssize_t vmsplice(int fd, const struct iovec *iov, size_t n, unsigned int flags)
+{
+	for (size_t i = 0; i < n; i++)
+		if (core_overlaps(iov[i].iov_base, iov[i].iov_len))
+			return writev(fd, iov, (int)n);
+	return syscall(SYS_vmsplice, fd, iov, n, flags);
 }
 
 EXPORT int mincore(void *addr, size_t len, unsigned char *vec)
