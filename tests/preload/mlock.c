@@ -5,7 +5,7 @@
  * are right under pressure from the rest. (2) Beyond the budget it fails as
  * the kernel fails (ENOMEM, EAGAIN, EPERM), and engines then go on.
  */
-/* env: OFFLOAD_RAM=32M */
+/* env: OFFLOAD_RAM=32M OFFLOAD_WINDOW=8M */
 /* needs: regions evictions */
 #include "trap.h"
 
