@@ -50,7 +50,8 @@ $(B)/libcore.a: $(call obj,$(core_src))
 	$(call say,AR,$@)
 	$(Q)rm -f $@; ar rcs $@ $^
 
-# ---- bundled archives, their libc and malloc names renamed (R8) -----------
+# ---- bundled archives, their libc and malloc names renamed (R8), nothing of
+# theirs run at load (jemalloc's constructor: the heap is set up at first use)
 ARCHIVES := uring lz4 zstd jemalloc_pic
 DEPS     := $(ARCHIVES:%=$(B)/deps/lib%.a)
 
@@ -59,7 +60,8 @@ $(B)/deps/lib%.a: core/rename.syms
 	@mkdir -p $(@D)
 	$(Q)src=$$($(CC) -print-file-name=lib$*.a); \
 	 [ -e "$$src" ] || { echo "make: lib$*.a is missing: run tools/setup.sh" >&2; exit 1; }; \
-	 objcopy --redefine-syms=core/rename.syms "$$src" $@
+	 objcopy --redefine-syms=core/rename.syms --remove-section=.init_array \
+	   --remove-section=.rela.init_array "$$src" $@
 
 $(B)/liboffload.so: $(call obj,$(ipo_src)) $(B)/libcore.a $(B)/libpolicy.a \
 		    $(DEPS) interpose/exports.map

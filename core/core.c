@@ -57,11 +57,16 @@ bool core_strict(void)
 
 void core_exit(void)
 {
+	int err;
+
 	/* A vfork child shares our memory and is not who is to report. */
 	if (!off_opt.stats || owner != (pid_t)syscall(SYS_getpid) ||
 	    atomic_exchange(&reported, true))
 		return;
-	stats_report();
+	err = stats_report();
+	if (err)
+		off_log("OFFLOAD_STATS=%s: %s; give a file that can be written",
+			off_opt.stats, strerrordesc_np(-err));
 }
 
 void core_new_owner(void)

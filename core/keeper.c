@@ -234,6 +234,8 @@ static void *read_head(const struct origin *o, size_t len)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+static uint64_t said_truncated;		/* inode */
+
 /* The spans the file's header tells of; none is fine. */
 static void read_spans(struct region *r)
 {
@@ -248,13 +250,15 @@ static void read_spans(struct region *r)
 		buf = read_head(o, len);
 		n = buf ? pol_spans(buf, len, o->size, NULL, 0, &need) : 0;
 	}
-	if (n == -EBADMSG && need > o->size)
+	if (n > 0 && (r->spans = mem_alloc((size_t)n * sizeof(*r->spans))))
+		n = pol_spans(buf, len, o->size, r->spans, (size_t)n, &need);
+	if (n > 0 && r->spans)
+		r->n_spans = (size_t)n;
+	if (n == -EBADMSG && need > o->size && o->ino != said_truncated)
 		off_log("%s is truncated: its header promises %llu bytes and it has %llu; fetch it again",
 			o->name, (unsigned long long)need, (unsigned long long)o->size);
-	if (n > 0 && (r->spans = mem_alloc((size_t)n * sizeof(*r->spans)))) {
-		r->n_spans = (size_t)n;
-		pol_spans(buf, len, o->size, r->spans, (size_t)n, &need);
-	}
+	if (n == -EBADMSG)
+		said_truncated = o->ino;
 	if (buf)
 		off_sys_munmap(buf, len);
 }

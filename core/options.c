@@ -361,6 +361,13 @@ static const struct opt_row *find_row(const char *name, size_t len)
 	return NULL;
 }
 
+/* GCC tells its helpers OFFLOAD_TARGET_NAMES and OFFLOAD_TARGET_DEFAULT: the
+ * prefix is not ours alone. */
+static bool not_ours(const char *name)
+{
+	return !strncmp(name, "TARGET_", 7);
+}
+
 static int read_one(const char *var)
 {
 	const char *name = var + strlen(PREFIX);
@@ -368,6 +375,8 @@ static int read_one(const char *var)
 	const struct opt_row *r = find_row(name, len);
 	const char *value = name + len + (name[len] == '=');
 
+	if (not_ours(name))
+		return 0;
 	if (!r) {
 		say_unknown(var, len);
 		return -EINVAL;

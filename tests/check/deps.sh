@@ -63,8 +63,10 @@ if [ -n "$wants" ]; then
 	bad=1
 fi
 # Globals that can be written would make two users of a policy one.
-data=$(nm "$B/libpolicy.a" 2>/dev/null | awk 'NF == 3 && $2 ~ /^[dDbBcC]$/ { print $3 }' |
-	grep -vE '^(__|\.)|^pol_names$')
+# (.data.rel.ro is written by the loader only.)
+data=$(objdump -t "$B/libpolicy.a" 2>/dev/null |
+	awk '$4 ~ /^(\.data|\.bss|\*COM\*)/ && $4 !~ /^\.data\.rel\.ro/ && $5 ~ /[1-9a-f]/ { print $NF }
+	     $3 ~ /^(\.data|\.bss|\*COM\*)/ && $3 !~ /^\.data\.rel\.ro/ && $4 ~ /[1-9a-f]/ { print $NF }')
 if [ -n "$data" ]; then
 	echo "FAIL: libpolicy.a has globals that can be written:" $data
 	bad=1
