@@ -134,9 +134,12 @@ bool pol_learn_calm(const struct pol *p)
 static void judge(struct pol *p)
 {
 	if (p->trust == TRUST_NONE) {
+		p->fall_age++;
 		p->good = all_seen(p) ? p->good + 1 : 0;
 		if (p->good >= p->good_least)
 			set_trust(p, TRUST_NEW);
+		if (p->trust == TRUST_NEW)
+			p->fall_age = 0;
 		return;
 	}
 	if (p->e_jumps * 2 <= p->e_faults) {

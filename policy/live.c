@@ -190,6 +190,8 @@ static bool goes_first(const struct pol *p, const struct pol_chunk *c,
 {
 	if (l == L_SOFT)
 		return c->flags & F_WASTE;
+	if (!(c->flags & F_SKEW) && p->fall_age <= p->good_least + 4)
+		return false;	/* a loop must show itself whole, see learn.c */
 	return l == L_ACTIVE && c->heat < 2 && p->thrash >= THRASH;
 }
 

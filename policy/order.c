@@ -70,7 +70,7 @@ static uint64_t key_of(const struct pol *p, uint32_t pos)
 	if (p->learned && !(c->flags & F_NEW))
 		return pos;
 	return (uint64_t)p->learned << 63 | (uint64_t)c->order << 31 |
-	       p->seq[pos] >> 1;
+	       (p->seq[pos] & INT32_MAX);
 }
 
 void pol_order_flush(struct pol *p)

@@ -172,6 +172,7 @@ struct pol {
 	uint32_t e_start, e_faults, e_jumps, e_again, e_unique;
 	uint32_t bad;			/* bad epochs in a row */
 	uint32_t good, good_least;	/* good ones, how many end a fallback */
+	uint32_t fall_age;		/* epochs of the fallback so far */
 	uint32_t rest, rest_next;	/* epochs until the next fresh start */
 	uint32_t survey;		/* positions still to soften */
 	uint32_t turns, turns_least;	/* jumps back in a row; see narrow */

@@ -11,14 +11,14 @@
 #define NEAR 16u		/* uses by which order may differ */
 #define PROBES 64u		/* uses compared for a first opinion */
 
-static bool found_near(const uint32_t *uses, size_t n, size_t at,
-		       uint32_t want)
+/* True if the use at i was made about d earlier, too. */
+static bool found_near(const uint32_t *uses, size_t i, size_t d)
 {
-	size_t from = at > NEAR ? at - NEAR : 0;
-	size_t to = at + NEAR < n ? at + NEAR : n - 1;
+	size_t at = i - d, from = at > NEAR ? at - NEAR : 0;
+	size_t to = d > NEAR ? at + NEAR : i - 1;
 
-	for (size_t i = from; i <= to; i++)
-		if (uses[i] == want)
+	for (size_t k = from; k <= to; k++)
+		if (uses[k] == uses[i])
 			return true;
 	return false;
 }
@@ -31,15 +31,15 @@ static bool repeats(const uint32_t *uses, size_t n, size_t d, size_t step)
 
 	for (size_t i = from; i < n; i += step) {
 		seen++;
-		off += !found_near(uses, n, i - d, uses[i]);
+		off += !found_near(uses, i, d);
 		if (off > 2 && off * 16 > (n - from) / step)
 			return false;
 	}
 	return seen && off * 16 <= seen;
 }
 
-/* A loop's uses differ within one period: else half of it, or a constant
- * stretch, would do as well because sets are compared. */
+/* Sets agree for a few d's around the period: the true one has the most
+ * uses in exactly the same place. */
 static size_t exact(const uint32_t *uses, size_t n, size_t d)
 {
 	size_t low = d > NEAR ? d - NEAR : 1, best = d, most = 0, same, i, k;
@@ -61,7 +61,7 @@ uint32_t pol_period(const uint32_t *uses, size_t n)
 
 	for (d = 1; d <= n / 2; d++) {
 		step = (n - n / 2) / PROBES + 1;
-		if (!found_near(uses, n, n - 1 - d, uses[n - 1]))
+		if (!found_near(uses, n - 1, d))
 			continue;
 		if (repeats(uses, n, d, step) && repeats(uses, n, d, 1))
 			return (uint32_t)exact(uses, n, d);
