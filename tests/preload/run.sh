@@ -35,7 +35,7 @@ limit=${TRAP_TIMEOUT:-60}
 variants=${TRAP_VARIANTS:-'plain move copy hints off move.pread copy.pread copy.buffered'}
 # Seeds 1..20 for these, two seeds for every other program.
 storm='loop threads fork unmap_part private_write close_fds'
-storm_seconds=${TRAP_STORM_SECONDS:-240}
+storm_seconds=${TRAP_STORM_SECONDS:-150}
 
 programs() {
 	for f in tests/preload/*.c; do
