@@ -30,8 +30,12 @@ static void limits(void)
 
 static void within_the_budget(void)
 {
-	if (mlock(t.map + 4 * MIB, part))
+	if (mlock(t.map + 4 * MIB, part)) {
+		/* Torture's budget may be smaller than the part. */
+		if (trap_mode_is("torture") && kernel_error())
+			return;
 		fail("mlock of %zu bytes: %s", part, strerror(errno));
+	}
 	verify_passes(&t, 3, "a part locked");
 	check(!munlock(t.map + 4 * MIB, part));
 	verify_passes(&t, 2, "unlocked");
