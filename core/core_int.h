@@ -25,7 +25,6 @@
 #include "core/sys.h"
 #include "policy/policy.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -37,7 +36,9 @@
 #define MAX_EXTENTS	32
 #define NO_SLOT		UINT32_MAX
 
-#define off_assert assert
+/* assert's text would go to a library thread's stderr, which is nowhere. */
+#define off_assert(x) \
+	((x) ? (void)0 : off_fatal("%s:%d: not (%s)", __FILE__, __LINE__, #x))
 
 static inline uintptr_t page_up(uintptr_t a) { return (a + PAGE - 1) & ~(PAGE - 1); }
 static inline uintptr_t page_down(uintptr_t a) { return a & ~(PAGE - 1); }
@@ -248,7 +249,9 @@ void chunk_use(uint32_t c);		/* hints: seen to be used */
 void chunk_drop_frame(uint32_t c);	/* gives its slot back, if it has one */
 void chunk_release_region(struct region *r); /* frees it when the last read is in */
 int fetch_read(uint32_t c, void *frame);	/* for the modes: starts the read */
-void pager_read_events(void);		/* an action got -EAGAIN */
+void pager_read_events(void);
+/* An action got -EAGAIN the tries-th time: reads the event it is about. */
+bool pager_again(int *tries);
 void pager_commands(void);		/* pager_cmd.c */
 void pager_commands_reset(void);	/* child of fork */
 uint64_t chunk_hash(const void *p, size_t len);

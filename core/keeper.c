@@ -186,13 +186,15 @@ static struct region *next_watched(int *i)
 	return r;
 }
 
-static void convert_all(void)
+/* All that is watched; of private writable mappings only one that the program
+ * has not seen yet (or NULL): later, its written pages would be lost. */
+static void convert_all(const struct region *unseen)
 {
 	struct region *r;
 	int i = 0;
 
 	while ((r = next_watched(&i)))
-		if (convert_region(r))
+		if ((r->writable && r != unseen) || convert_region(r))
 			r->refused = true;
 	read_budget();
 	tell_frames();
@@ -211,7 +213,7 @@ static void watch_tick(void)
 	while (!go && (r = next_watched(&i)))
 		go = losing(r);
 	if (go)
-		convert_all();
+		convert_all(NULL);
 }
 
 /* The first len bytes of the file, or NULL. By reads: a mapping would fault
@@ -278,7 +280,7 @@ static int map(struct cmd *c)
 	all = region_bytes();
 	region_unlock();
 	if (torture() ? torture_random(2) : all > target && !warm(r))
-		convert_all();
+		convert_all(r);
 	return r->state == REGION_WATCHED ? 0 : 1;
 }
 

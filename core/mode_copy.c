@@ -21,14 +21,15 @@ static int fetch(uint32_t c)
 static int copy_all(uintptr_t dst, uintptr_t src, size_t len, bool wp)
 {
 	size_t done = 0, step;
+	int again = 0;
 
 	while (done < len) {
 		int err = uffd_copy(dst + done, src + done, len - done, wp, &step);
 
 		done += step;
-		if (err == -EAGAIN)
-			pager_read_events();
-		else if (err == -EEXIST && !step)
+		if (err == -EAGAIN && pager_again(&again))
+			continue;
+		if (err == -EEXIST && !step)
 			done += PAGE;	/* there already: left by a failed DONTNEED */
 		else if (err && err != -EEXIST)
 			return err;

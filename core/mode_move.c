@@ -28,7 +28,7 @@
 static int move_all(uintptr_t dst, uintptr_t src, size_t len, bool holes,
 		    size_t *done)
 {
-	int tries = 0, err = 0;
+	int busy = 0, again = 0, err = 0;
 
 	*done = 0;
 	while (*done < len) {
@@ -38,12 +38,11 @@ static int move_all(uintptr_t dst, uintptr_t src, size_t len, bool holes,
 		*done += step;
 		if (!err && step)
 			continue;
-		if ((err != -EAGAIN && err != -EBUSY) || tries++ >= BUSY_TRIES)
+		if (err == -EAGAIN && pager_again(&again))
+			continue;
+		if (err != -EBUSY || busy++ >= BUSY_TRIES)
 			return err ? err : -EIO;
-		if (err == -EAGAIN)
-			pager_read_events();
-		else
-			sched_yield();
+		sched_yield();
 	}
 	return 0;
 }
@@ -72,14 +71,12 @@ static uintptr_t in_slot(uint32_t c, uintptr_t addr)
 static int install_copy(uintptr_t dst, uintptr_t src, size_t len)
 {
 	size_t done = 0, step;
-	int err;
+	int again = 0, err;
 
 	while (done < len) {
 		err = uffd_copy(dst + done, src + done, len - done, false, &step);
 		done += step;
-		if (err == -EAGAIN)
-			pager_read_events();
-		else if (err)
+		if (err && !(err == -EAGAIN && pager_again(&again)))
 			return err;
 	}
 	return off_sys_madvise((void *)src, len, MADV_DONTNEED) ? -errno : 0;
@@ -97,7 +94,8 @@ static int install(uint32_t c)
 
 		if (err == -EBUSY)
 			err = install_copy(piece[i].lo + done, src + done, len - done);
-		if (!err && !chunk_region(c)->writable)
+		if (!err && !chunk_region(c)->writable &&
+		    !(pg.chunk[c].flags & CH_LOCKED))
 			err = uffd_protect(piece[i].lo, len, true);
 		if (err)
 			return err;

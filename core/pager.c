@@ -236,6 +236,18 @@ void pager_read_events(void)
 	n_events += (uint32_t)uffd_read(events + n_events, (int)(room < 32 ? room : 32));
 }
 
+/* The mapping is being changed: whoever does that waits for its event to be
+ * read, and may need our processor to get there. False after some seconds. */
+bool pager_again(int *tries)
+{
+	struct timespec t = { 0, 50000 };
+
+	pager_read_events();
+	if (*tries > 8)
+		nanosleep(&t, NULL);
+	return ++*tries < 40000;
+}
+
 static int take_faults(void)
 {
 	int n;

@@ -115,8 +115,13 @@ static void forget_range(struct region *r, uintptr_t lo, uintptr_t hi, bool all)
 
 static int forget(struct region *r, uintptr_t lo, uintptr_t hi, bool all)
 {
-	if (r->n)	/* else it was never more than watched */
+	if (r->n) {	/* else it was never more than watched */
 		forget_range(r, lo, hi, all);
+		/* Unmapping wakes nobody. Who waits faults anew, and is sent
+		 * round until the range is what it will be. */
+		if (pg.ops->anon)
+			uffd_wake(page_down(lo), page_up(hi) - page_down(lo));
+	}
 	if (all || !r->n_ext) {
 		region_lock();
 		r->state = REGION_DYING;
@@ -140,6 +145,21 @@ static bool pinned_all(const struct cmd *p)
 	return true;
 }
 
+/* A write-protected page (move mode, read-only) would stop the kernel, which
+ * populates a writable range by writing to it. */
+static void guard(uint32_t c, bool on)
+{
+	struct extent piece[MAX_EXTENTS];
+	int n;
+
+	if (pg.mode != MODE_MOVE || chunk_region(c)->writable ||
+	    pol_state_of(pg.pol, c) != POL_PLAIN)
+		return;
+	n = chunk_pieces(c, piece);
+	for (int i = 0; i < n; i++)
+		uffd_protect(piece[i].lo, piece[i].hi - piece[i].lo, on);
+}
+
 static void pin(struct cmd *p)
 {
 	uint32_t c, to;
@@ -150,6 +170,7 @@ static void pin(struct cmd *p)
 		if (ch->flags & (CH_GONE | CH_FORGOTTEN))
 			continue;
 		ch->flags |= CH_LOCKED;
+		guard(c, false);
 		if (pol_state_of(pg.pol, c) == POL_PLAIN)
 			pol_pin(pg.pol, c, 1);
 	}
@@ -164,7 +185,10 @@ static void unpin(const struct cmd *p)
 	for (span_of(p->r, p->lo, p->hi, &c, &to); c < to; c++) {
 		struct chunk *ch = &pg.chunk[c];
 
+		if (!(ch->flags & CH_LOCKED))
+			continue;
 		ch->flags &= (uint16_t)~CH_LOCKED;
+		guard(c, true);
 		if (!(ch->flags & (CH_DIRTY | CH_BUSY | CH_GONE | CH_FORGOTTEN)))
 			pol_pin(pg.pol, c, 0);
 	}

@@ -91,19 +91,35 @@ EXPORT int posix_madvise(void *addr, size_t len, int advice)
 	return err;
 }
 
+/* After core_lock said to go on: what the kernel refuses is not locked. */
+static int really_lock(const void *addr, size_t len, int r)
+{
+	int saved = errno;
+
+	if (r && core_overlaps(addr, len))
+		core_unlocked(addr, len);
+	errno = saved;
+	return r;
+}
+
 EXPORT int mlock(const void *addr, size_t len)
 {
 	int err = core_overlaps(addr, len) ? core_lock(addr, len) : CORE_PASS;
 
-	return err == CORE_PASS ? (int)syscall(SYS_mlock, addr, len) : libc_result(err);
+	if (err != CORE_PASS)
+		return libc_result(err);
+	return really_lock(addr, len, (int)syscall(SYS_mlock, addr, len));
 }
 
 EXPORT int mlock2(const void *addr, size_t len, unsigned int flags)
 {
-	int err = core_overlaps(addr, len) ? core_lock(addr, len) : CORE_PASS;
+	int err = CORE_PASS;
 
-	return err == CORE_PASS ? (int)syscall(SYS_mlock2, addr, len, flags) :
-		libc_result(err);
+	if (!(flags & ~(unsigned int)MLOCK_ONFAULT) && core_overlaps(addr, len))
+		err = core_lock(addr, len);
+	if (err != CORE_PASS)
+		return libc_result(err);
+	return really_lock(addr, len, (int)syscall(SYS_mlock2, addr, len, flags));
 }
 
 EXPORT int munlock(const void *addr, size_t len)
