@@ -72,10 +72,15 @@ int cmd_pager_call(struct cmd *c)
 	return wait_done(c);
 }
 
+void cmd_ring_pager(void)
+{
+	eventfd_write(event, 1);
+}
+
 void cmd_to_pager(struct cmd *c)
 {
 	push(&pager_list, c);
-	eventfd_write(event, 1);
+	cmd_ring_pager();
 }
 
 void cmd_done(struct cmd *c, int result)

@@ -42,12 +42,13 @@ static uint32_t ids_find(uint32_t n)
 /* Becomes HELD and gets its ids. Returns how many extents were copied. */
 static int hold(struct region *r, struct extent *ext)
 {
-	int n = -ENOSPC;
+	int n = -EBUSY;
 	uint32_t chunks = region_chunks(r), first;
 
 	region_lock();
 	first = ids_find(chunks);
-	if (first != UINT32_MAX && r->state == REGION_WATCHED) {
+	if (first != UINT32_MAX && r->state == REGION_WATCHED &&
+	    !r->locked && !r->refused) {
 		n = r->n_ext;
 		memcpy(ext, r->ext, sizeof(r->ext));
 		r->first = first;
@@ -136,9 +137,13 @@ static int convert_anon(struct region *r)
 
 	if (err)
 		return err;
-	range = build_range(r, pg.mode == MODE_MOVE);
+	range = lock_future_set() ? NULL : build_range(r, pg.mode == MODE_MOVE);
 	if (!range)
 		return -ENOMEM;
+	if (lock_future_set()) {	/* then it may be full of zeros already */
+		off_sys_munmap(range, r->end - r->base);
+		return -EBUSY;
+	}
 	n = hold(r, ext);
 	if (n < 0) {
 		off_sys_munmap(range, r->end - r->base);
@@ -189,28 +194,50 @@ int convert_region(struct region *r)
 	return 0;
 }
 
+/* The shadow stays mapped in full: its place must not become somebody else's
+ * before it is given back. Kernels before 5.13 cannot keep it; there its
+ * place is taken at once. */
+void convert_from_shadow(const struct region *r, uintptr_t lo, uintptr_t hi)
+{
+	char *from = r->shadow + (lo - r->base);
+	size_t len = hi - lo;
+
+	if (off_sys_mremap(from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+			   (void *)lo) != MAP_FAILED)
+		return;
+	if (remap(from, lo, len))
+		off_fatal("a region could not be made plain again at %#lx (mremap: %s)",
+			  (unsigned long)lo, strerrordesc_np(errno));
+	off_sys_mmap(from, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
+		     MAP_FIXED_NOREPLACE, -1, 0);
+}
+
 int convert_undo(struct region *r)
 {
-	struct cmd c = { .op = CMD_UNDO, .r = r };
+	struct cmd forget = { .op = CMD_FORGET, .r = r };
 	struct extent ext[MAX_EXTENTS];
-	struct region was;
+	bool ours;
 	int n;
 
 	region_lock();
-	was = *r;
+	if (r->writable && r->shadow) {
+		region_unlock();
+		return -ENOMEM;
+	}
+	ours = r->state == REGION_HELD || r->state == REGION_LIVE;
+	if (ours)
+		r->state = REGION_UNDOING;
 	n = r->n_ext;
 	memcpy(ext, r->ext, sizeof(ext));
-	if (!was.writable)
-		r->shadow = NULL;	/* ours from here */
 	region_unlock();
-	if (was.writable && was.shadow)
-		return -ENOMEM;
-	cmd_call(&c);
-	if (!was.shadow)
-		return 0;	/* hints: it is a plain mapping */
-	if (put_pieces(&was, was.shadow, ext, n))
-		off_fatal("a region could not be made plain again (mremap: %s)",
-			  strerrordesc_np(errno));
-	drop_rest(&was, was.shadow, ext, n);
+	if (!ours)
+		return 0;	/* somebody else was quicker */
+	cmd_call(&(struct cmd){ .op = CMD_UNDO, .r = r });
+	for (int i = 0; r->shadow && i < n; i++)
+		convert_from_shadow(r, ext[i].lo, ext[i].hi);
+	region_lock();
+	r->n_ext = 0;
+	region_unlock();
+	cmd_call(&forget);
 	return 0;
 }

@@ -10,8 +10,10 @@
 #include "core/core_int.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_READ
@@ -46,6 +48,9 @@ int core_init(char **envp)
 	int err = options_read(envp);
 
 	owner = (pid_t)syscall(SYS_getpid);
+	/* As early as can be: prepare handlers run last to first, and nobody
+	 * else's may run while ours holds the region table still. */
+	pthread_atfork(core_fork_prepare, core_fork_parent, core_fork_child);
 	off = err || off_opt.pager == OPT_PAGER_OFF || !this_program();
 	return err;
 }
@@ -179,155 +184,189 @@ int core_map_file(void **out, void *hint, size_t len, int prot, int flags,
 	return 0;
 }
 
-/* ---- munmap, MAP_FIXED ------------------------------------------------------------- */
+/* ---- regions in use ------------------------------------------------------------------ */
 
-/* The next live region (index from *i) that [lo, hi) touches. region_lock held. */
-static struct region *next_in(int *i, uintptr_t lo, uintptr_t hi)
+static void nap(void)
+{
+	struct timespec t = { 0, 100000 };
+
+	nanosleep(&t, NULL);
+}
+
+/* The next region (index from *i) that [lo, hi) touches, with its users
+ * raised: put_region when done. Waits for one that is becoming plain. */
+static struct region *use_next(int *i, uintptr_t lo, uintptr_t hi)
 {
 	struct extent piece[MAX_EXTENTS];
-
-	while (region_nth(*i)) {
-		struct region *r = region_nth((*i)++);
-
-		if (r->state != REGION_FREE && r->state != REGION_DYING &&
-		    region_pieces(r, lo, hi, piece))
-			return r;
-	}
-	return NULL;
-}
-
-/* Cuts; returns what is left to do without the lock. */
-static int cut_one(struct region *r, uintptr_t lo, uintptr_t hi, bool *live)
-{
-	int err = region_cut(r, lo, hi);
-
-	*live = r->state != REGION_WATCHED;
-	if (!err && !*live && !r->n_ext)
-		r->state = REGION_DYING;	/* the keeper may be looking at it */
-	return err;
-}
-
-void core_unmap(const void *addr, size_t len)
-{
-	uintptr_t lo = page_down((uintptr_t)addr), hi = page_up((uintptr_t)addr + len);
-	int i = 0, saved = errno;
-	bool live = false;
 	struct region *r;
-
-	for (;;) {
-		int err = 0;
-
-		region_lock();
-		r = next_in(&i, lo, hi);
-		if (r)
-			err = cut_one(r, lo, hi, &live);
-		region_unlock();
-		if (!r)
-			break;
-		if (err == -ENOSPC)
-			convert_undo(r);
-		else if (live || r->state == REGION_DYING)
-			cmd_call(&(struct cmd){ .op = CMD_FORGET, .r = r, .lo = lo, .hi = hi });
-	}
-	errno = saved;
-}
-
-/* ---- the rest ------------------------------------------------------------------------ */
-
-/* The live region that holds all of [addr, addr+len), or NULL: then regions
- * it touches in part are in *part. */
-static struct region *whole_in(const void *addr, size_t len, bool *part)
-{
-	uintptr_t lo = (uintptr_t)addr, hi = page_up(lo + len);
-	struct region *r;
-	int i = 0;
 
 	region_lock();
-	r = region_at(lo);
-	if (r && !region_covers(r, lo, hi))
-		r = NULL;
-	*part = !r && next_in(&i, lo, hi);
+	while ((r = region_nth(*i))) {
+		if (r->state == REGION_FREE || r->state == REGION_DYING ||
+		    !region_pieces(r, lo, hi, piece)) {
+			++*i;
+		} else if (r->state == REGION_UNDOING) {
+			region_unlock();
+			nap();
+			region_lock();
+		} else {
+			++*i;
+			r->users++;
+			break;
+		}
+	}
 	region_unlock();
 	return r;
 }
 
-static void undo_all(const void *addr, size_t len)
+static void put_region(struct region *r)
+{
+	region_lock();
+	r->users--;
+	region_unlock();
+}
+
+/* The region that holds all of [addr, addr+len), its users raised, or NULL;
+ * *part: regions hold some of it. */
+static struct region *use_whole(const void *addr, size_t len, bool *part)
 {
 	uintptr_t lo = (uintptr_t)addr, hi = page_up(lo + len);
 	struct region *r;
 	int i = 0;
 
-	do {
+	r = use_next(&i, lo, hi);
+	*part = r;
+	if (r && !region_covers(r, lo, hi)) {
+		put_region(r);
+		r = NULL;
+	}
+	return r;
+}
+
+/* Plain mappings again, all that the range touches. 0, or -ENOMEM: one of
+ * them holds written private pages. */
+static int undo_all(const void *addr, size_t len)
+{
+	uintptr_t lo = (uintptr_t)addr, hi = page_up(lo + len);
+	struct region *r;
+	int i = 0, err = 0;
+
+	while (!err && (r = use_next(&i, lo, hi))) {
+		bool watched;
+
 		region_lock();
-		r = next_in(&i, lo, hi);
+		watched = r->state == REGION_WATCHED;
+		r->refused |= watched;
 		region_unlock();
-		if (r && r->state == REGION_WATCHED)
-			r->refused = true;
-		else if (r)
-			convert_undo(r);
-	} while (r);
+		if (!watched)
+			err = convert_undo(r);
+		put_region(r);
+	}
+	return err;
+}
+
+/* ---- munmap, MAP_FIXED ------------------------------------------------------------- */
+
+/* Cuts [lo, hi) out of r, which is in use. 0, -ENOSPC: too many holes. */
+static int unmap_one(struct region *r, uintptr_t lo, uintptr_t hi)
+{
+	struct extent piece[MAX_EXTENTS];
+	bool live;
+	int n, err;
+
+	region_lock();
+	n = region_pieces(r, lo, hi, piece);
+	live = r->state != REGION_WATCHED;
+	err = region_cut(r, lo, hi);
+	region_unlock();
+	if (err)
+		return err;
+	if (live || !r->n_ext)
+		cmd_call(&(struct cmd){ .op = CMD_FORGET, .r = r, .lo = lo, .hi = hi });
+	/* Right bytes until the real call, and after it if that fails. */
+	for (int i = 0; live && r->shadow && i < n; i++)
+		convert_from_shadow(r, piece[i].lo, piece[i].hi);
+	return 0;
+}
+
+int core_unmap(const void *addr, size_t len)
+{
+	uintptr_t lo = page_down((uintptr_t)addr), hi = page_up((uintptr_t)addr + len);
+	int i = 0, saved = errno, err = 0;
+	struct region *r;
+
+	while (!err && (r = use_next(&i, lo, hi))) {
+		err = unmap_one(r, lo, hi);
+		if (err == -ENOSPC) {
+			region_lock();
+			r->refused |= r->state == REGION_WATCHED;
+			err = r->state == REGION_WATCHED ? 0 : err;
+			r->n_ext = err ? r->n_ext : 0;	/* watched no more */
+			region_unlock();
+			if (err)
+				err = convert_undo(r);
+			else
+				cmd_call(&(struct cmd){ .op = CMD_FORGET, .r = r });
+		}
+		put_region(r);
+	}
+	errno = saved;
+	return err ? err : CORE_PASS;
+}
+
+/* ---- the rest ------------------------------------------------------------------------ */
+
+static int protect_live(struct region *r, const void *addr, size_t len, int prot)
+{
+	bool whole = (uintptr_t)addr == r->base && page_up(len) == r->end - r->base;
+
+	if (prot & PROT_EXEC || !(prot & PROT_READ))
+		return undo_all(addr, len) ? -ENOMEM : CORE_PASS;
+	if (!r->writable)
+		return prot & PROT_WRITE && undo_all(addr, len) ? -ENOMEM :
+			prot & PROT_WRITE ? CORE_PASS : 0;
+	if (whole)
+		r->prot = prot;
+	/* Move mode keeps it writable underneath. */
+	return pg.mode == MODE_MOVE ? 0 : CORE_PASS;
 }
 
 int core_protect(const void *addr, size_t len, int prot)
 {
 	bool part;
-	struct region *r = whole_in(addr, len, &part);
-	int saved = errno;
+	struct region *r;
+	int saved = errno, err;
 
 	if ((uintptr_t)addr % PAGE)
 		return CORE_PASS;	/* EINVAL */
-	if (r && !(prot & PROT_EXEC) && prot & PROT_READ) {
-		if (prot & PROT_WRITE && !(r->flags & MAP_PRIVATE))
-			return -EACCES;	/* through a read-only descriptor */
-		if (r->state == REGION_WATCHED && !(prot & PROT_WRITE))
-			return CORE_PASS;
-		if (r->state == REGION_LIVE && prot == r->prot)
-			return 0;
-		if (r->state == REGION_LIVE && pg.mode == MODE_MOVE && r->writable) {
-			r->prot = prot;	/* writable underneath all the same */
-			return 0;
-		}
-	}
-	undo_all(addr, len);
+	r = use_whole(addr, len, &part);
+	if (r && prot & PROT_WRITE && !(r->flags & MAP_PRIVATE))
+		err = -EACCES;		/* through a read-only descriptor */
+	else if (r && r->state == REGION_WATCHED && !(prot & ~PROT_READ))
+		err = CORE_PASS;
+	else if (r && r->state == REGION_LIVE && pg.ops->anon)
+		err = protect_live(r, addr, len, prot);
+	else if (r || part)
+		err = undo_all(addr, len) ? -ENOMEM : CORE_PASS;
+	else
+		err = CORE_PASS;
+	if (r)
+		put_region(r);
 	errno = saved;
-	return CORE_PASS;
+	return err;
 }
 
-static int advise_dontneed(struct region *r, const void *addr, size_t len)
+/* What the kernel would do on a mapping of a file: 0 or -errno. */
+static int advise_live(struct region *r, const void *addr, size_t len, int advice)
 {
 	uintptr_t lo = (uintptr_t)addr;
 
-	if (!r->writable)
-		return 0;	/* the same bytes come back */
-	return cmd_call(&(struct cmd){ .op = CMD_DISCARD, .r = r, .lo = lo,
-				       .hi = page_up(lo + len) });
-}
-
-int core_advise(const void *addr, size_t len, int advice)
-{
-	bool part;
-	struct region *r = whole_in(addr, len, &part);
-	int saved = errno, err = 0;
-
-	if (!r && !part)
-		return CORE_PASS;
-	if ((uintptr_t)addr % PAGE)
-		return -EINVAL;
-	if (r ? r->state != REGION_LIVE || !pg.ops->anon : !pg.ops || !pg.ops->anon) {
-		/* A real mapping. Hints: no reading of what will not stay. */
-		return r && r->state == REGION_LIVE &&
-		       (advice == MADV_WILLNEED || advice == MADV_RANDOM ||
-			advice == MADV_SEQUENTIAL || advice == MADV_POPULATE_READ) ?
-			0 : CORE_PASS;
-	}
-	if (!r)
-		undo_all(addr, len);
-	if (!r)
-		return CORE_PASS;
 	switch (advice) {
 	case MADV_DONTNEED:
-		err = advise_dontneed(r, addr, len);
-		break;
+		if (!r->writable)
+			return 0;	/* the same bytes come back */
+		return cmd_call(&(struct cmd){ .op = CMD_DISCARD, .r = r,
+				.lo = lo, .hi = page_up(lo + len) });
 	case MADV_NORMAL:	/* advice: taken note of, which is all it asks */
 	case MADV_RANDOM:
 	case MADV_SEQUENTIAL:
@@ -344,39 +383,75 @@ int core_advise(const void *addr, size_t len, int advice)
 	case MADV_PAGEOUT:
 	case MADV_POPULATE_READ:
 	case MADV_COLLAPSE:
-		break;
-	default:		/* not for file mappings, or unknown */
-		err = -EINVAL;
-		break;
+		return 0;
 	}
+	return -EINVAL;		/* not for file mappings, or unknown */
+}
+
+/* Advice to read what will not stay: not passed on in hints mode. */
+static bool reads_ahead(int advice)
+{
+	return advice == MADV_WILLNEED || advice == MADV_RANDOM ||
+	       advice == MADV_SEQUENTIAL || advice == MADV_POPULATE_READ;
+}
+
+int core_advise(const void *addr, size_t len, int advice)
+{
+	bool part;
+	struct region *r = use_whole(addr, len, &part);
+	int saved = errno, err = CORE_PASS;
+
+	if (!r && part && undo_all(addr, len))
+		err = -ENOMEM;
+	if (r && (uintptr_t)addr % PAGE)
+		err = -EINVAL;
+	else if (r && r->state == REGION_LIVE && pg.ops->anon)
+		err = advise_live(r, addr, len, advice);
+	else if (r && r->state == REGION_LIVE && reads_ahead(advice))
+		err = 0;
+	if (r)
+		put_region(r);
 	errno = saved;
 	return err;
 }
 
-static uint64_t locked_bytes;		/* region_lock */
+/* Bytes locked in all regions, and in how many of them. region_lock held. */
+static uint64_t locked_sum(void)
+{
+	uint64_t sum = 0;
+
+	for (int i = 0; region_nth(i); i++)
+		if (region_nth(i)->state >= REGION_HELD &&
+		    region_nth(i)->state != REGION_DYING)
+			sum += region_nth(i)->locked_bytes;
+	return sum;
+}
 
 int core_lock(const void *addr, size_t len)
 {
 	uintptr_t lo = page_down((uintptr_t)addr), hi = page_up((uintptr_t)addr + len);
+	uint64_t room = keeper_budget();
 	int i = 0, saved = errno, err = 0;
 	struct region *r;
-	uint64_t room = keeper_budget();
 
-	do {
+	while (!err && (r = use_next(&i, lo, hi))) {
+		bool paged = false;
+
 		region_lock();
-		r = next_in(&i, lo, hi);
-		if (r && r->state == REGION_WATCHED) {
+		if (r->state == REGION_WATCHED) {
 			r->locked = true;
-		} else if (r && pg.ops->anon) {
-			if (locked_bytes + (hi - lo) + off_opt.window + 4 * CHUNK > room)
+		} else if (pg.ops->anon) {
+			paged = true;
+			if (locked_sum() + (hi - lo) + off_opt.window + 4 * CHUNK > room)
 				err = -ENOMEM;
 			else
-				locked_bytes += hi - lo;
+				r->locked_bytes += hi - lo;
 		}
 		region_unlock();
-		if (r && !err && r->state == REGION_LIVE && pg.ops->anon)
+		if (paged && !err)	/* HELD: it is answered once it is LIVE */
 			err = cmd_call(&(struct cmd){ .op = CMD_PIN, .r = r, .lo = lo, .hi = hi });
-	} while (r && !err);
+		put_region(r);
+	}
 	errno = saved;
 	return err ? err : CORE_PASS;
 }
@@ -387,17 +462,18 @@ void core_unlocked(const void *addr, size_t len)
 	int i = 0, saved = errno;
 	struct region *r;
 
-	do {
+	while ((r = use_next(&i, lo, hi))) {
+		bool paged;
+
 		region_lock();
-		r = next_in(&i, lo, hi);
-		if (r && r->state == REGION_LIVE)
-			locked_bytes -= locked_bytes < hi - lo ? locked_bytes : hi - lo;
+		paged = r->state != REGION_WATCHED;
+		r->locked = false;
+		r->locked_bytes -= r->locked_bytes < hi - lo ? r->locked_bytes : hi - lo;
 		region_unlock();
-		if (r && r->state == REGION_LIVE)
+		if (paged && pg.ops->anon)
 			cmd_call(&(struct cmd){ .op = CMD_UNPIN, .r = r, .lo = lo, .hi = hi });
-		else if (r)
-			r->locked = false;
-	} while (r);
+		put_region(r);
+	}
 	errno = saved;
 }
 
@@ -411,7 +487,7 @@ int core_lock_all(int flags)
 
 		if (r->state == REGION_WATCHED)
 			r->locked |= (flags & MCL_CURRENT) != 0;
-		else if (r->state != REGION_FREE)
+		else if (r->state == REGION_HELD || r->state == REGION_LIVE)
 			live += r->end - r->base;
 	}
 	region_unlock();
@@ -421,14 +497,35 @@ int core_lock_all(int flags)
 	return CORE_PASS;
 }
 
+void core_unlocked_all(void)
+{
+	atomic_store(&lock_future, false);
+	core_unlocked(NULL, (size_t)1 << 47);
+}
+
+/* Child of a fork: locks are not inherited. */
+void core_unlock_reset(void)
+{
+	atomic_store(&lock_future, false);
+}
+
+bool lock_future_set(void)
+{
+	return atomic_load(&lock_future);
+}
+
 int core_mincore(const void *addr, size_t len, unsigned char *vec)
 {
-	bool part;
-	struct region *r = whole_in(addr, len, &part);
+	bool part, ours;
+	struct region *r;
 
-	if ((!r && !part) || (uintptr_t)addr % PAGE)
+	if ((uintptr_t)addr % PAGE)
 		return CORE_PASS;
-	if (!r || r->state != REGION_LIVE || !pg.ops->anon)
+	r = use_whole(addr, len, &part);
+	ours = r && r->state == REGION_LIVE && pg.ops->anon;
+	if (r)
+		put_region(r);
+	if (!ours)
 		return CORE_PASS;
 	memset(vec, 1, page_up(len) / PAGE);
 	return 0;
@@ -437,22 +534,22 @@ int core_mincore(const void *addr, size_t len, unsigned char *vec)
 int core_remap(const void *addr, size_t len, size_t new_len, int flags)
 {
 	bool part;
-	struct region *r = whole_in(addr, len, &part);
-	int saved = errno;
+	struct region *r = use_whole(addr, len, &part);
+	int saved = errno, err = CORE_PASS;
+	bool shrink = r && !(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) &&
+		page_up(new_len) <= page_up(len);
 
-	if (!r && !part)
-		return CORE_PASS;
-	if (r && !(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) &&
-	    page_up(new_len) <= page_up(len)) {
+	if (r)
+		put_region(r);
+	if (shrink) {		/* where it is */
 		if (page_up(new_len) < page_up(len))
-			core_unmap((char *)addr + page_up(new_len),
-				   page_up(len) - page_up(new_len));
-		return CORE_PASS;	/* shrinks where it is */
+			err = core_unmap((char *)addr + page_up(new_len),
+					 page_up(len) - page_up(new_len));
+	} else if (part) {
+		err = undo_all(addr, len) ? -ENOMEM : CORE_PASS;
+		if (err == CORE_PASS)	/* watched: the mapping goes elsewhere */
+			err = core_unmap(addr, len);
 	}
-	if (r && r->state == REGION_LIVE && r->writable && pg.ops->anon)
-		return -ENOMEM;		/* its written pages cannot follow */
-	undo_all(addr, len);
-	core_unmap(addr, len);		/* watched: the mapping goes elsewhere */
 	errno = saved;
-	return CORE_PASS;
+	return err;
 }

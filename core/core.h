@@ -34,16 +34,18 @@ bool core_overlaps(const void *addr, size_t len);
 int core_map_file(void **out, void *hint, size_t len, int prot, int flags,
 		  int fd, off_t off);
 
-/* Just before the range is really unmapped or mapped over: the pager lets go
- * of it. The caller then makes the real call. */
-void core_unmap(const void *addr, size_t len);
+/* These return CORE_PASS (make the real call), 0 (done) or -errno. */
 
-/* The rest return CORE_PASS (make the real call), 0 (done) or -errno. */
+/* Just before the range is really unmapped or mapped over: the pager lets go
+ * of it, and until the real call it is a plain mapping. -ENOMEM: too many
+ * holes to keep track of. */
+int core_unmap(const void *addr, size_t len);
 int core_protect(const void *addr, size_t len, int prot);
 int core_advise(const void *addr, size_t len, int advice);
 int core_lock(const void *addr, size_t len);	/* then the real mlock */
 int core_lock_all(int flags);
 void core_unlocked(const void *addr, size_t len); /* after the real munlock */
+void core_unlocked_all(void);			/* after the real munlockall */
 int core_mincore(const void *addr, size_t len, unsigned char *vec);
 int core_remap(const void *addr, size_t len, size_t new_len, int flags);
 

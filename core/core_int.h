@@ -33,7 +33,7 @@
 #define PAGE		4096UL
 #define MAX_CHUNKS	(1U << 20)	/* ids: 2 TiB of regions */
 #define MAX_REGIONS	1024
-#define MAX_EXTENTS	32
+#define MAX_EXTENTS	64
 #define NO_SLOT		UINT32_MAX
 
 /* assert's text would go to a library thread's stderr, which is nowhere. */
@@ -79,7 +79,8 @@ enum region_state {
 	REGION_WATCHED,		/* the program's real mapping, untouched */
 	REGION_HELD,		/* being converted: faults wait */
 	REGION_LIVE,		/* paged by us */
-	REGION_DYING,		/* forgotten; a read is still in flight */
+	REGION_UNDOING,		/* becoming plain again: others wait */
+	REGION_DYING,		/* nothing mapped is left of it */
 };
 
 struct extent { uintptr_t lo, hi; };
@@ -99,6 +100,8 @@ struct region {
 	uint32_t inflight;	/* pager only */
 	struct pol_span *spans;	/* from the file's header, or NULL */
 	size_t n_spans;
+	int users;		/* region_lock: threads at work on it */
+	uint64_t locked_bytes;	/* region_lock: mlocked while LIVE */
 	int n_ext;		/* region_lock */
 	struct extent ext[MAX_EXTENTS];
 };
@@ -216,7 +219,9 @@ struct pager {
 	struct chunk *chunk;
 	uint32_t depth, inflight;
 	uint32_t plain;		/* chunks in that state */
-	bool frozen;		/* a fork is under way */
+	int frozen;		/* forks under way */
+	bool dying;		/* regions wait to be freed */
+	int pagemap;		/* hints: descriptor, or -1 */
 };
 extern struct pager pg;
 
@@ -247,13 +252,13 @@ void chunk_mark_dirty(uint32_t c);
 void chunk_moved(uint32_t c, enum pol_state st);
 void chunk_use(uint32_t c);		/* hints: seen to be used */
 void chunk_drop_frame(uint32_t c);	/* gives its slot back, if it has one */
-void chunk_release_region(struct region *r); /* frees it when the last read is in */
 int fetch_read(uint32_t c, void *frame);	/* for the modes: starts the read */
 void pager_read_events(void);
 /* An action got -EAGAIN the tries-th time: reads the event it is about. */
 bool pager_again(int *tries);
 void pager_commands(void);		/* pager_cmd.c */
 void pager_commands_reset(void);	/* child of fork */
+void pager_bury(void);			/* frees DYING regions nobody uses */
 uint64_t chunk_hash(const void *p, size_t len);
 
 /* ---- cmd.c: what program threads ask of the library's -------------------- */
@@ -291,6 +296,7 @@ int cmd_open(void);		/* library thread, once */
 void cmd_wait_keeper(uint64_t ns);
 void cmd_reset(void);		/* child of fork */
 void cmd_to_pager(struct cmd *c);
+void cmd_ring_pager(void);	/* it has something to look at */
 int cmd_pager_call(struct cmd *c);	/* keeper: runs it there and waits */
 
 /* ---- keeper.c ------------------------------------------------------------ */
@@ -302,15 +308,19 @@ uint64_t keeper_budget(void);	/* bytes we may hold now */
 bool library_thread(void);
 void library_thread_enter(const char *name);
 uint64_t host_min(void);	/* core.c */
+bool lock_future_set(void);	/* core.c: mlockall(MCL_FUTURE) is in force */
 void core_new_owner(void);	/* core.c: child of fork */
+void core_unlock_reset(void);	/* core.c: child of fork */
 
 /* ---- convert.c ------------------------------------------------------------ */
 
 /* Keeper: makes a watched region live. 0 or -errno (it stays as it was). */
 int convert_region(struct region *r);
-/* Program thread: makes a live region a plain mapping again (R9). 0, or
- * -ENOMEM: it holds written private pages. */
+/* Program thread, r in use: makes a live region a plain mapping again (R9).
+ * 0, or -ENOMEM: it may hold written private pages. */
 int convert_undo(struct region *r);
+/* Program thread: a plain mapping of the file at [lo, hi) of r. */
+void convert_from_shadow(const struct region *r, uintptr_t lo, uintptr_t hi);
 
 /* ---- torture.c ------------------------------------------------------------ */
 

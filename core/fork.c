@@ -114,6 +114,7 @@ void core_fork_child(void)
 	}
 	region_forget_all();
 	froze = false;
+	core_unlock_reset();
 	cmd_reset();
 	keeper_reset();
 	pager_reset();

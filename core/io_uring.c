@@ -42,14 +42,15 @@ static int ring_open(uint32_t depth)
 static int ring_submit(const struct io_job *job)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
-	int n;
 
 	if (!sqe)
 		return -EAGAIN;
 	io_uring_prep_read(sqe, job->fd, job->buf, job->len, job->off);
 	sqe->user_data = job->chunk;
-	n = io_uring_submit(&ring);
-	return n < 0 ? n : 0;
+	/* Refused for now (no memory)? It is queued all the same, and goes
+	 * out with the next one or from ring_reap: never to be given up. */
+	io_uring_submit(&ring);
+	return 0;
 }
 
 static int ring_reap(struct io_done *out, int max)
@@ -59,6 +60,8 @@ static int ring_reap(struct io_done *out, int max)
 	int n = 0;
 
 	(void)!eventfd_read(event, &drained);
+	if (io_uring_sq_ready(&ring))
+		io_uring_submit(&ring);
 	if (deferred && io_uring_cq_ready(&ring) == 0)
 		io_uring_get_events(&ring);
 	while (n < max && !io_uring_peek_cqe(&ring, &cqe) && cqe) {

@@ -418,11 +418,6 @@ int keeper_start(void)
 	uint32_t was = NOT_STARTED;
 
 	if (atomic_compare_exchange_strong(&state, &was, STARTING)) {
-		static bool handlers;
-
-		if (!handlers)
-			pthread_atfork(core_fork_prepare, core_fork_parent, core_fork_child);
-		handlers = true;
 		if (spawn())
 			set_state(FAILED);
 	}

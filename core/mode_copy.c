@@ -89,8 +89,12 @@ static int protect_pieces(const struct extent *piece, int n, bool on)
 /* 0: clean, protected. -EUCLEAN: written. -EBUSY: cannot tell. */
 static int judge(uint32_t c, const struct extent *piece, int n)
 {
-	int err = protect_pieces(piece, n, true);
+	size_t len = page_up(chunk_bytes_in_file(c));
+	int err;
 
+	if (n != 1 || piece[0].lo != chunk_addr(c) || piece[0].hi - piece[0].lo < len)
+		return -EUCLEAN;	/* in part ours: kept */
+	err = protect_pieces(piece, n, true);
 	if (!err && !all_present(c))
 		err = -EBUSY;
 	if (!err && chunk_hash((void *)chunk_addr(c), chunk_bytes_in_file(c)) !=

@@ -23,8 +23,6 @@
 
 #define ABSENT_PER_LOOK 64	/* absent chunks looked at, in rotation */
 
-static int pagemap = -1;
-
 static int fetch(uint32_t c)
 {
 	struct io_job job = {
@@ -79,7 +77,7 @@ static bool touched(uint32_t c)
 
 	if (!chunk_pieces(c, piece))
 		return false;
-	return off_sys_pread(pagemap, &entry, sizeof(entry),
+	return off_sys_pread(pg.pagemap, &entry, sizeof(entry),
 			     (off_t)(piece[0].lo / PAGE * sizeof(entry))) == sizeof(entry) &&
 	       entry >> 63;
 }
@@ -91,8 +89,8 @@ static void watch(void)
 	static uint32_t turn;
 	uint32_t absent = 0, seen = 0;
 
-	if (pagemap < 0)
-		pagemap = off_sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+	if (pg.pagemap < 0)
+		pg.pagemap = off_sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
 	for (int i = 0; region_nth(i); i++) {
 		const struct region *r = region_nth(i);
 

@@ -43,7 +43,7 @@ static _Atomic uint32_t want_frames;	/* set by the keeper */
 static uint32_t have_frames;
 static _Atomic uint64_t own_bytes;
 static uint64_t busy_since;		/* oldest CH_BUSY, 0 = none */
-#define N_EVENTS 256
+#define N_EVENTS 1024
 static struct uffd_event events[N_EVENTS];	/* read, not looked at yet */
 static uint32_t n_events;
 static uint64_t pass_read, last_pass, pass_ns;
@@ -127,7 +127,7 @@ static struct region *find(uintptr_t addr, uint32_t *chunk)
 
 	region_lock();
 	r = region_at(addr);
-	if (r && r->state == REGION_WATCHED)
+	if (r && (r->state == REGION_WATCHED || r->state == REGION_UNDOING))
 		r = NULL;
 	region_unlock();
 	if (r)
@@ -154,7 +154,7 @@ static void plain_fault(uint32_t c, uintptr_t addr)
 {
 	struct chunk *ch = &pg.chunk[c];
 
-	if (ch->flags & CH_SPURIOUS && !pg.ops->evict(c, POL_PLAIN)) {
+	if (ch->flags & CH_SPURIOUS && !pg.frozen && !pg.ops->evict(c, POL_PLAIN)) {
 		chunk_moved(c, POL_ABSENT);
 		pol_fault(pg.pol, c, ch->stream);
 	}
@@ -295,19 +295,6 @@ int fetch_read(uint32_t c, void *frame)
 	return pg.io->submit(&job);
 }
 
-void chunk_release_region(struct region *r)
-{
-	if (r->state != REGION_DYING || r->inflight)
-		return;
-	origin_close(r->origin);
-	mem_free(r->spans);
-	if (r->shadow)
-		off_sys_munmap(r->shadow, r->end - r->base);
-	region_lock();
-	region_free(r);
-	region_unlock();
-}
-
 void chunk_drop_frame(uint32_t c)
 {
 	struct chunk *ch = &pg.chunk[c];
@@ -356,7 +343,6 @@ static void read_done(const struct io_done *d)
 	if (ch->flags & CH_GONE) {
 		ch->flags = CH_FORGOTTEN;
 		chunk_drop_frame(c);
-		chunk_release_region(r);
 		return;
 	}
 	len = chunk_bytes_in_file(c);
@@ -569,6 +555,7 @@ uint64_t pager_own_bytes(void)
 void pager_frames(uint32_t frames)
 {
 	atomic_store_explicit(&want_frames, frames, memory_order_relaxed);
+	cmd_ring_pager();
 }
 
 /* ---- the loop --------------------------------------------------------------- */
@@ -577,6 +564,8 @@ static int wait_ms(void)
 {
 	if (pg.ops->watch)
 		return 1;
+	if (pg.inflight || pg.dying)
+		return 20;	/* a submission may have to be repeated */
 	return busy_since ? 100 : 1000;
 }
 
@@ -600,6 +589,8 @@ static int turn(bool io_signalled)
 	torture_pause();
 	work += take_reads(io_signalled);
 	pager_commands();
+	if (pg.dying)
+		pager_bury();
 	take_budget();
 	if (pg.ops->watch)
 		pg.ops->watch();
@@ -687,6 +678,7 @@ int pager_start(enum mode mode)
 	pg.ops = mode == MODE_MOVE ? &mode_move :
 		 mode == MODE_COPY ? &mode_copy : &mode_hints;
 	pg.depth = IO_DEPTH;
+	pg.pagemap = -1;
 	pg.chunk = reserve(MAX_CHUNKS * sizeof(struct chunk));
 	mem = reserve(pol_size(MAX_CHUNKS));
 	if (!pg.chunk || !mem)

@@ -122,14 +122,51 @@ static int forget(struct region *r, uintptr_t lo, uintptr_t hi, bool all)
 		if (pg.ops->anon)
 			uffd_wake(page_down(lo), page_up(hi) - page_down(lo));
 	}
-	if (all || !r->n_ext) {
-		region_lock();
+	region_lock();
+	if (!r->n_ext) {
 		r->state = REGION_DYING;
-		region_unlock();
-		chunk_release_region(r);
+		pg.dying = true;
 	}
+	region_unlock();
 	gauges();
 	return 0;
+}
+
+static bool bury(struct region *r)
+{
+	if (r->inflight)
+		return false;
+	if (r->n)	/* what threads side by side cut after each other */
+		forget_range(r, r->base, r->end, true);
+	origin_close(r->origin);
+	mem_free(r->spans);
+	if (r->shadow)
+		off_sys_munmap(r->shadow, r->end - r->base);
+	region_lock();
+	region_free(r);
+	region_unlock();
+	return true;
+}
+
+void pager_bury(void)
+{
+	bool left = false;
+
+	for (int i = 0;; i++) {
+		struct region *r;
+		bool idle;
+
+		region_lock();
+		r = region_nth(i);
+		idle = r && r->state == REGION_DYING && !r->users;
+		left |= r && r->state == REGION_DYING && r->users;
+		region_unlock();
+		if (!r)
+			break;
+		if (idle && !bury(r))
+			left = true;
+	}
+	pg.dying = left;
 }
 
 /* ---- mlock ------------------------------------------------------------------ */
@@ -307,7 +344,7 @@ static void run(struct cmd *p)
 		break;
 	case CMD_FREEZE:
 	case CMD_THAW:
-		pg.frozen = p->op == CMD_FREEZE;
+		pg.frozen += p->op == CMD_FREEZE ? 1 : -1;
 		cmd_done(p, 0);
 		break;
 	case CMD_MAP:

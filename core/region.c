@@ -2,11 +2,14 @@
 /* region.c - the table of regions: who owns which addresses.
  *
  *   FREE --region_new--> WATCHED --convert--> HELD --> LIVE --> DYING
- *     ^________________________________________________________/
+ *     ^                                                  \--> UNDOING --^|
+ *     +------- pager, when no read is in flight and users is 0 ---------+
  *
  * (1) A region never grows or moves; pieces are cut out of it by the
  *     program's munmap or MAP_FIXED, and what is cut is never touched again.
- * (2) `bounds` encloses every region, so that a call on memory that is not
+ * (2) A thread that lets go of the lock while it works on a region raises
+ *     `users` first: the pager frees no entry that somebody looks at.
+ * (3) `bounds` encloses every region, so that a call on memory that is not
  *     ours costs two loads.
  * Lock: region_lock, rank 1, for everything but region_any. Leaf: nothing is
  * called with it held that waits.
@@ -158,9 +161,9 @@ int region_cut(struct region *r, uintptr_t lo, uintptr_t hi)
 			keep[n++] = (struct extent){ e.lo, lo };
 		if (e.hi > hi)
 			keep[n++] = (struct extent){ hi, e.hi };
-		if (n > MAX_EXTENTS)
-			return -ENOSPC;
 	}
+	if (n > MAX_EXTENTS)
+		return -ENOSPC;
 	memcpy(r->ext, keep, (size_t)n * sizeof(keep[0]));
 	r->n_ext = n;
 	return 0;

@@ -101,7 +101,12 @@ int uffd_protect(uintptr_t p, size_t len, bool on)
 		.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
 	};
 
-	return ioctl(the_fd, UFFDIO_WRITEPROTECT, &wp) ? -errno : 0;
+	int again = 0;
+
+	while (ioctl(the_fd, UFFDIO_WRITEPROTECT, &wp))
+		if (errno != EAGAIN || !pager_again(&again))
+			return -errno;
+	return 0;
 }
 
 void uffd_wake(uintptr_t p, size_t len)

@@ -19,8 +19,11 @@ EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off
 {
 	void *at;
 
-	if (flags & MAP_FIXED && core_overlaps(addr, len))
-		core_unmap(addr, len);
+	if (flags & MAP_FIXED && core_overlaps(addr, len) &&
+	    core_unmap(addr, len) < 0) {
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
 	if (fd >= 0 && !(flags & MAP_ANONYMOUS) && !(off % 4096) &&
 	    core_map_file(&at, addr, len, prot, flags, fd, off) == 0)
 		return at;
@@ -34,8 +37,9 @@ EXPORT void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t
 
 EXPORT int munmap(void *addr, size_t len)
 {
-	if (core_overlaps(addr, len) && !((uintptr_t)addr % 4096))
-		core_unmap(addr, len);
+	if (core_overlaps(addr, len) && !((uintptr_t)addr % 4096) &&
+	    core_unmap(addr, len) < 0)
+		return libc_result(-ENOMEM);
 	return (int)syscall(SYS_munmap, addr, len);
 }
 
@@ -51,9 +55,9 @@ EXPORT void *mremap(void *addr, size_t len, size_t new_len, int flags, ...)
 		to = va_arg(ap, void *);
 		va_end(ap);
 		if (core_overlaps(to, new_len))
-			core_unmap(to, new_len);
+			err = core_unmap(to, new_len);
 	}
-	if (core_overlaps(addr, len))
+	if (err == CORE_PASS && core_overlaps(addr, len))
 		err = core_remap(addr, len, new_len, flags);
 	if (err < 0) {
 		errno = -err;
@@ -140,8 +144,11 @@ EXPORT int mlockall(int flags)
 
 EXPORT int munlockall(void)
 {
-	core_lock_all(0);
-	return (int)syscall(SYS_munlockall);
+	int r = (int)syscall(SYS_munlockall);
+
+	if (!r)
+		core_unlocked_all();
+	return r;
 }
 
 /* The pages of a region are recycled while a pipe still holds them; a copy in
