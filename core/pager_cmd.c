@@ -21,6 +21,10 @@ static void span_of(const struct region *r, uintptr_t lo, uintptr_t hi,
 
 	lo = lo > r->base ? lo : r->base;
 	hi = hi < r->end ? hi : r->end;
+	if (hi <= lo) {
+		*from = *to = r->first;
+		return;
+	}
 	*from = r->first + (uint32_t)((lo - c0) / CHUNK);
 	*to = r->first + (uint32_t)((hi - c0 + CHUNK - 1) / CHUNK);
 }
