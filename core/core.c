@@ -497,6 +497,22 @@ int core_lock_all(int flags)
 	return CORE_PASS;
 }
 
+bool core_reserves(void)
+{
+	return keeper_running();
+}
+
+void core_locked_all(void)
+{
+	int saved = errno;
+
+	if (keeper_running()) {
+		frames_unlock();
+		pager_unlock();
+	}
+	errno = saved;
+}
+
 void core_unlocked_all(void)
 {
 	atomic_store(&lock_future, false);

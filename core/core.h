@@ -44,6 +44,8 @@ int core_protect(const void *addr, size_t len, int prot);
 int core_advise(const void *addr, size_t len, int advice);
 int core_lock(const void *addr, size_t len);	/* then the real mlock */
 int core_lock_all(int flags);
+bool core_reserves(void);	/* the library has reserved address space */
+void core_locked_all(void);	/* after the real mlockall: exempts it */
 void core_unlocked(const void *addr, size_t len); /* after the real munlock */
 void core_unlocked_all(void);			/* after the real munlockall */
 int core_mincore(const void *addr, size_t len, unsigned char *vec);

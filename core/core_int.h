@@ -161,6 +161,7 @@ void frames_put(uint32_t slot, bool split);
 void frames_trim(uint32_t keep);	/* give free memory back above `keep` frames in all */
 uint64_t frames_bytes(void);		/* memory behind slots and moved-out frames */
 int frames_register(void);
+void frames_unlock(void);		/* any thread: munlock */
 
 /* ---- io.c, io_uring.c, io_pread.c: reads (pager only) -------------------- */
 
@@ -243,6 +244,7 @@ int pager_start(enum mode mode);	/* keeper; 0 or -errno */
 void pager_frames(uint32_t frames);	/* keeper: a new budget */
 uint64_t pager_own_bytes(void);		/* any thread */
 void pager_reset(void);			/* child of fork */
+void pager_unlock(void);		/* any thread: its tables, munlock */
 struct region *chunk_region(uint32_t c);
 uintptr_t chunk_addr(uint32_t c);	/* may lie before the region's base */
 uint64_t chunk_off(uint32_t c);		/* in the file */

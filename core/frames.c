@@ -62,6 +62,13 @@ int frames_register(void)
 	return uffd_register(arena, (size_t)slots * CHUNK, false, true);
 }
 
+/* A locked arena would be populated whole, and refuses MOVE. */
+void frames_unlock(void)
+{
+	if (arena)
+		off_sys_munlock(arena, (size_t)slots * CHUNK);
+}
+
 void *frames_at(uint32_t slot)
 {
 	off_assert(slot < slots);

@@ -660,6 +660,12 @@ void pager_reset(void)
 	atomic_store(&want_frames, 0);
 }
 
+void pager_unlock(void)
+{
+	off_sys_munlock(pg.chunk, MAX_CHUNKS * sizeof(struct chunk));
+	off_sys_munlock(pg.pol, pol_size(MAX_CHUNKS));
+}
+
 int pager_start(enum mode mode)
 {
 	struct pol_conf conf = {

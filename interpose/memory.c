@@ -137,9 +137,18 @@ EXPORT int munlock(const void *addr, size_t len)
 
 EXPORT int mlockall(int flags)
 {
-	int err = core_lock_all(flags);
+	int err = core_lock_all(flags), more = 0, r;
 
-	return err == CORE_PASS ? (int)syscall(SYS_mlockall, flags) : libc_result(err);
+	if (err != CORE_PASS)
+		return libc_result(err);
+	/* The library's reservations are larger than memory: nothing may be
+	 * brought in before they are exempt. */
+	if (flags & MCL_CURRENT && core_reserves())
+		more = MCL_ONFAULT;
+	r = (int)syscall(SYS_mlockall, flags | more);
+	if (!r)
+		core_locked_all();
+	return r;
 }
 
 EXPORT int munlockall(void)
