@@ -26,6 +26,7 @@
 
 static bool off;			/* pass everything through */
 static _Atomic bool lock_future;	/* mlockall(MCL_FUTURE) is in force */
+static _Atomic int populating;		/* threads bringing a new mapping in */
 static _Atomic bool reported;
 static pid_t owner;			/* the process these statistics are of */
 
@@ -177,8 +178,11 @@ int core_map_file(void **out, void *hint, size_t len, int prot, int flags,
 	err = c.r ? cmd_call(&c) : -ENOSPC;
 	if (err < 0 && c.r)
 		leave_region(c.r);
-	if (err <= 0 && flags & MAP_POPULATE)
+	if (err <= 0 && flags & MAP_POPULATE) {
+		atomic_fetch_add(&populating, 1);
 		off_sys_madvise(at, len, MADV_POPULATE_READ);
+		atomic_fetch_sub(&populating, 1);
+	}
 	*out = at;
 	errno = saved;
 	return 0;
@@ -523,6 +527,11 @@ void core_unlocked_all(void)
 void core_unlock_reset(void)
 {
 	atomic_store(&lock_future, false);
+}
+
+bool core_populating(void)
+{
+	return atomic_load(&populating) > 0;
 }
 
 bool lock_future_set(void)

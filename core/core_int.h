@@ -310,6 +310,7 @@ uint64_t keeper_budget(void);	/* bytes we may hold now */
 bool library_thread(void);
 void library_thread_enter(const char *name);
 uint64_t host_min(void);	/* core.c */
+bool core_populating(void);	/* core.c: a MAP_POPULATE is being served */
 bool lock_future_set(void);	/* core.c: mlockall(MCL_FUTURE) is in force */
 void core_new_owner(void);	/* core.c: child of fork */
 void core_unlock_reset(void);	/* core.c: child of fork */

@@ -18,6 +18,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,6 +30,8 @@ enum { NOT_STARTED, STARTING, READY, FAILED };
 #define LEAST_FRAMES	4
 #define TORTURE_RAM	(32ull << 20)
 #define HEADER_MAX	(64ull << 20)
+#define THRASH_NS	2000000000ull
+#define THRASH_FAULTS	500	/* of 128 KiB or more each */
 
 static _Atomic uint32_t state;
 static _Thread_local bool in_library;
@@ -158,6 +161,25 @@ static bool tight(void)
 	       (now.mem_available && now.mem_available < slack);
 }
 
+/* Major faults of the process in the last stretch of time, when there were
+ * so many that the kernel is reading over and over what it had to drop. What
+ * core_map_file populates does not count. */
+static bool thrashing(void)
+{
+	static uint64_t since, base;
+	uint64_t t = now_ns(), n;
+	struct rusage ru;
+
+	getrusage(RUSAGE_SELF, &ru);
+	n = (uint64_t)ru.ru_majflt;
+	if (core_populating() || t - since > THRASH_NS) {
+		since = t;
+		base = n;
+		return false;
+	}
+	return n - base >= THRASH_FAULTS;
+}
+
 /* Some of its pages were there and had to go: the kernel is short. */
 static bool losing(struct region *r)
 {
@@ -208,7 +230,7 @@ static void watch_tick(void)
 
 	if (torture())
 		go = !torture_random(4);
-	else if (!tight())
+	else if (!thrashing() || !tight())
 		return;
 	while (!go && (r = next_watched(&i)))
 		go = losing(r);
@@ -265,21 +287,52 @@ static void read_spans(struct region *r)
 		off_sys_munmap(buf, len);
 }
 
+/* Bytes of all regions that every pass is sure to read: embedding rows and
+ * experts are not. */
+static uint64_t sure_bytes(void)
+{
+	uint64_t sum;
+
+	region_lock();
+	sum = region_bytes();
+	for (int i = 0; region_nth(i); i++) {
+		const struct region *r = region_nth(i);
+
+		if (r->state == REGION_FREE || r->state == REGION_DYING)
+			continue;
+		for (size_t k = 0; k < r->n_spans; k++)
+			if (r->spans[k].pattern == POL_SKEW && r->spans[k].len < sum)
+				sum -= r->spans[k].len;
+	}
+	region_unlock();
+	return sum;
+}
+
+/* Cannot fit, whatever happens: then a region from the start. What just may
+ * fit is watched (a budget the user named is not exceeded in hope). */
+static bool too_large(void)
+{
+	uint64_t all;
+
+	if (!off_opt.ram)
+		return sure_bytes() > target + off_opt.reserve;
+	region_lock();
+	all = region_bytes();
+	region_unlock();
+	return all > target;
+}
+
 /* A new candidate. 0: watched or converted; -errno: the caller forgets it. */
 static int map(struct cmd *c)
 {
 	struct region *r = c->r;
 	int err = origin_open(&r->origin, c->tid, c->fd);
-	uint64_t all;
 
 	if (err)
 		return err;
 	read_spans(r);
 	read_budget();
-	region_lock();
-	all = region_bytes();
-	region_unlock();
-	if (torture() ? torture_random(2) : all > target && !warm(r))
+	if (torture() ? torture_random(2) : too_large() && !warm(r))
 		convert_all(r);
 	return r->state == REGION_WATCHED ? 0 : 1;
 }
