@@ -35,6 +35,7 @@
 #define MAX_REGIONS	1024
 #define MAX_EXTENTS	64
 #define NO_SLOT		UINT32_MAX
+#define COPY_STAGING	16U	/* frames copy mode keeps beside what is PLAIN */
 
 /* assert's text would go to a library thread's stderr, which is nowhere. */
 #define off_assert(x) \

@@ -116,6 +116,9 @@ static void tell_frames(void)
 	uint32_t want = (uint32_t)(target / CHUNK < MAX_CHUNKS ? target / CHUNK : MAX_CHUNKS);
 	uint64_t t = now_ns();
 
+	/* There a frame that was copied from stays, for the next read. */
+	if (pg.mode == MODE_COPY && want > 4 * COPY_STAGING)
+		want -= COPY_STAGING;
 	if (want < LEAST_FRAMES) {
 		want = LEAST_FRAMES;
 		if (!said_tiny)

@@ -691,6 +691,8 @@ int pager_start(enum mode mode)
 		return -ENOMEM;
 	if (!conf.window)
 		conf.window = 1;
+	if (mode == MODE_COPY && conf.window > COPY_STAGING)
+		conf.window = COPY_STAGING;
 	pg.pol = pol_init(mem, &conf);
 	have_frames = n_events = 0;
 	last_pass = pass_read = pass_ns = busy_since = 0;
