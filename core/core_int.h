@@ -28,6 +28,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define CHUNK		(2UL << 20)
 #define PAGE		4096UL
@@ -35,6 +36,9 @@
 #define MAX_REGIONS	1024
 #define MAX_EXTENTS	64
 #define NO_SLOT		UINT32_MAX
+#ifndef MADV_POPULATE_READ	/* newer than some headers */
+#define MADV_POPULATE_READ 22
+#endif
 #define COPY_STAGING	16U	/* frames copy mode keeps beside what is PLAIN */
 
 /* assert's text would go to a library thread's stderr, which is nowhere. */
@@ -53,8 +57,8 @@ uint64_t now_ns(void);
 struct origin {
 	int fd;			/* buffered; library's descriptor table */
 	int fd_direct;		/* O_DIRECT, or -1 */
-	uint64_t dev, ino, size;
-	int64_t mtime_ns, ctime_ns;
+	uint64_t ino, size;
+	int64_t mtime_ns;
 	bool moved;		/* times changed since: compare hashes */
 	bool drop_cache;	/* our cgroup pays for its cached pages */
 	char name[256];
@@ -134,7 +138,7 @@ static inline uint32_t region_chunks(const struct region *r)
 
 /* ---- uffd.c: userfaultfd ------------------------------------------------- */
 
-enum mode { MODE_UNKNOWN, MODE_MOVE, MODE_COPY, MODE_HINTS, MODE_OFF };
+enum mode { MODE_MOVE, MODE_COPY, MODE_HINTS };
 
 /* Library thread. Opens userfaultfd in full mode with what this kernel has
  * and tries MOVE (or COPY) for real. Returns the best mode not above `want`. */
@@ -148,13 +152,15 @@ int uffd_copy(uintptr_t dst, uintptr_t src, size_t len, bool wp, size_t *done);
 int uffd_protect(uintptr_t p, size_t len, bool on);
 void uffd_wake(uintptr_t p, size_t len);
 
-enum uffd_what { UFFD_NOTHING, UFFD_MISSING, UFFD_WRITE, UFFD_GONE, UFFD_OTHER };
-struct uffd_event { enum uffd_what what; uintptr_t addr, end; uint32_t tid; };
+enum uffd_what { UFFD_MISSING, UFFD_WRITE, UFFD_OTHER };
+struct uffd_event { enum uffd_what what; uintptr_t addr; uint32_t tid; };
 /* Reads at most max events; returns how many. */
 int uffd_read(struct uffd_event *out, int max);
 
 /* ---- frames.c: the arena (pager only) ------------------------------------ */
 
+/* Private anonymous address space, no memory behind it yet. NULL: none. */
+void *reserve_range(size_t len);
 int frames_open(size_t bytes);
 void *frames_at(uint32_t slot);
 uint32_t frames_get(void);		/* NO_SLOT: none left */
@@ -168,7 +174,7 @@ void frames_unlock(void);		/* any thread: munlock */
 
 struct io_done { uint32_t chunk; int res; };	/* res: bytes or -errno */
 
-enum io_kind { IO_READ, IO_POPULATE, IO_READAHEAD };
+enum io_kind { IO_READ, IO_READAHEAD };
 
 struct io_job {
 	enum io_kind kind;

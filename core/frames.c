@@ -28,7 +28,7 @@ static uint32_t *warm, *cold;		/* stacks of free slots */
 static uint32_t n_warm, n_cold;
 static _Atomic uint32_t with_memory;	/* warm or owned */
 
-static void *reserve(size_t len)
+void *reserve_range(size_t len)
 {
 	void *p = off_sys_mmap(NULL, len, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -41,9 +41,9 @@ int frames_open(size_t bytes)
 	char *p;
 	uint32_t n = (uint32_t)(bytes / CHUNK);
 
-	p = reserve((size_t)n * CHUNK + CHUNK);
-	warm = reserve(n * sizeof(*warm));
-	cold = reserve(n * sizeof(*cold));
+	p = reserve_range((size_t)n * CHUNK + CHUNK);
+	warm = reserve_range(n * sizeof(*warm));
+	cold = reserve_range(n * sizeof(*cold));
 	if (!p || !warm || !cold)
 		return -ENOMEM;
 	fresh = n_warm = n_cold = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* io_pread.c - reads, and the hints mode's populating, by a few threads.
+/* io_pread.c - reads, and the hints mode's readahead, by a few threads.
  *
  * Owns a ring of jobs and a ring of results, one mutex and one condition of
  * its own (both outside the lock ranks: leaf, never held across a read), and
@@ -23,10 +23,6 @@ static struct io_job jobs[RING];
 static struct io_done results[RING];
 static uint32_t job_head, job_tail, res_head, res_tail;
 static int event = -1;
-
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22
-#endif
 
 static int read_all(const struct io_job *job)
 {
@@ -55,10 +51,6 @@ static int perform(const struct io_job *job)
 	case IO_READAHEAD:
 		/* Starts the reads; the wait is for all but the last of them. */
 		if (off_sys_readahead(job->fd, (off_t)job->off, job->len) < 0)
-			return -errno;
-		return (int)job->len;
-	case IO_POPULATE:
-		if (off_sys_madvise(job->buf, job->len, MADV_POPULATE_READ))
 			return -errno;
 		return (int)job->len;
 	}

@@ -17,10 +17,6 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22
-#endif
-
 #define ABSENT_PER_LOOK 64	/* absent chunks looked at, in rotation */
 
 static int fetch(uint32_t c)

@@ -98,11 +98,9 @@ int origin_open(struct origin **out, pid_t tid, int fd)
 		mem_free(o);
 		return err;
 	}
-	o->dev = st.st_dev;
 	o->ino = st.st_ino;
 	o->size = (uint64_t)st.st_size;
 	o->mtime_ns = stamp_ns(st.st_mtim);
-	o->ctime_ns = stamp_ns(st.st_ctim);
 	snprintf(o->name, sizeof(o->name), "%.255s", fd_name(link, path, sizeof(path)));
 	o->fd_direct = open_direct(link, probe);
 	*out = o;

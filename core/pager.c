@@ -639,14 +639,6 @@ static void raise_priority(pthread_t t)
 		off_verbose(1, "pager thread: no real-time priority (needs CAP_SYS_NICE)");
 }
 
-static void *reserve(size_t len)
-{
-	void *p = off_sys_mmap(NULL, len, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 /* Child of a fork: the tables are copies of the parent's, of no use here. */
 void pager_reset(void)
 {
@@ -685,8 +677,8 @@ int pager_start(enum mode mode)
 		 mode == MODE_COPY ? &mode_copy : &mode_hints;
 	pg.depth = IO_DEPTH;
 	pg.pagemap = -1;
-	pg.chunk = reserve(MAX_CHUNKS * sizeof(struct chunk));
-	mem = reserve(pol_size(MAX_CHUNKS));
+	pg.chunk = reserve_range(MAX_CHUNKS * sizeof(struct chunk));
+	mem = reserve_range(pol_size(MAX_CHUNKS));
 	if (!pg.chunk || !mem)
 		return -ENOMEM;
 	if (!conf.window)

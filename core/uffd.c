@@ -121,12 +121,11 @@ void uffd_wake(uintptr_t p, size_t len)
 static bool try_move(void)
 {
 	size_t done, len = 4 * CHUNK;
-	char *p = off_sys_mmap(NULL, len, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *p = reserve_range(len);
 	uintptr_t a, b;
 	bool ok;
 
-	if (p == MAP_FAILED)
+	if (!p)
 		return false;
 	a = chunk_down((uintptr_t)p + CHUNK - 1);
 	b = a + CHUNK;
@@ -164,20 +163,12 @@ static struct uffd_event decode(const struct uffd_msg *m)
 {
 	struct uffd_event e = { .what = UFFD_OTHER };
 
-	switch (m->event) {
-	case UFFD_EVENT_PAGEFAULT:
-		e.what = m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP ?
-			UFFD_WRITE : UFFD_MISSING;
-		e.addr = m->arg.pagefault.address;
-		e.tid = m->arg.pagefault.feat.ptid;
-		break;
-	case UFFD_EVENT_UNMAP:
-	case UFFD_EVENT_REMOVE:
-		e.what = UFFD_GONE;
-		e.addr = m->arg.remove.start;
-		e.end = m->arg.remove.end;
-		break;
-	}
+	if (m->event != UFFD_EVENT_PAGEFAULT)
+		return e;	/* EVENT_REMAP: read, so that its mremap goes on */
+	e.what = m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP ?
+		UFFD_WRITE : UFFD_MISSING;
+	e.addr = m->arg.pagefault.address;
+	e.tid = m->arg.pagefault.feat.ptid;
 	return e;
 }
 
