@@ -7,12 +7,16 @@
 # 1. Nothing is done when DIR holds the engine already.
 # 2. Package scripts are never run: the prebuilt library needs none.
 # 3. The version is fixed, so that two machines run the same engine.
+# 4. llama.cpp's backend for processors with AMX copies most weights into
+#    memory of its own when it loads (no option of this package's turns that
+#    off), and then the mapped file is read once only. It is left out, so that
+#    every processor runs the same way: on the mapping.
 set -u
 
 VERSION=3.22.1
 dir=${1:?usage: install.sh DIR}
 here=$(dirname "$0")
-stamp=$dir/.ready-$VERSION
+stamp=$dir/.ready-$VERSION-mapped
 
 node_fits() {
 	[ "$(uname -m)" = x86_64 ] && command -v npm >/dev/null &&
@@ -26,6 +30,7 @@ install_node() {
 	(cd "$dir" && npm install --ignore-scripts --omit=optional --no-audit \
 		--no-fund --loglevel=error "node-llama-cpp@$VERSION" \
 		"@node-llama-cpp/linux-x64@$VERSION") >&2 || return 1
+	rm -f "$dir"/node_modules/@node-llama-cpp/linux-x64/bins/*/libggml-cpu-sapphirerapids.so
 	: >"$stamp"
 }
 
