@@ -13,6 +13,10 @@
  *     extents (R7). The fault path calls no allocator, no stdio (R8).
  * (4) A region is added HELD (its range is not in place yet): faults are
  *     noted, nothing is installed, until CMD_GO.
+ * (5) It runs at the program's own priority. A real-time thread is not sent to
+ *     the processor that a waiting engine thread left idle: it preempts the
+ *     other engine thread where it ran last, both then share one processor,
+ *     and passes of 0.31 s take 0.30 to 0.53 s (seen, 2 processors).
  * Lock: none of its own.
  */
 #include "core/core_int.h"
@@ -20,11 +24,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -630,15 +632,6 @@ static void *pager_main(void *started)
 	return NULL;
 }
 
-/* Our thread runs before the engine's, which spin while they wait. */
-static void raise_priority(pthread_t t)
-{
-	struct sched_param sp = { .sched_priority = 1 };
-
-	if (pthread_setschedparam(t, SCHED_RR, &sp))
-		off_verbose(1, "pager thread: no real-time priority (needs CAP_SYS_NICE)");
-}
-
 /* Child of a fork: the tables are copies of the parent's, of no use here. */
 void pager_reset(void)
 {
@@ -702,6 +695,5 @@ int pager_start(enum mode mode)
 	if (!pg.io)
 		return -ENOSYS;
 	stats_names(pg.ops->name, pg.io->name);
-	raise_priority(t);
 	return 0;
 }

@@ -128,7 +128,7 @@ void pol_quota(struct pol *p)
 	if (holes < room)
 		p->rho = (holes << 32) / room;
 	/* a little less, so that the sweep keeps up with the tail */
-	p->rho -= p->rho / 32;
+	p->rho -= p->rho / 128;
 }
 
 static void account(struct pol *p, const struct pol_chunk *c, uint32_t one)
@@ -457,6 +457,8 @@ static void transit(struct pol *p, struct pol_chunk *c, enum pol_state to)
 		if (pol_loopish(p, c))
 			c->flags |= F_AHEAD;
 	}
+	if (to == POL_INFLIGHT)
+		c->flags |= F_STREAM;
 	if (to == POL_READY && c->state == POL_INFLIGHT)
 		arrived(p, c);
 	if (to == POL_PLAIN)

@@ -10,6 +10,12 @@
  * zone of g and w held ahead, rho = (n - F + w) / (n - g) keeps just F
  * frames in use, and a pass reads n - F + w and a little.
  *
+ * Holes stay where they are: a chunk that was fetched this time round goes a
+ * little before its turn (by HOLE_SLACK), one that was kept a little after.
+ * Then only the streamed chunks' few frames are read into, again and again,
+ * and a disk fills memory that is warm in the processor's cache faster
+ * (seen: 2.2 GB/s into 64 frames, 1.75 into 320).
+ *
  * The sweep moves only when a frame is wanted. So the first pass, which
  * fills free frames, leaves it behind, and it then spreads victims over all
  * of what was loaded.
@@ -24,6 +30,7 @@
 #include "policy/policy_int.h"
 
 #define ONE ((int64_t)1 << 32)
+#define HOLE_SLACK (2 * ONE)
 #define SKEW_LEAST 4u	/* skewed chunks of late faults that always stay */
 
 /* How a victim may be chosen. */
@@ -62,6 +69,16 @@ static uint32_t outside(const struct pol *p)
 	return p->n_pos - zone(p);
 }
 
+/* What the diffusion must have come to for this chunk to be a hole. */
+static int64_t due(struct pol *p, uint32_t pos)
+{
+	struct pol_chunk *c = &p->chunk[p->seq[pos]];
+	bool hole = c->flags & F_STREAM;
+
+	c->flags &= (uint16_t)~F_STREAM;
+	return hole ? ONE - HOLE_SLACK : ONE + HOLE_SLACK;
+}
+
 /* The next victim of error diffusion whose next use is at least `later`
  * positions from tail, or POL_NIL. */
 static uint32_t sweep(struct pol *p, uint32_t later)
@@ -76,7 +93,7 @@ static uint32_t sweep(struct pol *p, uint32_t later)
 		if (!pol_map_get(p, B_VICTIM, pos))
 			continue;
 		p->acc += (int64_t)p->rho;
-		if (p->acc < ONE)
+		if (p->acc < due(p, pos))
 			continue;
 		p->acc -= ONE;
 		return pos;
@@ -122,7 +139,9 @@ static uint32_t loop_victim(struct pol *p, enum need need, uint32_t later)
 	if (!p->n_pos)
 		return POL_NIL;
 	pos = sweep(p, later);
-	if (pos == POL_NIL)
+	/* Enough is held ahead: no new hole for more, the tail will bring one. */
+	if (pos == POL_NIL &&
+	    (need != NEED_AHEAD || p->map_n[B_AHEAD] < p->hold / 2))
 		pos = furthest(p, later);
 	if (pos == POL_NIL && need >= NEED_SKEW)
 		pos = last_resort(p);

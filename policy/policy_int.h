@@ -92,6 +92,7 @@ enum {			/* pol_chunk.flags */
 	F_DORMANT = 1024, /* in the order, but not in the loop in force */
 	F_JUMP = 2048,	/* its first fault of the epoch was a jump */
 	F_RECENT = 4096, /* among the last faults: see pol.recent */
+	F_STREAM = 8192, /* fetched since the sweep last came by: see pick.c */
 };
 
 #define POL_CONF_START 2	/* prefetched, but not installed unseen */

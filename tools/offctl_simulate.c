@@ -31,7 +31,7 @@ static const struct argp_option opts[] = {
 	  "those on the tape)", 0 },
 	{ "ram", 'r', "SIZE", 0, "the same in bytes", 0 },
 	{ "policy", 'p', "NAME", 0, "this policy only", 0 },
-	{ "window", 'w', "SIZE", 0, "how far ahead live reads (64M)", 0 },
+	{ "window", 'w', "SIZE", 0, "how far ahead live reads (0: not)", 0 },
 	{ "disk", 'd', "GB/S", 0, "disk speed for the time column (2.0)", 0 },
 	{ 0 }
 };
@@ -227,7 +227,7 @@ int cmd_simulate(int argc, char **argv)
 		"leaves the first two passes out. AT DISK is the time the "
 		"fetched bytes take, BELADY how many times the chunks of the "
 		"best possible policy were fetched.", NULL, NULL, NULL };
-	struct sim_args a = { .window = 64 << 20, .disk_gbs = 2.0 };
+	struct sim_args a = { .disk_gbs = 2.0 };
 	struct tape t;
 	int err;
 

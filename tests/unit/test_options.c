@@ -64,7 +64,7 @@ static void defaults(void **state)
 {
 	assert_int_equal(off_opt.ram, 0);
 	assert_int_equal(off_opt.host_min, 32 << 20);
-	assert_int_equal(off_opt.window, 64 << 20);
+	assert_int_equal(off_opt.window, 40 << 20);
 	assert_int_equal(off_opt.reserve, 64 << 20);
 	assert_int_equal(off_opt.pager, OPT_PAGER_AUTO);
 	assert_null(off_opt.stats);
