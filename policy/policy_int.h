@@ -184,6 +184,7 @@ struct pol {
 	uint64_t rho;			/* holes per chunk, 32.32 */
 	int64_t acc;			/* error diffusion, 32.32 */
 	uint32_t lag;			/* positions behind tail not swept yet */
+	uint32_t swept;			/* positions swept since lag was cut */
 	uint32_t batch;			/* installs still due in this batch */
 	uint32_t calm;			/* milestones in a row, none waited for */
 
