@@ -40,6 +40,7 @@
 #define MADV_POPULATE_READ 22
 #endif
 #define COPY_STAGING	16U	/* frames copy mode keeps beside what is PLAIN */
+#define HINTS_SLACK	32U	/* chunks hints mode leaves to what it cannot see */
 
 /* assert's text would go to a library thread's stderr, which is nowhere. */
 #define off_assert(x) \

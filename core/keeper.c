@@ -119,6 +119,9 @@ static void tell_frames(void)
 	/* There a frame that was copied from stays, for the next read. */
 	if (pg.mode == MODE_COPY && want > 4 * COPY_STAGING)
 		want -= COPY_STAGING;
+	/* There the kernel caches what the program touches, whatever we plan. */
+	if (pg.mode == MODE_HINTS && want > 4 * HINTS_SLACK)
+		want -= HINTS_SLACK;
 	if (want < LEAST_FRAMES) {
 		want = LEAST_FRAMES;
 		if (!said_tiny)
