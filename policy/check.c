@@ -90,7 +90,7 @@ static bool order_right(const struct pol *p)
 		    p->map_n[m])
 			return false;
 	return !p->n_pos || (p->lead < p->n_pos && p->tail < p->n_pos &&
-			     p->from < p->n_pos && p->lag <= p->n_pos);
+			     p->from < p->n_pos);
 }
 
 bool pol_check(const struct pol *p)

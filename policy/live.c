@@ -127,8 +127,8 @@ void pol_quota(struct pol *p)
 	p->rho = (uint64_t)1 << 32;
 	if (holes < room)
 		p->rho = (holes << 32) / room;
-	/* a little less, so that the sweep keeps up with the tail */
-	p->rho -= p->rho / 128;
+	if (!p->hold)	/* no frame to spare: rather too few holes */
+		p->rho -= p->rho / 16;
 }
 
 static void account(struct pol *p, const struct pol_chunk *c, uint32_t one)
@@ -171,13 +171,14 @@ static void put_maps(struct pol *p, const struct pol_chunk *c)
 	bool ahead = c->flags & F_AHEAD, waste = c->flags & F_WASTE;
 	bool free = loop && !(c->flags & (F_DEMAND | F_COOL));
 	bool movable = free && !(c->flags & (F_PINNED | F_RECENT));
+	bool victim = movable && (c->state == POL_PLAIN || (ready && !ahead));
 
 	pol_map_put(p, B_ABSENT, c->pos, free && c->state == POL_ABSENT);
 	pol_map_put(p, B_LACK, c->pos, c->conf >= TRUST_NEW &&
 		    !(c->flags & F_DORMANT) && c->state != POL_PLAIN);
 	pol_map_put(p, B_READY, c->pos, movable && ready && ahead);
-	pol_map_put(p, B_VICTIM, c->pos, movable && (c->state == POL_PLAIN ||
-		    (ready && !ahead)));
+	pol_map_put(p, B_VICTIM, c->pos, victim);
+	pol_map_put(p, B_HOLE, c->pos, victim && c->flags & F_HOLE);
 	pol_map_put(p, B_AHEAD, c->pos, loop && ahead);
 	pol_map_put(p, B_WASTE, c->pos, movable && ready && waste);
 }
@@ -457,8 +458,6 @@ static void transit(struct pol *p, struct pol_chunk *c, enum pol_state to)
 		if (pol_loopish(p, c))
 			c->flags |= F_AHEAD;
 	}
-	if (to == POL_INFLIGHT)
-		c->flags |= F_STREAM;
 	if (to == POL_READY && c->state == POL_INFLIGHT)
 		arrived(p, c);
 	if (to == POL_PLAIN)

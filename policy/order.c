@@ -58,7 +58,6 @@ static void restart_at(struct pol *p, uint32_t id)
 	p->lead = p->started ? p->chunk[id].pos : 0;
 	p->tail = p->from = p->lead;
 	p->cand = POL_NIL;
-	p->lag = 0;
 	memset(p->stream, 0xff, sizeof(p->stream));
 	pol_quota(p);
 }
@@ -199,18 +198,15 @@ static void leave_behind(struct pol *p, uint32_t pos, uint32_t n)
  * grew leaves tail where it is. */
 static void move_tail(struct pol *p, uint32_t zone, uint32_t d)
 {
-	uint32_t guard = pol_order_guard(p), most;
+	uint32_t guard = pol_order_guard(p);
 
 	if (p->n_pos < 2 || zone + d <= guard)
 		return;
 	d = zone + d - guard;
-	leave_behind(p, p->tail, d < p->n_pos ? d : p->n_pos);
+	d = d < p->n_pos ? d : p->n_pos;
+	leave_behind(p, p->tail, d);
+	pol_pick_holes(p, p->tail, d);
 	p->tail = pol_back(p, p->lead, guard);
-	p->lag += d;
-	most = p->n_pos - p->n_pos / 8;
-	most = most > guard ? most - guard : 0;
-	if (p->lag > most)
-		p->lag = most;
 }
 
 static void move_lead(struct pol *p, uint32_t pos)
@@ -275,7 +271,6 @@ static void jump_to(struct pol *p, uint32_t was, uint32_t pos)
 	pass_over(p, 0, p->n_pos, false);
 	p->lead = pos;
 	p->tail = p->n_pos > 1 ? pol_back(p, pos, pol_order_guard(p)) : 0;
-	p->lag = 0;
 	if (back)
 		pol_learn_wrap(p);
 }

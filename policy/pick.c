@@ -2,23 +2,19 @@
 /* pick.c - what to do next.
  *
  * Holes. A dense pass is a loop, so the furthest next use lies just behind
- * the guard zone. Evicting it there each time would keep the holes in one
- * run: the disk idle while the program walks what is kept, the program idle
- * while it walks the run. So holes are spread evenly by error diffusion:
- * the sweep follows tail, adds rho for each chunk it passes, and each time
- * the sum reaches one that chunk is the victim. With n chunks, F frames, a
- * zone of g and w held ahead, rho = (n - F + w) / (n - g) keeps just F
- * frames in use, and a pass reads n - F + w and a little.
+ * the guard zone. Evicting whatever is there would put the holes in one run:
+ * the disk idle while the program walks what is kept, the program idle while
+ * it walks the run. So which chunks are holes is said as tail passes them,
+ * by error diffusion: each adds rho, and each time the sum reaches one that
+ * chunk is a hole. With n chunks, F frames, a zone of g and w held ahead,
+ * rho = (n - F + w) / (n - g) keeps just F frames in use, and a pass reads
+ * n - F + w and a little. The victim is the hole nearest behind tail.
  *
- * Holes stay where they are: a chunk that was fetched this time round goes a
- * little before its turn (by HOLE_SLACK), one that was kept a little after.
- * Then only the streamed chunks' few frames are read into, again and again,
- * and a disk fills memory that was filled a moment ago faster (seen at depth
- * 8: 2.97 GB/s into 8 frames, 2.36 into 32, 1.3 to 1.9 into 320).
- *
- * The sweep moves only when a frame is wanted. So the first pass, which
- * fills free frames, leaves it behind, and it then spreads victims over all
- * of what was loaded.
+ * Holes stay where they are: one remains a hole a little before its turn, and
+ * a kept chunk becomes one a little after it (HOLE_SLACK). Then the same few
+ * frames are read into, again and again, and a disk fills memory that was
+ * filled a moment ago faster (seen at depth 8: 2.97 GB/s into 8 frames, 2.36
+ * into 32, 1.3 to 1.9 into 320).
  *
  * (P1) Demand comes first, then room, then installs, then prefetch.
  * (P2) A prefetch takes only a frame whose chunk is needed later than the
@@ -69,49 +65,42 @@ static uint32_t outside(const struct pol *p)
 	return p->n_pos - zone(p);
 }
 
-/* What the diffusion must have come to for this chunk to be a hole. */
-static int64_t due(struct pol *p, uint32_t pos)
+static void set_hole(struct pol *p, uint32_t id, bool on)
 {
-	struct pol_chunk *c = &p->chunk[p->seq[pos]];
-	bool hole = c->flags & F_STREAM;
-
-	c->flags &= (uint16_t)~F_STREAM;
-	return hole ? ONE - HOLE_SLACK : ONE + HOLE_SLACK;
-}
-
-/* A sweep that trails far behind leaves what was streamed in its frames for as
- * long; once it has been round and the holes are spread, it begins again near
- * the tail. */
-static void catch_up(struct pol *p)
-{
-	if (++p->swept < p->n_pos)
+	if (on == !!(p->chunk[id].flags & F_HOLE))
 		return;
-	p->swept = 0;
-	if (p->lag > p->n_pos / 32 + 1)
-		p->lag = p->n_pos / 32 + 1;
+	pol_leave(p, id);
+	p->chunk[id].flags ^= F_HOLE;
+	pol_enter(p, id);
 }
 
-/* The next victim of error diffusion whose next use is at least `later`
- * positions from tail, or POL_NIL. */
-static uint32_t sweep(struct pol *p, uint32_t later)
+void pol_pick_holes(struct pol *p, uint32_t pos, uint32_t n)
 {
-	uint32_t pos;
+	for (; n--; pos = pol_fwd(p, pos, 1)) {
+		uint32_t id = p->seq[pos];
+		const struct pol_chunk *c = &p->chunk[id];
+		bool was = c->flags & F_HOLE, is;
 
-	if (p->rho == 0)
-		return POL_NIL;
-	while (p->lag > 0 && p->n_pos - p->lag >= later) {
-		pos = pol_back(p, p->tail, p->lag);
-		p->lag--;
-		catch_up(p);
-		if (!pol_map_get(p, B_VICTIM, pos))
+		if (!pol_loopish(p, c) || c->flags & F_PINNED || !pol_framed(c))
 			continue;
 		p->acc += (int64_t)p->rho;
-		if (p->acc < due(p, pos))
-			continue;
-		p->acc -= ONE;
-		return pos;
+		is = p->acc >= ONE + (was ? -HOLE_SLACK : HOLE_SLACK);
+		if (is)
+			p->acc -= ONE;
+		set_hole(p, id, is);
 	}
-	return POL_NIL;
+}
+
+/* The hole nearest behind tail whose next use is at least `later` positions
+ * from it, or POL_NIL. */
+static uint32_t nearest_hole(struct pol *p, uint32_t later)
+{
+	uint32_t room = outside(p);
+
+	if (later > zone(p))
+		room = p->n_pos > later ? p->n_pos - later : 0;
+	return room ? pol_map_prev(p, B_HOLE, pol_back(p, p->tail, 1), room) :
+	       POL_NIL;
 }
 
 /* The furthest next use: nearest behind the zone. The diffusion owes for
@@ -151,7 +140,7 @@ static uint32_t loop_victim(struct pol *p, enum need need, uint32_t later)
 
 	if (!p->n_pos)
 		return POL_NIL;
-	pos = sweep(p, later);
+	pos = nearest_hole(p, later);
 	/* Enough is held ahead: no new hole for more, the tail will bring one. */
 	if (pos == POL_NIL &&
 	    (need != NEED_AHEAD || p->map_n[B_AHEAD] < p->hold / 2))

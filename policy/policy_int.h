@@ -73,6 +73,7 @@ enum pol_map {
 	B_LACK,		/* not PLAIN, trusted: a use of it would be seen */
 	B_READY,	/* READY, ahead: may be installed in a batch */
 	B_VICTIM,	/* PLAIN, or READY and not ahead: may be evicted */
+	B_HOLE,		/* of these, the holes */
 	B_AHEAD,	/* fetched ahead and not passed yet */
 	B_WASTE,	/* READY, and its turn went by */
 	B_N,
@@ -92,7 +93,7 @@ enum {			/* pol_chunk.flags */
 	F_DORMANT = 1024, /* in the order, but not in the loop in force */
 	F_JUMP = 2048,	/* its first fault of the epoch was a jump */
 	F_RECENT = 4096, /* among the last faults: see pol.recent */
-	F_STREAM = 8192, /* fetched since the sweep last came by: see pick.c */
+	F_HOLE = 8192, /* streamed: read and given up again each pass, see pick.c */
 };
 
 #define POL_CONF_START 2	/* prefetched, but not installed unseen */
@@ -183,8 +184,6 @@ struct pol {
 	/* pick.c */
 	uint64_t rho;			/* holes per chunk, 32.32 */
 	int64_t acc;			/* error diffusion, 32.32 */
-	uint32_t lag;			/* positions behind tail not swept yet */
-	uint32_t swept;			/* positions swept since lag was cut */
 	uint32_t batch;			/* installs still due in this batch */
 	uint32_t calm;			/* milestones in a row, none waited for */
 
@@ -301,6 +300,8 @@ void pol_learn_sort(struct pol *p);
 
 /* ---- pick.c: what to do next ------------------------------------------- */
 
+/* Says which of the n positions from pos on, just left behind, are holes. */
+void pol_pick_holes(struct pol *p, uint32_t pos, uint32_t n);
 /* A xorshift step: torture only. */
 uint32_t pol_random(struct pol *p);
 

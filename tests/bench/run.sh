@@ -5,6 +5,7 @@
 #
 #     run.sh engine --type q8_0 --n 1.25 --modes move
 #     run.sh engine --help
+#     run.sh startup 301
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 
@@ -21,9 +22,18 @@ engine() {
 	exec python3 -B tests/bench/engine/bench.py "$@"
 }
 
-bench=${1:-engine}
+startup() {
+	mkdir -p build/bench
+	${CC:-cc} -std=gnu17 -O2 -Wall -D_GNU_SOURCE -o build/bench/startup \
+		tests/bench/startup.c || return 1
+	build/bench/startup "$PWD/build/liboffload.so" "$@"
+}
+
+bench=${1:-all}
 [ $# -gt 0 ] && shift
 case $bench in
+all) startup; engine ;;
 engine) engine "$@" ;;
-*) echo "usage: tests/bench/run.sh [engine [ARGUMENT...]]" >&2; exit 2 ;;
+startup) startup "$@" ;;
+*) echo "usage: tests/bench/run.sh [engine|startup [ARGUMENT...]]" >&2; exit 2 ;;
 esac
