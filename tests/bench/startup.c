@@ -23,7 +23,7 @@ extern char **environ;
 static char *const programs[][4] = {
 	{ "true" },
 	{ "bash", "-c", ":" },
-	{ "python3", "-c", "pass" },
+	{ "/usr/bin/python3", "-c", "pass" },
 	{ "node", "-e", "0" },
 	{ "gcc", "--version" },
 	{ "git", "--version" },
@@ -84,9 +84,9 @@ static void compare(char *const argv[], const char *lib, int runs,
 	plain = median(ms[0], runs);
 	with = median(ms[1], runs);
 	if (ms[0][0] < 0 || ms[1][0] < 0)
-		printf("%-8s cannot be started here\n", argv[0]);
+		printf("%-16s cannot be started here\n", argv[0]);
 	else
-		printf("%-8s %8.3f %8.3f %+8.3f %s\n", argv[0], plain, with,
+		printf("%-16s %8.3f %8.3f %+8.3f %s\n", argv[0], plain, with,
 		       with - plain, with - plain <= 1 ? "" : "missed (1.0)");
 	free(ms[0]);
 	free(ms[1]);
@@ -103,7 +103,7 @@ int main(int argc, char **argv)
 	}
 	posix_spawn_file_actions_init(&fa);
 	posix_spawn_file_actions_addopen(&fa, 1, "/dev/null", O_WRONLY, 0);
-	printf("%-8s %8s %8s %8s   median of %d, ms\n", "program", "without",
+	printf("%-16s %8s %8s %8s   median of %d, ms\n", "program", "without",
 	       "with", "added", runs);
 	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++)
 		compare(programs[i], argv[1], runs, &fa);
