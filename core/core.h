@@ -51,6 +51,35 @@ void core_unlocked_all(void);			/* after the real munlockall */
 int core_mincore(const void *addr, size_t len, unsigned char *vec);
 int core_remap(const void *addr, size_t len, size_t new_len, int flags);
 
+/* ---- large anonymous requests: heap.c ------------------------------------- */
+
+/* Requests of at least so many bytes are the heap's; SIZE_MAX: none are. */
+extern size_t core_heap_min;
+/* The heap's addresses; size 0 until the first request. Never change after. */
+extern uintptr_t core_heap_base;
+extern size_t core_heap_size;
+
+static inline bool core_heap_has(const void *p)
+{
+	return (uintptr_t)p - core_heap_base < core_heap_size;
+}
+
+/* A block for malloc (align: power of two) or NULL: ask the next allocator.
+ * zero: its bytes must read as zeros. */
+void *core_heap_alloc(size_t size, size_t align, bool zero);
+void core_heap_free(void *p);		/* a block's start, nothing else */
+size_t core_heap_usable(const void *p);	/* bytes from p to its block's end */
+/* The block at p with a new size (>= core_heap_min), moved where it must be,
+ * its bytes kept; NULL: could not (the caller copies, p is as it was). */
+void *core_heap_resize(void *p, size_t size);
+/* Private anonymous read-write mappings of any address. CORE_PASS, or 0. */
+int core_heap_map(void **out, size_t len, int prot, int flags);
+/* [addr, addr+len) touches the heap. CORE_PASS (not ours after all: make the real call), 0
+ * (done) or -errno. unmap: also before MAP_FIXED over it (fixed), where the
+ * real call follows and the addresses are lost to the heap. */
+int core_heap_unmap(const void *addr, size_t len, bool fixed);
+int core_heap_remap(void **out, void *addr, size_t len, size_t new_len, int flags);
+
 /* Around fork, _Fork and clone without CLONE_VM. prepare takes what must be
  * whole in the child; exactly one of the other two follows on each side. */
 void core_fork_prepare(void);
