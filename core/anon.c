@@ -1,29 +1,235 @@
 /* SPDX-License-Identifier: MIT */
 /* anon.c - the heap's memory: the kernel's until pressure comes, then paged.
  *
- * Lock: none of its own yet.
+ *   WATCHED --anon_judge: it cannot fit--> HELD --registered--> LIVE (for good)
+ *
+ * (1) Registered in place: what is populated stays where it is, and the first
+ *     evictions take it from there.
+ * (2) Judged when a block is handed out, for by the time its pages are touched
+ *     it may be too late: what was promised and is not populated counts.
+ * Lock: `lock`, rank 0: taken before region_lock, held while the range grows
+ * or becomes LIVE, across a call to the pager, which never takes it.
  */
 #include "core/anon.h"
 #include "core/core_int.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
+#include <unistd.h>
+
+#define WATCH_FROM (64ull << 20)	/* less in all is not worth a thread */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic(struct region *) live;	/* NULL while WATCHED */
+static _Atomic uintptr_t grown_to;	/* usable from core_heap_base to here */
+static _Atomic uint64_t admitted;	/* blocks up to so many bytes in all may go on */
+static uint64_t resident;		/* keeper: populated at the last look */
+static bool said_hints;
+
+bool anon_live(void)
+{
+	return atomic_load_explicit(&live, memory_order_relaxed) != NULL;
+}
+
+/* ---- the range ---------------------------------------------------------------- */
+
+static int add_to_live(struct region *r, uintptr_t lo, uintptr_t hi)
+{
+	struct cmd c = { .op = CMD_GROW, .r = r, .lo = lo, .hi = hi };
+	int err = uffd_register((void *)lo, hi - lo, true, true);
+
+	if (err)
+		return err;
+	off_sys_madvise((void *)lo, hi - lo, MADV_DONTFORK);
+	return cmd_call(&c);
+}
 
 int anon_grow(uintptr_t lo, uintptr_t hi)
 {
-	return off_sys_mprotect((void *)lo, hi - lo, PROT_READ | PROT_WRITE) ? -errno : 0;
+	struct region *r;
+	int err;
+
+	pthread_mutex_lock(&lock);
+	r = atomic_load(&live);
+	err = off_sys_mprotect((void *)lo, hi - lo, PROT_READ | PROT_WRITE) ? -errno : 0;
+	if (!err && r)
+		err = add_to_live(r, lo, hi);
+	if (!err && hi > atomic_load(&grown_to))
+		atomic_store(&grown_to, hi);
+	pthread_mutex_unlock(&lock);
+	return err;
 }
 
 void anon_clear(uintptr_t lo, uintptr_t hi)
 {
-	if (lo < hi && off_sys_madvise((void *)lo, hi - lo, MADV_DONTNEED))
-		memset((void *)lo, 0, hi - lo);
+	struct region *r = atomic_load(&live);
+	struct cmd c = { .op = CMD_CLEAR, .r = r, .lo = lo, .hi = hi };
+	int left;
+
+	if (lo >= hi)
+		return;
+	if (!r) {
+		if (off_sys_madvise((void *)lo, hi - lo, MADV_DONTNEED))
+			memset((void *)lo, 0, hi - lo);
+		return;
+	}
+	left = cmd_call(&c);
+	if (left & 1) {
+		uintptr_t end = chunk_down(lo) + CHUNK;
+
+		memset((void *)lo, 0, (end < hi ? end : hi) - lo);
+	}
+	if (left & 2 && chunk_down(hi) > lo)
+		memset((void *)chunk_down(hi), 0, hi - chunk_down(hi));
+}
+
+/* ---- watching ------------------------------------------------------------------ */
+
+static uint64_t watch_from(void)
+{
+	if (torture())
+		return 0;
+	return off_opt.ram && off_opt.ram / 4 < WATCH_FROM ? off_opt.ram / 4 : WATCH_FROM;
+}
+
+bool anon_watched(void)
+{
+	return !anon_live() && heap_used() > watch_from();
 }
 
 void anon_admit(size_t bytes)
 {
+	struct cmd c = { .op = CMD_ADMIT, .lo = bytes };
+	uint64_t all = heap_used() + bytes;
+	int saved = errno;
+
+	if (anon_live() || all <= watch_from() || all <= atomic_load(&admitted))
+		return;
+	if (keeper_start())
+		atomic_store(&admitted, UINT64_MAX);
+	else
+		cmd_call(&c);
+	errno = saved;
 }
 
-bool anon_live(void)
+/* Pages of the heap that have memory behind them. */
+static uint64_t count_resident(void)
 {
+	static unsigned char vec[16384];
+	uintptr_t at = core_heap_base, end = atomic_load(&grown_to);
+	uint64_t pages = 0;
+
+	while (at < end) {
+		size_t step = sizeof(vec) * PAGE < end - at ? sizeof(vec) * PAGE : end - at;
+
+		if (off_sys_mincore((void *)at, step, vec))
+			return 0;
+		for (size_t i = 0; i < step / PAGE; i++)
+			pages += vec[i] & 1;
+		at += step;
+	}
+	return pages * PAGE;
+}
+
+static uint64_t unpopulated(void)
+{
+	uint64_t used = heap_used();
+
+	return used > resident ? used - resident : 0;
+}
+
+/* The heap's entry in the table, HELD. */
+static struct region *enter(void)
+{
+	uint32_t ids = (uint32_t)(core_heap_size / CHUNK);
+	struct region *r;
+
+	region_lock();
+	r = region_new(core_heap_base, core_heap_size);
+	if (r) {
+		r->anon = r->writable = true;
+		r->prot = PROT_READ | PROT_WRITE;
+		r->flags = MAP_PRIVATE | MAP_ANONYMOUS;
+		r->first = MAX_CHUNKS - ids;
+		r->n = (uint32_t)((atomic_load(&grown_to) - core_heap_base) / CHUNK);
+		r->state = REGION_HELD;
+	}
+	region_unlock();
+	return r;
+}
+
+static void leave(struct region *r)
+{
+	region_lock();
+	region_free(r);
+	region_unlock();
+}
+
+static int go_live(void)
+{
+	size_t len = atomic_load(&grown_to) - core_heap_base;
+	struct region *r = enter();
+	int err;
+
+	if (!r)
+		return -ENOSPC;
+	cmd_pager_call(&(struct cmd){ .op = CMD_ADD, .r = r });
+	err = uffd_register((void *)core_heap_base, len, true, true);
+	if (err) {
+		leave(r);
+		return err;
+	}
+	off_sys_madvise((void *)core_heap_base, len, MADV_DONTFORK);
+	atomic_store(&live, r);
+	return cmd_pager_call(&(struct cmd){ .op = CMD_GO, .r = r });
+}
+
+static bool convert(void)
+{
+	int err = -ENODEV;
+
+	if (pg.ops->anon && !lock_future_set()) {
+		pthread_mutex_lock(&lock);
+		err = go_live();
+		pthread_mutex_unlock(&lock);
+	}
+	if (err && !said_hints)
+		off_log("anonymous memory cannot be paged here (%s): the program must fit; offctl doctor says why",
+			strerrordesc_np(-err));
+	else if (!err)
+		off_verbose(1, "heap: %llu MiB at %#lx paged (%s)",
+			    (unsigned long long)(heap_used() >> 20),
+			    (unsigned long)core_heap_base, pg.ops->name);
+	said_hints |= err != 0;
+	return !err;
+}
+
+bool anon_judge(size_t bytes, uint64_t room, uint64_t cap)
+{
+	uint64_t used = heap_used() + bytes;
+	bool over = cap && used > cap;
+
+	if (anon_live() || !core_heap_size)
+		return false;
+	if (!over && unpopulated() + bytes > room) {
+		resident = count_resident();
+		over = unpopulated() + bytes > room;
+	}
+	if (over && convert())
+		return true;
+	if (over)
+		atomic_store(&admitted, UINT64_MAX);
+	else if (bytes)
+		atomic_store(&admitted, used + (room - unpopulated() - bytes) / 2);
 	return false;
+}
+
+void anon_fork_prepare(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+void anon_fork_done(void)
+{
+	pthread_mutex_unlock(&lock);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* anon.h - anonymous memory: what heap.c, anon.c, spill.c, pool.c and
- * learned.c know of each other. Internal to core/.
+/* anon.h - anonymous memory: what heap.c, anon.c and anon_pager.c know of
+ * each other. Internal to core/.
  *
  * Large requests of the program (malloc family, anonymous mmap) are served
  * from one range of addresses, the heap, reserved once:
@@ -21,6 +21,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct region;
+
 /* ---- anon.c: state of the heap's memory. Called by heap.c, program threads,
  * on ranges that belong to the caller alone, heap lock not held. ----------- */
 
@@ -35,6 +37,35 @@ void anon_clear(uintptr_t lo, uintptr_t hi);
 void anon_admit(size_t bytes);
 /* True while the heap is paged: then its pages must not be moved (mremap). */
 bool anon_live(void);
+/* Keeper. A request of so many bytes (0: a tick): the heap becomes LIVE if what
+ * is asked for and not populated yet is more than `room`, or all of it more
+ * than `cap` (0: none). Returns true if it did. */
+bool anon_judge(size_t bytes, uint64_t room, uint64_t cap);
+/* Any thread: the heap has more in it than is worth watching. */
+bool anon_watched(void);
+void anon_fork_prepare(void);	/* its lock; the other gives it back */
+void anon_fork_done(void);
+
+/* ---- anon_pager.c: the heap's chunks. Pager thread. ------------------------ */
+
+int anon_add(struct region *r);		/* CMD_ADD: r is HELD */
+int anon_go(struct region *r);		/* CMD_GO: registered */
+int anon_grown(struct region *r, uintptr_t lo, uintptr_t hi); /* CMD_GROW */
+/* CMD_CLEAR. Bit 0, 1: the first, last chunk's part was not cleared. */
+int anon_cleared(struct region *r, uintptr_t lo, uintptr_t hi);
+/* A missing page. True: served, or waits; false: the policy is to hear of it. */
+bool anon_fault(uint32_t c, uintptr_t addr);
+/* As mode_ops' functions; fetch returns 1 when the chunk is READY at once. */
+int anon_fetch(uint32_t c);
+int anon_install(uint32_t c);
+int anon_soften(uint32_t c);
+int anon_evict(uint32_t c, bool from_plain);
+void anon_read_done(uint32_t c, int res);
+void anon_io_done(uint32_t tag, int res);	/* IO_TAG_WRITE, IO_TAG_VERIFY */
+/* False: no more evictions now, written frames must get free first. */
+bool anon_room(void);
+/* Submits what waits to be written. Returns how many are under way or wait. */
+uint32_t anon_save_more(void);
 
 /* ---- heap.c: who owns which addresses of it ------------------------------- */
 
@@ -42,5 +73,7 @@ uint64_t heap_used(void);	/* bytes of blocks handed out; any thread, no lock */
 uintptr_t heap_top(void);	/* end of what was ever handed out */
 void heap_fork_prepare(void);	/* takes the heap's lock; the other two give it back */
 void heap_fork_done(void);
+
+#define SAVE_FRAMES 16U	/* frames that wait to be written, beside the budget's */
 
 #endif

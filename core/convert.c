@@ -36,7 +36,7 @@ static uint32_t ids_find(uint32_t n)
 			}
 		}
 	}
-	return at + n <= MAX_CHUNKS ? at : UINT32_MAX;
+	return at + n <= MAX_CHUNKS - HEAP_CHUNKS ? at : UINT32_MAX;
 }
 
 /* Becomes HELD and gets its ids. Returns how many extents were copied. */
@@ -220,7 +220,7 @@ int convert_undo(struct region *r)
 	int n;
 
 	region_lock();
-	if (r->writable && r->shadow) {
+	if (r->anon || (r->writable && r->shadow)) {
 		region_unlock();
 		return -ENOMEM;
 	}

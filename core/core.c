@@ -7,6 +7,7 @@
  *     real call is made (R9).
  * (3) Less than 1 KiB of stack where nothing of ours is concerned.
  */
+#include "core/anon.h"
 #include "core/core_int.h"
 
 #include <fcntl.h>
@@ -16,6 +17,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
@@ -296,6 +300,10 @@ int core_unmap(const void *addr, size_t len)
 	struct region *r;
 
 	while (!err && (r = use_next(&i, lo, hi))) {
+		if (r->anon) {		/* heap.c knows what is mapped of it */
+			put_region(r);
+			continue;
+		}
 		err = unmap_one(r, lo, hi);
 		if (err == -ENOSPC) {
 			region_lock();
@@ -331,6 +339,20 @@ static int protect_live(struct region *r, const void *addr, size_t len, int prot
 	return pg.mode == MODE_MOVE ? 0 : CORE_PASS;
 }
 
+/* Pages that may not be written cannot be moved: what loses that right comes
+ * in, and stays. */
+static int protect_heap(struct region *r, const void *addr, size_t len, int prot)
+{
+	uintptr_t lo = (uintptr_t)addr, hi = page_up(lo + len);
+
+	if ((prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE))
+		return CORE_PASS;
+	for (uintptr_t a = lo; a < hi; a = chunk_down(a) + CHUNK)
+		(void)*(volatile char *)a;
+	cmd_call(&(struct cmd){ .op = CMD_PIN, .r = r, .lo = lo, .hi = hi });
+	return CORE_PASS;
+}
+
 int core_protect(const void *addr, size_t len, int prot)
 {
 	bool part;
@@ -340,7 +362,9 @@ int core_protect(const void *addr, size_t len, int prot)
 	if ((uintptr_t)addr % PAGE)
 		return CORE_PASS;	/* EINVAL */
 	r = use_whole(addr, len, &part);
-	if (r && prot & PROT_WRITE && !(r->flags & MAP_PRIVATE))
+	if (r && r->anon)
+		err = protect_heap(r, addr, len, prot);
+	else if (r && prot & PROT_WRITE && !(r->flags & MAP_PRIVATE))
 		err = -EACCES;		/* through a read-only descriptor */
 	else if (r && r->state == REGION_WATCHED && !(prot & ~PROT_READ))
 		err = CORE_PASS;
@@ -388,6 +412,38 @@ static int advise_live(struct region *r, const void *addr, size_t len, int advic
 	return -EINVAL;		/* not for file mappings, or unknown */
 }
 
+static int advise_heap(const void *addr, size_t len, int advice)
+{
+	uintptr_t lo = (uintptr_t)addr;
+
+	switch (advice) {
+	case MADV_DONTNEED:
+	case MADV_FREE:
+		anon_clear(lo, page_up(lo + len));
+		return 0;
+	case MADV_NORMAL:
+	case MADV_RANDOM:
+	case MADV_SEQUENTIAL:
+	case MADV_WILLNEED:
+	case MADV_DONTFORK:
+	case MADV_DOFORK:
+	case MADV_MERGEABLE:
+	case MADV_UNMERGEABLE:
+	case MADV_HUGEPAGE:
+	case MADV_NOHUGEPAGE:
+	case MADV_COLD:
+	case MADV_PAGEOUT:
+	case MADV_POPULATE_READ:
+	case MADV_POPULATE_WRITE:
+	case MADV_COLLAPSE:
+		return 0;
+	case MADV_DONTDUMP:
+	case MADV_DODUMP:
+		return CORE_PASS;
+	}
+	return -EINVAL;
+}
+
 /* Advice to read what will not stay: not passed on in hints mode. */
 static bool reads_ahead(int advice)
 {
@@ -405,6 +461,8 @@ int core_advise(const void *addr, size_t len, int advice)
 		err = -ENOMEM;
 	if (r && (uintptr_t)addr % PAGE)
 		err = -EINVAL;
+	else if (r && r->anon)
+		err = advise_heap(addr, len, advice);
 	else if (r && r->state == REGION_LIVE && pg.ops->anon)
 		err = advise_live(r, addr, len, advice);
 	else if (r && r->state == REGION_LIVE && reads_ahead(advice))

@@ -33,6 +33,7 @@
 #define CHUNK		(2UL << 20)
 #define PAGE		4096UL
 #define MAX_CHUNKS	(1U << 20)	/* ids: 2 TiB of regions */
+#define HEAP_CHUNKS	(MAX_CHUNKS / 2)	/* of them the heap's, the upper ones */
 #define MAX_REGIONS	1024
 #define MAX_EXTENTS	64
 #define NO_SLOT		UINT32_MAX
@@ -97,6 +98,7 @@ struct region {
 	uint64_t file_off;	/* of base; congruent to it modulo CHUNK */
 	int prot, flags;	/* as the program asked */
 	bool writable;		/* private and ever writable: may be dirty */
+	bool anon;		/* the heap: no file, never unmapped, see anon.h */
 	bool locked;		/* mlocked while watched: not converted */
 	bool refused;		/* keeper: could not be converted */
 	uint64_t cached_peak;	/* keeper: most of it seen in the page cache */
@@ -129,6 +131,7 @@ int region_cut(struct region *r, uintptr_t lo, uintptr_t hi);
 int region_pieces(const struct region *r, uintptr_t lo, uintptr_t hi,
 		  struct extent *out);
 bool region_covers(const struct region *r, uintptr_t lo, uintptr_t hi);
+uint64_t region_size(const struct region *r);	/* bytes of it that are mapped */
 uint64_t region_bytes(void);			/* watched and live, all */
 void region_forget_all(void);			/* child of fork */
 
@@ -151,6 +154,8 @@ int uffd_register(void *p, size_t len, bool missing, bool wp);
 int uffd_move(uintptr_t dst, uintptr_t src, size_t len, bool holes, size_t *done);
 int uffd_copy(uintptr_t dst, uintptr_t src, size_t len, bool wp, size_t *done);
 int uffd_protect(uintptr_t p, size_t len, bool on);
+/* Missing pages become zeros, no memory behind them until they are written. */
+int uffd_zero(uintptr_t p, size_t len, size_t *done);
 void uffd_wake(uintptr_t p, size_t len);
 
 enum uffd_what { UFFD_MISSING, UFFD_WRITE, UFFD_OTHER };
@@ -165,6 +170,8 @@ void *reserve_range(size_t len);
 int frames_open(size_t bytes);
 void *frames_at(uint32_t slot);
 uint32_t frames_get(void);		/* NO_SLOT: none left */
+/* The same, nothing in it: its memory is in the region already, or will be. */
+uint32_t frames_get_bare(void);
 void frames_put(uint32_t slot, bool split);
 void frames_trim(uint32_t keep);	/* give free memory back above `keep` frames in all */
 uint64_t frames_bytes(void);		/* memory behind slots and moved-out frames */
@@ -175,7 +182,10 @@ void frames_unlock(void);		/* any thread: munlock */
 
 struct io_done { uint32_t chunk; int res; };	/* res: bytes or -errno */
 
-enum io_kind { IO_READ, IO_READAHEAD };
+#define IO_TAG_WRITE	(1U << 30)	/* beside the chunk: a write-back */
+#define IO_TAG_VERIFY	(1U << 29)	/* a read to compare with */
+
+enum io_kind { IO_READ, IO_READAHEAD, IO_WRITE };
 
 struct io_job {
 	enum io_kind kind;
@@ -227,6 +237,7 @@ struct pager {
 	struct pol *pol;
 	struct chunk *chunk;
 	uint32_t depth, inflight;
+	uint32_t saving;	/* frames being written, or waiting to be */
 	uint32_t plain;		/* chunks in that state */
 	int frozen;		/* forks under way */
 	bool dying;		/* regions wait to be freed */
@@ -264,6 +275,7 @@ void chunk_use(uint32_t c);		/* hints: seen to be used */
 void chunk_drop_frame(uint32_t c);	/* gives its slot back, if it has one */
 int fetch_read(uint32_t c, void *frame);	/* for the modes: starts the read */
 void pager_read_events(void);
+void pager_busy(void);		/* retry CH_BUSY chunks after a while */
 /* An action got -EAGAIN the tries-th time: reads the event it is about. */
 bool pager_again(int *tries);
 void pager_commands(void);		/* pager_cmd.c */
@@ -282,6 +294,9 @@ enum cmd_op {
 	CMD_PIN, CMD_UNPIN,	/* pager: mlock */
 	CMD_DISCARD,	/* pager: MADV_DONTNEED on private pages */
 	CMD_FREEZE, CMD_THAW,	/* pager: around a fork */
+	CMD_ADMIT,	/* keeper: a block of lo bytes is about to be handed out */
+	CMD_GROW,	/* pager: the heap got [lo, hi) */
+	CMD_CLEAR,	/* pager: [lo, hi) of the heap is zeros from now on */
 };
 
 struct cmd {

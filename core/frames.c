@@ -75,12 +75,19 @@ void *frames_at(uint32_t slot)
 	return arena + (size_t)slot * CHUNK;
 }
 
-uint32_t frames_get(void)
+static void chill(uint32_t slot)
+{
+	off_sys_madvise(frames_at(slot), CHUNK, MADV_DONTNEED);
+	cold[n_cold++] = slot;
+	atomic_fetch_sub(&with_memory, 1);
+}
+
+uint32_t frames_get_bare(void)
 {
 	uint32_t s;
 
-	if (n_warm)
-		return warm[--n_warm];
+	if (n_warm && !n_cold && fresh == slots)
+		chill(warm[--n_warm]);
 	if (n_cold)
 		s = cold[--n_cold];
 	else if (fresh < slots)
@@ -91,11 +98,9 @@ uint32_t frames_get(void)
 	return s;
 }
 
-static void chill(uint32_t slot)
+uint32_t frames_get(void)
 {
-	off_sys_madvise(frames_at(slot), CHUNK, MADV_DONTNEED);
-	cold[n_cold++] = slot;
-	atomic_fetch_sub(&with_memory, 1);
+	return n_warm ? warm[--n_warm] : frames_get_bare();
 }
 
 void frames_put(uint32_t slot, bool split)

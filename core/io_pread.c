@@ -24,13 +24,21 @@ static struct io_done results[RING];
 static uint32_t job_head, job_tail, res_head, res_tail;
 static int event = -1;
 
-static int read_all(const struct io_job *job)
+static ssize_t some(const struct io_job *job, uint32_t got)
+{
+	char *at = (char *)job->buf + got;
+	off_t off = (off_t)(job->off + got);
+
+	return job->kind == IO_WRITE ? off_sys_pwrite(job->fd, at, job->len - got, off) :
+		off_sys_pread(job->fd, at, job->len - got, off);
+}
+
+static int all(const struct io_job *job)
 {
 	uint32_t got = 0;
 
 	while (got < job->len) {
-		ssize_t n = off_sys_pread(job->fd, (char *)job->buf + got,
-					  job->len - got, (off_t)(job->off + got));
+		ssize_t n = some(job, got);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -47,7 +55,8 @@ static int perform(const struct io_job *job)
 {
 	switch (job->kind) {
 	case IO_READ:
-		return read_all(job);
+	case IO_WRITE:
+		return all(job);
 	case IO_READAHEAD:
 		/* Starts the reads; the wait is for all but the last of them. */
 		if (off_sys_readahead(job->fd, (off_t)job->off, job->len) < 0)

@@ -45,7 +45,10 @@ static int ring_submit(const struct io_job *job)
 
 	if (!sqe)
 		return -EAGAIN;
-	io_uring_prep_read(sqe, job->fd, job->buf, job->len, job->off);
+	if (job->kind == IO_WRITE)
+		io_uring_prep_write(sqe, job->fd, job->buf, job->len, job->off);
+	else
+		io_uring_prep_read(sqe, job->fd, job->buf, job->len, job->off);
 	sqe->user_data = job->chunk;
 	/* Refused for now (no memory)? It is queued all the same, and goes
 	 * out with the next one or from ring_reap: never to be given up. */

@@ -10,6 +10,7 @@
  * (3) It never waits for the program; the program's threads wait for it.
  * Owns the budget readings and the share table. Lock: region_lock to look.
  */
+#include "core/anon.h"
 #include "core/core_int.h"
 
 #include <fcntl.h>
@@ -39,6 +40,7 @@ static struct budget budget;
 static struct budget_share share = { .fd = -1 };
 static struct budget_now now;
 static uint64_t target;			/* bytes, keeper thread */
+static uint64_t unshared;		/* the same, OFFLOAD_RAM not looked at */
 static uint32_t frames;			/* told to the pager */
 static uint64_t grown_at;
 static bool said_tiny;
@@ -98,6 +100,7 @@ static void read_budget(void)
 		return;		/* somebody is at the table: next time */
 	if (err)
 		mine = budget_target(&now, own, off_opt.reserve, 0);
+	unshared = mine;
 	target = cap(mine);
 	stat_set(ST_BUDGET_RAM, target);
 	stat_set(ST_BUDGET_LIMIT, now.limit == BUDGET_NONE ? 0 : now.limit);
@@ -122,6 +125,8 @@ static void tell_frames(void)
 	/* There the kernel caches what the program touches, whatever we plan. */
 	if (pg.mode == MODE_HINTS && want > 4 * HINTS_SLACK)
 		want -= HINTS_SLACK;
+	if (anon_live() && want > 2 * SAVE_FRAMES)
+		want -= SAVE_FRAMES;
 	if (want < LEAST_FRAMES) {
 		want = LEAST_FRAMES;
 		if (!said_tiny)
@@ -228,12 +233,33 @@ static void convert_all(const struct region *unseen)
 	tell_frames();
 }
 
+/* What the heap was promised and has not populated yet must fit beside what
+ * is needed now. Bytes of a request to come, or 0. */
+static void judge_heap(size_t bytes)
+{
+	uint64_t limit = cap(UINT64_MAX);
+
+	if (anon_judge(bytes, unshared, limit == UINT64_MAX ? 0 : limit)) {
+		read_budget();
+		tell_frames();
+	}
+}
+
+static int admit(const struct cmd *c)
+{
+	read_budget();
+	judge_heap(c->lo);
+	return 0;
+}
+
 static void watch_tick(void)
 {
 	struct region *r;
 	bool go = false;
 	int i = 0;
 
+	if (anon_watched())
+		judge_heap(0);
 	if (torture())
 		go = !torture_random(4);
 	else if (!thrashing() || !tight())
@@ -354,6 +380,8 @@ static void commands(void)
 
 		if (c->op == CMD_MAP)
 			cmd_done(c, map(c));
+		else if (c->op == CMD_ADMIT)
+			cmd_done(c, admit(c));
 		else
 			cmd_to_pager(c);
 		c = next;

@@ -43,9 +43,12 @@ static int install(uint32_t c)
 	int n = chunk_pieces(c, piece);
 	uintptr_t frame = (uintptr_t)frames_at(pg.chunk[c].slot - 1);
 
+	const struct region *r = chunk_region(c);
+	bool wp = r->writable && !r->anon;	/* there hashes tell what was written */
+
 	for (int i = 0; i < n; i++) {
 		int err = copy_all(piece[i].lo, frame + (piece[i].lo - chunk_addr(c)),
-				   piece[i].hi - piece[i].lo, chunk_region(c)->writable);
+				   piece[i].hi - piece[i].lo, wp);
 
 		if (err)
 			return err;

@@ -19,6 +19,7 @@
  *     and passes of 0.31 s take 0.30 to 0.53 s (seen, 2 processors).
  * Lock: none of its own.
  */
+#include "core/anon.h"
 #include "core/core_int.h"
 
 #include <fcntl.h>
@@ -114,6 +115,9 @@ static _Noreturn void give_up(uint32_t c, const char *why)
 {
 	const struct region *r = chunk_region(c);
 
+	if (r->anon)
+		off_fatal("anonymous memory at %#lx cannot be put in place: %s; the program is stopped rather than shown wrong bytes",
+			  (unsigned long)chunk_addr(c), why);
 	off_fatal("region %#lx: bytes %llu..%llu of %s cannot be produced: %s; "
 		  "the program is stopped rather than shown wrong bytes",
 		  (unsigned long)r->base, (unsigned long long)chunk_off(c),
@@ -171,9 +175,11 @@ static void chunk_fault(struct region *r, uint32_t c, uintptr_t addr, uint32_t t
 
 	ch->stream = tid;
 	if (r->state == REGION_HELD) {
-		ch->flags |= CH_FAULTED;
+		ch->flags |= CH_FAULTED;	/* the heap wakes all who wait */
 		return;
 	}
+	if (r->anon && anon_fault(c, addr))
+		return;
 	trace_use(c, tid);
 	if (st == POL_PLAIN) {
 		plain_fault(c, addr);
@@ -203,6 +209,13 @@ static void write_fault(uintptr_t addr, uint32_t tid)
 	uint32_t c;
 	struct region *r = find(addr, &c);
 
+	if (r && r->anon) {	/* it was being copied out */
+		if (pol_state_of(pg.pol, c) == POL_PLAIN)
+			uffd_protect(page_down(addr), PAGE, false);
+		else
+			uffd_wake(page_down(addr), PAGE);
+		return;
+	}
 	if (r && !r->writable) {
 		refuse_write(addr, tid);
 		return;
@@ -342,6 +355,12 @@ static void read_done(const struct io_done *d)
 
 	pg.inflight--;
 	r->inflight--;
+	if (r->anon) {
+		if (d->res == (int)CHUNK)
+			pass_read += CHUNK;
+		anon_read_done(c, d->res);
+		return;
+	}
 	if (ch->flags & CH_GONE) {
 		ch->flags = CH_FORGOTTEN;
 		chunk_drop_frame(c);
@@ -376,10 +395,13 @@ static void read_done(const struct io_done *d)
 static int take_reads(bool signalled)
 {
 	struct io_done done[IO_DEPTH * 2];
-	int n = pg.inflight || signalled ? pg.io->reap(done, IO_DEPTH * 2) : 0;
+	int n = pg.inflight || pg.saving || signalled ? pg.io->reap(done, IO_DEPTH * 2) : 0;
 
 	for (int i = 0; i < n; i++)
-		read_done(&done[i]);
+		if (done[i].chunk & (IO_TAG_WRITE | IO_TAG_VERIFY))
+			anon_io_done(done[i].chunk, done[i].res);
+		else
+			read_done(&done[i]);
 	return n;
 }
 
@@ -387,10 +409,16 @@ static int take_reads(bool signalled)
 
 static void act_fetch(uint32_t c, bool demand)
 {
-	int err = pg.ops->fetch(c);
+	bool anon = chunk_region(c)->anon;
+	int err = anon ? anon_fetch(c) : pg.ops->fetch(c);
 
+	if (err > 0) {
+		chunk_moved(c, POL_INFLIGHT);
+		chunk_moved(c, POL_READY);
+		return;
+	}
 	if (err) {
-		if (err != -EAGAIN && err != -ENOMEM && ++pg.chunk[c].tries >= MAX_TRIES)
+		if (!anon && err != -EAGAIN && err != -ENOMEM && ++pg.chunk[c].tries >= MAX_TRIES)
 			give_up(c, strerrordesc_np(-err));
 		chunk_moved(c, POL_ABSENT);
 		return;
@@ -411,7 +439,7 @@ static void act_install(uint32_t c)
 		chunk_moved(c, POL_READY);
 		return;
 	}
-	err = pg.ops->install(c);
+	err = chunk_region(c)->anon ? anon_install(c) : pg.ops->install(c);
 	if (err)
 		give_up(c, strerrordesc_np(-err));
 	stat_add(ST_HOST_INSTALLS, 1);
@@ -425,15 +453,33 @@ static void act_install(uint32_t c)
 	chunk_moved(c, POL_PLAIN);
 }
 
+/* Something is left alone for a while, and then tried again. */
+void pager_busy(void)
+{
+	if (!busy_since)
+		busy_since = now_ns();
+}
+
+static int soften(uint32_t c)
+{
+	return chunk_region(c)->anon ? anon_soften(c) : pg.ops->soften(c);
+}
+
+static int evict(uint32_t c, enum pol_state from)
+{
+	return chunk_region(c)->anon ? anon_evict(c, from == POL_PLAIN) :
+		pg.ops->evict(c, from);
+}
+
 /* Out of the program's sight, frame kept (to = READY) or not (ABSENT). */
 static void act_take(uint32_t c, enum pol_state to)
 {
 	enum pol_state from = pol_state_of(pg.pol, c);
-	int err = to == POL_READY ? pg.ops->soften(c) : pg.ops->evict(c, from);
+	int err = to == POL_READY ? soften(c) : evict(c, from);
 
 	if (err == -ENOTSUP) {
 		to = POL_ABSENT;
-		err = pg.ops->evict(c, from);
+		err = evict(c, from);
 	}
 	if (err == -EUCLEAN) {
 		chunk_mark_dirty(c);
@@ -441,8 +487,7 @@ static void act_take(uint32_t c, enum pol_state to)
 		stat_add(ST_HOST_EVICT_FAILED, 1);
 		pg.chunk[c].flags |= CH_BUSY;
 		pol_pin(pg.pol, c, 1);
-		if (!busy_since)
-			busy_since = now_ns();
+		pager_busy();
 	} else if (to == POL_ABSENT) {
 		stat_add(ST_HOST_EVICTIONS, 1);
 	}
@@ -566,7 +611,7 @@ static int wait_ms(void)
 {
 	if (pg.ops->watch)
 		return 1;
-	if (pg.inflight || pg.dying)
+	if (pg.inflight || pg.saving || pg.dying)
 		return 20;	/* a submission may have to be repeated */
 	return busy_since ? 100 : 1000;
 }
@@ -598,9 +643,10 @@ static int turn(bool io_signalled)
 		pg.ops->watch();
 	if (!pg.frozen) {
 		/* Faults first again after a few actions. */
-		for (int i = 0; i < 8 && act_once(); i++)
+		for (int i = 0; i < 8 && anon_room() && act_once(); i++)
 			work++;
 		retry_busy();
+		pg.saving = anon_save_more();
 	}
 	publish();
 	return work;

@@ -7,6 +7,7 @@
  *     no piece left is gone.
  * Owns the list of CMD_PINs that wait. Lock: none; pager thread.
  */
+#include "core/anon.h"
 #include "core/core_int.h"
 
 #include <sys/mman.h>
@@ -41,8 +42,7 @@ static void gauges(void)
 			continue;
 		n++;
 		spans += r->n_spans;
-		for (int k = 0; k < r->n_ext; k++)
-			bytes += r->ext[k].hi - r->ext[k].lo;
+		bytes += region_size(r);
 	}
 	region_unlock();
 	stat_set(ST_HOST_REGIONS, n);
@@ -54,6 +54,8 @@ static int add(struct region *r)
 {
 	int index = 0;
 
+	if (r->anon)
+		return anon_add(r);
 	while (region_nth(index) != r)
 		index++;
 	for (uint32_t k = 0; k < r->n; k++)
@@ -67,6 +69,12 @@ static int add(struct region *r)
 
 static int go(struct region *r)
 {
+	if (r->anon) {
+		int err = anon_go(r);
+
+		gauges();
+		return err;
+	}
 	r->state = REGION_LIVE;
 	for (uint32_t c = r->first; c < r->first + r->n; c++) {
 		struct chunk *ch = &pg.chunk[c];
@@ -351,7 +359,14 @@ static void run(struct cmd *p)
 		pg.frozen += p->op == CMD_FREEZE ? 1 : -1;
 		cmd_done(p, 0);
 		break;
+	case CMD_GROW:
+		cmd_done(p, anon_grown(p->r, p->lo, p->hi));
+		break;
+	case CMD_CLEAR:
+		cmd_done(p, anon_cleared(p->r, p->lo, p->hi));
+		break;
 	case CMD_MAP:
+	case CMD_ADMIT:
 		cmd_done(p, -EINVAL);	/* the keeper's */
 		break;
 	}

@@ -14,6 +14,7 @@
  * Lock: region_lock, rank 1, for everything but region_any. Leaf: nothing is
  * called with it held that waits.
  */
+#include "core/anon.h"
 #include "core/core_int.h"
 
 #include <linux/futex.h>
@@ -192,6 +193,15 @@ bool region_covers(const struct region *r, uintptr_t lo, uintptr_t hi)
 	return false;
 }
 
+uint64_t region_size(const struct region *r)
+{
+	uint64_t sum = 0;
+
+	for (int k = 0; k < r->n_ext; k++)
+		sum += r->ext[k].hi - r->ext[k].lo;
+	return r->anon ? heap_used() : sum;
+}
+
 uint64_t region_bytes(void)
 {
 	uint64_t sum = 0;
@@ -201,8 +211,7 @@ uint64_t region_bytes(void)
 
 		if (r->state == REGION_FREE || r->state == REGION_DYING)
 			continue;
-		for (int k = 0; k < r->n_ext; k++)
-			sum += r->ext[k].hi - r->ext[k].lo;
+		sum += region_size(r);
 	}
 	return sum;
 }

@@ -94,6 +94,15 @@ int uffd_copy(uintptr_t dst, uintptr_t src, size_t len, bool wp, size_t *done)
 	return err;
 }
 
+int uffd_zero(uintptr_t p, size_t len, size_t *done)
+{
+	struct uffdio_zeropage z = { .range = { p, len } };
+	int err = ioctl(the_fd, UFFDIO_ZEROPAGE, &z) ? -errno : 0;
+
+	*done = z.zeropage > 0 ? (size_t)z.zeropage : 0;
+	return err;
+}
+
 int uffd_protect(uintptr_t p, size_t len, bool on)
 {
 	struct uffdio_writeprotect wp = {

@@ -241,6 +241,7 @@ static void add_one(struct pol *p, uint32_t id)
 	if (!(c->flags & F_SKEW)) {
 		c->flags |= F_NEW;
 		c->pos = p->n_seq;
+		p->rebuild |= p->n_pos < p->n_seq;
 		p->seq[p->n_seq++] = id;
 		p->n_pos = p->n_seq;
 		p->dirty = true;

@@ -72,6 +72,30 @@ static uint64_t key_of(const struct pol *p, uint32_t pos)
 	       (p->seq[pos] & INT32_MAX);
 }
 
+/* New chunks that all come after the rest just get their places: a heap grows
+ * by one chunk at a time. False: they have to be sorted in. */
+static bool append(struct pol *p)
+{
+	uint32_t k = p->n_seq;
+
+	while (k && at(p, k - 1)->flags & F_NEW)
+		k--;
+	if (p->rebuild || !k)
+		return false;
+	for (uint32_t i = k; i < p->n_seq; i++)
+		if (key_of(p, i) <= key_of(p, i - 1))
+			return false;
+	for (uint32_t i = k; i < p->n_seq; i++) {
+		p->start[i] = at(p, i)->order == at(p, i - 1)->order ? p->start[i - 1] : i;
+		pol_leave(p, p->seq[i]);
+		p->chunk[p->seq[i]].flags &= ~F_NEW;
+		pol_enter(p, p->seq[i]);
+	}
+	p->cand = POL_NIL;
+	pol_quota(p);
+	return true;
+}
+
 void pol_order_flush(struct pol *p)
 {
 	uint32_t lead = POL_NIL;
@@ -79,6 +103,9 @@ void pol_order_flush(struct pol *p)
 	if (!p->dirty)
 		return;
 	p->dirty = false;
+	if (append(p))
+		return;
+	p->rebuild = false;
 	if (p->started)
 		lead = p->seq[p->lead];
 	for (uint32_t i = 0; i < p->n_pos; i++)
@@ -101,6 +128,7 @@ void pol_order_compact(struct pol *p)
 		lead = POL_NIL;
 	if (p->dirty) {
 		p->started = false;
+		p->rebuild = true;
 		return;
 	}
 	place(p);

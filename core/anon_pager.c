@@ -1,0 +1,588 @@
+/* SPDX-License-Identifier: MIT */
+/* anon_pager.c - the heap's chunks, as the pager sees them.
+ *
+ *   EMPTY --fault--> zeros in place: PLAIN --taken out--> judged:
+ *     nothing but zeros         -> EMPTY
+ *     as the copy it has stored -> ABSENT, the frame is free
+ *     else                      -> saving: ABSENT to the policy, frame kept
+ *   saving: QUEUED --> WRITING --done--> stored, the frame is free
+ *
+ * (1) EMPTY chunks are unknown to the policy: nothing is read ahead for them,
+ *     and no frame is theirs.
+ * (2) Zeros are the kernel's zero page, so that a sparse heap stays sparse;
+ *     a missing page of a PLAIN chunk is always owed zeros.
+ * (3) Whether a chunk was written is judged by its hash, out of the
+ *     program's reach, in both modes.
+ * (4) The frame is let go only when the copy is complete (R2). Who faults
+ *     meanwhile gets the frame back.
+ * (5) A copy in a place shared with a forked process is never overwritten:
+ *     spill.c gives a new place.
+ * Lock: none; pager thread.
+ */
+#include "core/anon.h"
+#include "core/core_int.h"
+#include "core/spill.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define WRITES_MAX	4
+#define ANON_ORDER	(1U << 24)	/* after every span of a file */
+
+enum store { STORE_NONE, STORE_ZERO, STORE_SPILL };
+enum saving { SAVE_NO, SAVE_QUEUED, SAVE_WRITING };
+
+struct anon_chunk {
+	uint64_t ref;		/* its slot in the spill file */
+	uint8_t store;		/* enum store; NONE: the bytes are in memory only */
+	uint8_t saving;		/* enum saving */
+	bool has_ref;
+	bool wanted;		/* WRITING: somebody waits for the frame */
+	bool gone;		/* cleared while I/O was under way */
+};
+
+static struct anon_chunk *table;	/* by chunk - first */
+static uint32_t first;
+static int pagemap = -1;
+static uint32_t queue[SAVE_FRAMES];	/* QUEUED, oldest first */
+static uint32_t queued, writing;
+static bool said_write, said_full;
+
+static struct anon_chunk *at(uint32_t c)
+{
+	return &table[c - first];
+}
+
+static char *frame_of(uint32_t c)
+{
+	return frames_at(pg.chunk[c].slot - 1);
+}
+
+/* ---- empty, and known ----------------------------------------------------------- */
+
+static void make_empty(uint32_t c)
+{
+	struct chunk *ch = &pg.chunk[c];
+	struct anon_chunk *a = at(c);
+	bool gone = a->gone;
+
+	if (a->has_ref)
+		spill_free(a->ref, CHUNK);
+	*a = (struct anon_chunk){ .gone = gone };
+	*ch = (struct chunk){ .region = ch->region, .slot = gone ? ch->slot : 0,
+			      .flags = CH_FORGOTTEN };
+}
+
+static void make_known(uint32_t c)
+{
+	pg.chunk[c].flags = 0;
+	at(c)->store = STORE_ZERO;
+	pol_add(pg.pol, c, 1, CHUNK, (uint64_t)(c - first) * CHUNK, NULL, 0, ANON_ORDER);
+}
+
+static void init(struct region *r, uint32_t from, uint32_t to)
+{
+	int index = 0;
+
+	while (region_nth(index) != r)
+		index++;
+	for (uint32_t c = from; c < to; c++) {
+		pg.chunk[c] = (struct chunk){ .region = (uint16_t)index,
+					      .flags = CH_FORGOTTEN };
+		*at(c) = (struct anon_chunk){ 0 };
+	}
+}
+
+int anon_add(struct region *r)
+{
+	first = r->first;
+	queued = writing = 0;
+	if (!table)
+		table = reserve_range((MAX_CHUNKS - first) * sizeof(*table));
+	if (pagemap < 0)
+		pagemap = off_sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+	if (!table || pagemap < 0)
+		return -ENOMEM;
+	init(r, r->first, r->first + r->n);
+	return 0;
+}
+
+int anon_grown(struct region *r, uintptr_t lo, uintptr_t hi)
+{
+	uint32_t from = first + (uint32_t)((lo - r->base) / CHUNK);
+	uint32_t to = first + (uint32_t)((hi - r->base) / CHUNK);
+
+	init(r, from, to);
+	if (to > r->first + r->n)
+		r->n = to - r->first;
+	return 0;
+}
+
+/* One bit per page of the chunk that is there or in swap. -errno. */
+static int pages_there(uint32_t c, uint64_t map[CHUNK / PAGE / 64])
+{
+	static uint64_t entry[CHUNK / PAGE];
+	int n = 0;
+
+	memset(map, 0, CHUNK / PAGE / 8);
+	if (off_sys_pread(pagemap, entry, sizeof(entry),
+			  (off_t)(chunk_addr(c) / PAGE * 8)) != (ssize_t)sizeof(entry))
+		return -EIO;
+	for (uint32_t i = 0; i < CHUNK / PAGE; i++)
+		if (entry[i] >> 62) {
+			map[i / 64] |= 1ull << (i % 64);
+			n++;
+		}
+	return n;
+}
+
+int anon_go(struct region *r)
+{
+	uint64_t map[CHUNK / PAGE / 64];
+
+	for (uint32_t c = r->first; c < r->first + r->n; c++) {
+		if (pages_there(c, map)) {
+			make_known(c);
+			at(c)->store = STORE_NONE;
+			if (pg.mode == MODE_MOVE)
+				pg.chunk[c].slot = frames_get_bare() + 1;
+			chunk_moved(c, POL_PLAIN);
+		}
+	}
+	r->state = REGION_LIVE;
+	uffd_wake(r->base, (size_t)r->n * CHUNK);	/* who faulted while HELD */
+	stat_add(ST_HOST_CONVERTED, 1);
+	return 0;
+}
+
+/* ---- faults -------------------------------------------------------------------- */
+
+/* Zeros in all that is missing from addr to the chunk's end, or the next page
+ * that is there. */
+static int zero_from(uint32_t c, uintptr_t addr)
+{
+	uintptr_t end = chunk_addr(c) + CHUNK;
+	size_t step;
+	int again = 0, err = 0;
+
+	while (addr < end) {
+		err = uffd_zero(addr, end - addr, &step);
+		addr += step;
+		if (err == -EAGAIN && (step || pager_again(&again)))
+			continue;
+		if (err)
+			break;
+	}
+	return err == -EEXIST ? 0 : err;
+}
+
+bool anon_fault(uint32_t c, uintptr_t addr)
+{
+	struct chunk *ch = &pg.chunk[c];
+
+	if (at(c)->gone)
+		return true;	/* woken when its I/O is over */
+	if (ch->flags & CH_FORGOTTEN) {
+		make_known(c);
+		stat_add(ST_FAULTS_ZERO, 1);
+		return false;
+	}
+	if (pol_state_of(pg.pol, c) != POL_PLAIN)
+		return false;
+	zero_from(c, page_down(addr));
+	uffd_wake(page_down(addr), PAGE);	/* it may have been there */
+	return true;
+}
+
+/* ---- in -------------------------------------------------------------------------- */
+
+static int read_slot(uint32_t c)
+{
+	struct anon_chunk *a = at(c);
+	struct chunk *ch = &pg.chunk[c];
+	uint32_t slot = frames_get();
+	struct io_job job = { .kind = IO_READ, .off = spill_offset(a->ref),
+			      .len = CHUNK, .chunk = c };
+	int direct, buffered, err = spill_fds(a->ref, &direct, &buffered);
+
+	if (slot == NO_SLOT)
+		return -ENOMEM;
+	ch->slot = slot + 1;
+	job.buf = frames_at(slot);
+	job.fd = direct >= 0 && !(ch->flags & CH_RETRY) ? direct : buffered;
+	if (!err)
+		err = pg.io->submit(&job);
+	if (err)
+		chunk_drop_frame(c);
+	else
+		stat_add(ST_IO_READS, 1);
+	return err;
+}
+
+static void unqueue(uint32_t c)
+{
+	uint32_t i = 0;
+
+	while (queue[i] != c)
+		i++;
+	queued--;
+	memmove(queue + i, queue + i + 1, (queued - i) * sizeof(queue[0]));
+	at(c)->saving = SAVE_NO;
+}
+
+int anon_fetch(uint32_t c)
+{
+	struct anon_chunk *a = at(c);
+
+	if (a->saving == SAVE_QUEUED) {
+		unqueue(c);
+		return 1;
+	}
+	if (a->saving) {
+		a->wanted = true;
+		return 0;
+	}
+	if (a->store == STORE_ZERO) {
+		uint32_t slot = pg.mode == MODE_MOVE ? frames_get_bare() : NO_SLOT;
+
+		if (pg.mode == MODE_MOVE && slot == NO_SLOT)
+			return -ENOMEM;
+		pg.chunk[c].slot = slot + 1;	/* NO_SLOT + 1 is none */
+		return 1;
+	}
+	off_assert(a->store == STORE_SPILL);
+	return read_slot(c);
+}
+
+int anon_install(uint32_t c)
+{
+	struct anon_chunk *a = at(c);
+	int err;
+
+	if (a->store != STORE_ZERO)
+		return pg.ops->install(c);
+	err = zero_from(c, chunk_addr(c));
+	uffd_wake(chunk_addr(c), CHUNK);
+	if (!err)
+		a->store = STORE_NONE;
+	return err;
+}
+
+static _Noreturn void lost(uint32_t c, const char *why)
+{
+	off_fatal("anonymous memory at %#lx: 2 MiB cannot be read back from the spill file: %s; the program is stopped rather than shown wrong bytes; see the disk of OFFLOAD_SPILL",
+		  (unsigned long)chunk_addr(c), why);
+}
+
+/* The caller took it off the reads in flight. */
+void anon_read_done(uint32_t c, int res)
+{
+	struct chunk *ch = &pg.chunk[c];
+
+	if (at(c)->gone) {
+		chunk_drop_frame(c);
+		at(c)->gone = false;
+		uffd_wake(chunk_addr(c), CHUNK);
+		return;
+	}
+	if (res < (int)CHUNK) {
+		stat_add(ST_IO_ERRORS, 1);
+		if (++ch->tries >= 4)
+			lost(c, res < 0 ? strerrordesc_np(-res) : "short read");
+		ch->flags |= CH_RETRY;
+		chunk_drop_frame(c);
+		chunk_moved(c, POL_ABSENT);
+		if (ch->t_fault)
+			pol_fault(pg.pol, c, ch->stream);
+		return;
+	}
+	if (chunk_hash(frame_of(c), CHUNK) != ch->hash)
+		lost(c, "its checksum is another");
+	ch->tries = 0;
+	ch->flags &= (uint16_t)~CH_RETRY;
+	stat_add(ST_IO_READ, CHUNK);
+	chunk_moved(c, POL_READY);
+}
+
+/* ---- out ------------------------------------------------------------------------- */
+
+/* Where MOVE will not do: the pages are protected, so that who writes waits
+ * for this thread, copied, and dropped. */
+static int copy_out(uint32_t c)
+{
+	uint64_t map[CHUNK / PAGE / 64];
+	char *from = (char *)chunk_addr(c), *to = frame_of(c);
+	int err = uffd_protect(chunk_addr(c), CHUNK, true);
+
+	if (!err && pages_there(c, map) < 0)
+		err = -EIO;
+	for (uint32_t i = 0; !err && i < CHUNK / PAGE; i++) {
+		if (map[i / 64] >> (i % 64) & 1)
+			memcpy(to + i * PAGE, from + i * PAGE, PAGE);
+		else
+			memset(to + i * PAGE, 0, PAGE);
+	}
+	if (!err && off_sys_madvise(from, CHUNK, MADV_DONTNEED))
+		err = -errno;
+	if (err)
+		uffd_protect(chunk_addr(c), CHUNK, false);
+	else
+		uffd_wake(chunk_addr(c), CHUNK);
+	return err;
+}
+
+static int take_out(uint32_t c)
+{
+	uint32_t slot;
+	int err;
+
+	if (pg.mode == MODE_MOVE) {
+		err = pg.ops->soften(c);
+		if (err != -EBUSY)
+			return err;
+	} else {
+		slot = frames_get();
+		if (slot == NO_SLOT)
+			return -ENOMEM;
+		pg.chunk[c].slot = slot + 1;
+	}
+	err = copy_out(c);
+	if (!err)
+		stat_add(ST_HOST_EVICT_COPIED, pg.mode == MODE_MOVE);
+	else if (pg.mode == MODE_COPY)
+		chunk_drop_frame(c);
+	return err;
+}
+
+int anon_soften(uint32_t c)
+{
+	return pg.mode == MODE_MOVE ? take_out(c) : -ENOTSUP;
+}
+
+static bool all_zeros(const char *frame)
+{
+	const uint64_t *w = (const uint64_t *)frame;
+
+	for (size_t i = 0; i < CHUNK / 8; i += 8)
+		if (w[i] | w[i + 1] | w[i + 2] | w[i + 3] |
+		    w[i + 4] | w[i + 5] | w[i + 6] | w[i + 7])
+			return false;
+	return true;
+}
+
+/* Queues it. -errno: there is no room for it in the spill file. */
+static int save(uint32_t c)
+{
+	struct anon_chunk *a = at(c);
+	int err = spill_open();
+
+	if (!err && a->has_ref && !spill_ours(a->ref)) {
+		spill_free(a->ref, CHUNK);
+		a->has_ref = false;
+	}
+	if (!err && !a->has_ref)
+		err = spill_alloc(CHUNK, &a->ref);
+	if (err)
+		return err;
+	a->has_ref = true;
+	a->store = STORE_NONE;
+	a->saving = SAVE_QUEUED;
+	queue[queued++] = c;
+	anon_save_more();
+	return 0;
+}
+
+/* In the frame, out of reach. 0: dropped or on its way; else still there. */
+static int judge(uint32_t c)
+{
+	struct chunk *ch = &pg.chunk[c];
+	struct anon_chunk *a = at(c);
+	char *frame = frame_of(c);
+	uint64_t h;
+
+	if (a->store == STORE_ZERO || all_zeros(frame)) {
+		frames_put(ch->slot - 1, a->store == STORE_ZERO);
+		ch->slot = 0;
+		chunk_moved(c, POL_ABSENT);
+		pol_remove(pg.pol, c, 1);
+		make_empty(c);
+		return 0;
+	}
+	h = chunk_hash(frame, CHUNK);
+	if (a->store == STORE_SPILL && h == ch->hash) {
+		chunk_drop_frame(c);
+		return 0;
+	}
+	ch->hash = h;
+	a->store = STORE_NONE;
+	return save(c);
+}
+
+int anon_evict(uint32_t c, bool from_plain)
+{
+	int err = from_plain ? take_out(c) : 0;
+
+	if (err)
+		return err;
+	if (!pg.chunk[c].slot) {	/* zeros, never installed (copy mode) */
+		off_assert(at(c)->store == STORE_ZERO);
+		chunk_moved(c, POL_ABSENT);
+		pol_remove(pg.pol, c, 1);
+		make_empty(c);
+		return 0;
+	}
+	err = judge(c);
+	if (!err)
+		return 0;
+	if (!said_full)
+		off_log("memory beyond the budget cannot be written to the spill file (%s) and stays: make room, or name another disk with OFFLOAD_SPILL",
+			strerrordesc_np(-err));
+	said_full = true;
+	if (from_plain && pg.ops->install(c))
+		off_fatal("a chunk could not be put back at %#lx (R1)",
+			  (unsigned long)chunk_addr(c));
+	return err;
+}
+
+/* ---- writing ----------------------------------------------------------------------- */
+
+bool anon_room(void)
+{
+	return queued + writing < SAVE_FRAMES;
+}
+
+uint32_t anon_save_more(void)
+{
+	while (queued && writing < WRITES_MAX && !spill_wait_ns(now_ns())) {
+		uint32_t c = queue[0];
+		struct io_job job = { .kind = IO_WRITE, .buf = frame_of(c),
+			.off = spill_offset(at(c)->ref), .len = CHUNK,
+			.chunk = c | IO_TAG_WRITE };
+		int direct, buffered;
+
+		if (spill_fds(at(c)->ref, &direct, &buffered))
+			break;
+		job.fd = direct >= 0 ? direct : buffered;
+		if (pg.io->submit(&job))
+			break;
+		unqueue(c);
+		at(c)->saving = SAVE_WRITING;
+		writing++;
+		spill_written(CHUNK);
+	}
+	return queued + writing;
+}
+
+static void write_failed(uint32_t c, int res)
+{
+	struct chunk *ch = &pg.chunk[c];
+
+	stat_add(ST_IO_ERRORS, 1);
+	if (!said_write)
+		off_log("a write to the spill file failed (%s): what it held stays in memory; see the disk of OFFLOAD_SPILL",
+			res < 0 ? strerrordesc_np(-res) : "short write");
+	said_write = true;
+	chunk_moved(c, POL_READY);
+	ch->flags |= CH_BUSY;
+	pol_pin(pg.pol, c, 1);
+	pager_busy();
+}
+
+static void write_done(uint32_t c, int res)
+{
+	struct anon_chunk *a = at(c);
+	bool ok = res == (int)CHUNK;
+
+	writing--;
+	a->saving = SAVE_NO;
+	if (a->gone) {
+		chunk_drop_frame(c);
+		a->gone = false;
+		if (a->has_ref)
+			spill_free(a->ref, CHUNK);
+		*a = (struct anon_chunk){ 0 };
+		uffd_wake(chunk_addr(c), CHUNK);
+		return;
+	}
+	a->store = ok ? STORE_SPILL : STORE_NONE;
+	if (a->wanted)
+		pg.inflight--;
+	if (!ok)
+		write_failed(c, res);
+	else if (a->wanted)
+		chunk_moved(c, POL_READY);
+	else
+		chunk_drop_frame(c);
+	a->wanted = false;
+}
+
+void anon_io_done(uint32_t tag, int res)
+{
+	write_done(tag & ~IO_TAG_WRITE, res);
+}
+
+/* ---- cleared ----------------------------------------------------------------------- */
+
+static void drop(uint32_t c)
+{
+	struct chunk *ch = &pg.chunk[c];
+	struct anon_chunk *a = at(c);
+	enum pol_state st = pol_state_of(pg.pol, c);
+
+	if (ch->flags & CH_FORGOTTEN)
+		return;
+	if (a->saving == SAVE_QUEUED)
+		unqueue(c);
+	if (st == POL_PLAIN) {
+		off_sys_madvise((void *)chunk_addr(c), CHUNK, MADV_DONTNEED);
+		pg.plain--;
+	}
+	a->gone = a->saving == SAVE_WRITING || st == POL_INFLIGHT;
+	if (a->wanted)
+		pg.inflight--;
+	a->wanted = false;
+	if (!a->gone && ch->slot)
+		frames_put(ch->slot - 1, st == POL_PLAIN);
+	if (a->saving == SAVE_WRITING) {	/* its place is free when it is over */
+		*ch = (struct chunk){ .region = ch->region, .slot = ch->slot,
+				      .flags = CH_FORGOTTEN };
+		return;
+	}
+	make_empty(c);
+}
+
+/* Part of a chunk. False: it is not in place. */
+static bool drop_part(uint32_t c, uintptr_t lo, uintptr_t hi)
+{
+	if (pg.chunk[c].flags & CH_FORGOTTEN)
+		return true;
+	return pol_state_of(pg.pol, c) == POL_PLAIN &&
+	       !off_sys_madvise((void *)lo, hi - lo, MADV_DONTNEED);
+}
+
+int anon_cleared(struct region *r, uintptr_t lo, uintptr_t hi)
+{
+	uintptr_t inner_lo = chunk_down(lo + CHUNK - 1), inner_hi = chunk_down(hi);
+	uint32_t from = first + (uint32_t)((inner_lo - r->base) / CHUNK);
+	int left = 0;
+
+	if (lo < inner_lo) {
+		uintptr_t end = hi < inner_lo ? hi : inner_lo;
+
+		left |= drop_part(from - 1, lo, end) ? 0 : 1;
+	}
+	if (inner_lo < inner_hi) {
+		uint32_t n = (uint32_t)((inner_hi - inner_lo) / CHUNK);
+
+		for (uint32_t c = from; c < from + n; c++)
+			drop(c);
+		pol_remove(pg.pol, from, n);
+	}
+	if (inner_hi < hi && inner_hi >= inner_lo) {
+		uint32_t c = first + (uint32_t)((inner_hi - r->base) / CHUNK);
+
+		left |= drop_part(c, inner_hi, hi) ? 0 : 2;
+	}
+	return left;
+}
