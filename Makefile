@@ -30,6 +30,9 @@ offctl_src := $(sort $(wildcard tools/offctl*.c))
 unit_src   := $(sort $(wildcard tests/unit/test_*.c))
 trap_src   := $(sort $(wildcard tests/preload/*.c))
 
+# malloc itself may not be turned into calls of malloc.
+$(B)/o/interpose/heap.o: CFLAGS += -fno-builtin
+
 obj = $(patsubst %.c,$(B)/o/%.o,$(1))
 
 .DELETE_ON_ERROR:

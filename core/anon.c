@@ -25,6 +25,7 @@ static _Atomic uintptr_t grown_to;	/* usable from core_heap_base to here */
 static _Atomic uint64_t admitted;	/* blocks up to so many bytes in all may go on */
 static uint64_t resident;		/* keeper: populated at the last look */
 static bool said_hints;
+static uint64_t lost[HEAP_CHUNKS / 64];	/* chunks with mappings of the program's in them */
 
 bool anon_live(void)
 {
@@ -33,15 +34,36 @@ bool anon_live(void)
 
 /* ---- the range ---------------------------------------------------------------- */
 
+bool anon_lost(uint32_t k)
+{
+	return lost[k / 64] >> (k % 64) & 1;
+}
+
+/* Registers what is not lost of [lo, hi). */
+static int register_runs(uintptr_t lo, uintptr_t hi)
+{
+	int err = 0;
+
+	while (lo < hi && !err) {
+		uintptr_t end = lo;
+
+		while (end < hi && !anon_lost((uint32_t)((end - core_heap_base) / CHUNK)))
+			end += CHUNK;
+		if (end > lo)
+			err = uffd_register((void *)lo, end - lo, true, true);
+		if (end > lo && !err)
+			off_sys_madvise((void *)lo, end - lo, MADV_DONTFORK);
+		lo = end + CHUNK;
+	}
+	return err;
+}
+
 static int add_to_live(struct region *r, uintptr_t lo, uintptr_t hi)
 {
 	struct cmd c = { .op = CMD_GROW, .r = r, .lo = lo, .hi = hi };
-	int err = uffd_register((void *)lo, hi - lo, true, true);
+	int err = register_runs(lo, hi);
 
-	if (err)
-		return err;
-	off_sys_madvise((void *)lo, hi - lo, MADV_DONTFORK);
-	return cmd_call(&c);
+	return err ? err : cmd_call(&c);
 }
 
 int anon_grow(uintptr_t lo, uintptr_t hi)
@@ -81,6 +103,41 @@ void anon_clear(uintptr_t lo, uintptr_t hi)
 	}
 	if (left & 2 && chunk_down(hi) > lo)
 		memset((void *)chunk_down(hi), 0, hi - chunk_down(hi));
+}
+
+/* Whole chunks by the kernel; the rest, and all that is paged, by copying: two
+ * mappings in one chunk could not be moved at once. */
+void anon_move(uintptr_t to, uintptr_t from, size_t len)
+{
+	size_t whole = (to | from) % CHUNK ? 0 : len & ~(CHUNK - 1);
+
+	pthread_mutex_lock(&lock);
+	if (atomic_load(&live) || !whole ||
+	    off_sys_mremap((void *)from, whole, whole,
+			   MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+			   (void *)to) == MAP_FAILED)
+		whole = 0;
+	pthread_mutex_unlock(&lock);
+	memcpy((void *)(to + whole), (void *)(from + whole), len - whole);
+}
+
+void anon_lose(uintptr_t lo, uintptr_t hi)
+{
+	struct region *r;
+
+	pthread_mutex_lock(&lock);
+	r = atomic_load(&live);
+	for (uintptr_t a = chunk_down(lo); a < hi; a += CHUNK) {
+		uint32_t k = (uint32_t)((a - core_heap_base) / CHUNK);
+
+		if (r && !anon_lost(k)) {
+			(void)*(volatile char *)a;
+			cmd_call(&(struct cmd){ .op = CMD_PIN, .r = r, .lo = a,
+						.hi = a + CHUNK });
+		}
+		lost[k / 64] |= 1ull << (k % 64);
+	}
+	pthread_mutex_unlock(&lock);
 }
 
 /* ---- watching ------------------------------------------------------------------ */
@@ -174,12 +231,11 @@ static int go_live(void)
 	if (!r)
 		return -ENOSPC;
 	cmd_pager_call(&(struct cmd){ .op = CMD_ADD, .r = r });
-	err = uffd_register((void *)core_heap_base, len, true, true);
+	err = register_runs(core_heap_base, core_heap_base + len);
 	if (err) {
 		leave(r);
 		return err;
 	}
-	off_sys_madvise((void *)core_heap_base, len, MADV_DONTFORK);
 	atomic_store(&live, r);
 	return cmd_pager_call(&(struct cmd){ .op = CMD_GO, .r = r });
 }

@@ -35,6 +35,13 @@ void anon_clear(uintptr_t lo, uintptr_t hi);
 /* A block of so many bytes is about to be handed out; may make the heap LIVE
  * when it could not be populated within the budget. May start the keeper. */
 void anon_admit(size_t bytes);
+/* The bytes of whole pages [from, from + len) go to zeros at `to`. */
+void anon_move(uintptr_t to, uintptr_t from, size_t len);
+/* [lo, hi) is about to be mapped over by the program: no business of ours any
+ * more, nor what shares a chunk with it. */
+void anon_lose(uintptr_t lo, uintptr_t hi);
+/* Pager: chunk k of the heap is such a one. Never changes back. */
+bool anon_lost(uint32_t k);
 /* True while the heap is paged: then its pages must not be moved (mremap). */
 bool anon_live(void);
 /* Keeper. A request of so many bytes (0: a tick): the heap becomes LIVE if what

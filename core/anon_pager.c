@@ -142,7 +142,7 @@ int anon_go(struct region *r)
 	uint64_t map[CHUNK / PAGE / 64];
 
 	for (uint32_t c = r->first; c < r->first + r->n; c++) {
-		if (pages_there(c, map)) {
+		if (!anon_lost(c - r->first) && pages_there(c, map)) {
 			make_known(c);
 			at(c)->store = STORE_NONE;
 			if (pg.mode == MODE_MOVE)
@@ -377,11 +377,11 @@ static int save(uint32_t c)
 	struct anon_chunk *a = at(c);
 	int err = spill_open();
 
-	if (!err && a->has_ref && !spill_ours(a->ref)) {
+	/* Never over the old copy: a forked process may still read that. */
+	if (a->has_ref)
 		spill_free(a->ref, CHUNK);
-		a->has_ref = false;
-	}
-	if (!err && !a->has_ref)
+	a->has_ref = false;
+	if (!err)
 		err = spill_alloc(CHUNK, &a->ref);
 	if (err)
 		return err;

@@ -53,6 +53,7 @@ int core_init(char **envp)
 	 * else's may run while ours holds the region table still. */
 	pthread_atfork(core_fork_prepare, core_fork_parent, core_fork_child);
 	off = err || off_opt.pager == OPT_PAGER_OFF || !this_program();
+	core_heap_min = off || off_opt.pager == OPT_PAGER_HINTS ? SIZE_MAX : host_min();
 	return err;
 }
 
@@ -366,7 +367,7 @@ int core_protect(const void *addr, size_t len, int prot)
 		err = protect_heap(r, addr, len, prot);
 	else if (r && prot & PROT_WRITE && !(r->flags & MAP_PRIVATE))
 		err = -EACCES;		/* through a read-only descriptor */
-	else if (r && r->state == REGION_WATCHED && !(prot & ~PROT_READ))
+	else if (r && r->state == REGION_WATCHED && prot == PROT_READ)
 		err = CORE_PASS;
 	else if (r && r->state == REGION_LIVE && pg.ops->anon)
 		err = protect_live(r, addr, len, prot);

@@ -64,6 +64,12 @@ static inline bool core_heap_has(const void *p)
 	return (uintptr_t)p - core_heap_base < core_heap_size;
 }
 
+static inline bool core_heap_touches(const void *p, size_t len)
+{
+	return (uintptr_t)p - core_heap_base < core_heap_size ||
+	       (core_heap_size && core_heap_base - (uintptr_t)p < len);
+}
+
 /* A block for malloc (align: power of two) or NULL: ask the next allocator.
  * zero: its bytes must read as zeros. */
 void *core_heap_alloc(size_t size, size_t align, bool zero);

@@ -11,6 +11,7 @@
  *     place comes from the shadow.
  * Lock: region_lock is held from prepare to parent or child.
  */
+#include "core/anon.h"
 #include "core/core_int.h"
 
 #include <sys/mman.h>
@@ -46,6 +47,8 @@ void core_fork_prepare(void)
 	bool freeze;
 	int saved = errno;
 
+	heap_fork_prepare();
+	anon_fork_prepare();
 	freeze = keeper_running() && any_writable();
 	if (freeze)
 		cmd_call(&(struct cmd){ .op = CMD_FREEZE });
@@ -68,6 +71,8 @@ void core_fork_parent(void)
 	region_unlock();
 	if (thaw)
 		cmd_call(&(struct cmd){ .op = CMD_THAW });
+	anon_fork_done();
+	heap_fork_done();
 	errno = saved;
 }
 
@@ -121,5 +126,7 @@ void core_fork_child(void)
 	stats_child();
 	core_new_owner();
 	region_lock_reset();
+	anon_fork_done();
+	heap_fork_done();
 	errno = saved;
 }

@@ -19,6 +19,11 @@ EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off
 {
 	void *at;
 
+	if (flags & MAP_FIXED && core_heap_touches(addr, len))
+		core_heap_unmap(addr, len, true);
+	if (flags & MAP_ANONYMOUS && len >= core_heap_min && !addr &&
+	    core_heap_map(&at, len, prot, flags) == 0)
+		return at;
 	if (flags & MAP_FIXED && core_overlaps(addr, len) &&
 	    core_unmap(addr, len) < 0) {
 		errno = ENOMEM;
@@ -37,6 +42,12 @@ EXPORT void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t
 
 EXPORT int munmap(void *addr, size_t len)
 {
+	if (core_heap_touches(addr, len)) {
+		int err = core_heap_unmap(addr, len, false);
+
+		if (err != CORE_PASS)
+			return libc_result(err);
+	}
 	if (core_overlaps(addr, len) && !((uintptr_t)addr % 4096) &&
 	    core_unmap(addr, len) < 0)
 		return libc_result(-ENOMEM);
@@ -54,8 +65,15 @@ EXPORT void *mremap(void *addr, size_t len, size_t new_len, int flags, ...)
 		va_start(ap, flags);
 		to = va_arg(ap, void *);
 		va_end(ap);
+		if (core_heap_touches(to, new_len))
+			core_heap_unmap(to, new_len, true);
 		if (core_overlaps(to, new_len))
 			err = core_unmap(to, new_len);
+	}
+	if (err == CORE_PASS && core_heap_has(addr)) {
+		err = core_heap_remap(&to, addr, len, new_len, flags);
+		if (!err)
+			return to;
 	}
 	if (err == CORE_PASS && core_overlaps(addr, len))
 		err = core_remap(addr, len, new_len, flags);
