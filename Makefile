@@ -86,7 +86,7 @@ $(B)/mkmodel: $(call obj,tools/mkmodel.c)
 $(B)/unit/%: $(B)/o/tests/unit/%.o $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -o $@ $^ -lcmocka -pthread $(SAN) $(LDFLAGS)
+	$(Q)$(CC) -o $@ -Wl,--start-group $^ -Wl,--end-group -lcmocka -pthread $(SAN) $(LDFLAGS)
 
 # Test programs of the preload suite: plain programs, nothing of ours inside.
 $(B)/preload/%: tests/preload/%.c
