@@ -11,7 +11,9 @@
  */
 #include "interpose/interpose.h"
 
+#include <malloc.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
