@@ -39,8 +39,7 @@ bool anon_lost(uint32_t k)
 	return lost[k / 64] >> (k % 64) & 1;
 }
 
-/* Registers what is not lost of [lo, hi). */
-static int register_runs(uintptr_t lo, uintptr_t hi)
+int anon_register(uintptr_t lo, uintptr_t hi)
 {
 	int err = 0;
 
@@ -58,24 +57,16 @@ static int register_runs(uintptr_t lo, uintptr_t hi)
 	return err;
 }
 
-static int add_to_live(struct region *r, uintptr_t lo, uintptr_t hi)
-{
-	struct cmd c = { .op = CMD_GROW, .r = r, .lo = lo, .hi = hi };
-	int err = register_runs(lo, hi);
-
-	return err ? err : cmd_call(&c);
-}
-
 int anon_grow(uintptr_t lo, uintptr_t hi)
 {
-	struct region *r;
+	struct cmd c = { .op = CMD_GROW, .lo = lo, .hi = hi };
 	int err;
 
 	pthread_mutex_lock(&lock);
-	r = atomic_load(&live);
+	c.r = atomic_load(&live);
 	err = off_sys_mprotect((void *)lo, hi - lo, PROT_READ | PROT_WRITE) ? -errno : 0;
-	if (!err && r)
-		err = add_to_live(r, lo, hi);
+	if (!err && c.r)
+		err = cmd_call(&c);
 	if (!err && hi > atomic_load(&grown_to))
 		atomic_store(&grown_to, hi);
 	pthread_mutex_unlock(&lock);
@@ -101,7 +92,7 @@ void anon_clear(uintptr_t lo, uintptr_t hi)
 
 		memset((void *)lo, 0, (end < hi ? end : hi) - lo);
 	}
-	if (left & 2 && chunk_down(hi) > lo)
+	if (left & 2 && chunk_down(hi) >= lo)
 		memset((void *)chunk_down(hi), 0, hi - chunk_down(hi));
 }
 
@@ -231,7 +222,7 @@ static int go_live(void)
 	if (!r)
 		return -ENOSPC;
 	cmd_pager_call(&(struct cmd){ .op = CMD_ADD, .r = r });
-	err = register_runs(core_heap_base, core_heap_base + len);
+	err = anon_register(core_heap_base, core_heap_base + len);
 	if (err) {
 		leave(r);
 		return err;

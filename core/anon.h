@@ -40,6 +40,9 @@ void anon_move(uintptr_t to, uintptr_t from, size_t len);
 /* [lo, hi) is about to be mapped over by the program: no business of ours any
  * more, nor what shares a chunk with it. */
 void anon_lose(uintptr_t lo, uintptr_t hi);
+/* Library thread: registers what is not lost of [lo, hi), not to be inherited by
+ * forks. 0 or -errno. */
+int anon_register(uintptr_t lo, uintptr_t hi);
 /* Pager: chunk k of the heap is such a one. Never changes back. */
 bool anon_lost(uint32_t k);
 /* True while the heap is paged: then its pages must not be moved (mremap). */

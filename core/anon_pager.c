@@ -113,6 +113,10 @@ int anon_grown(struct region *r, uintptr_t lo, uintptr_t hi)
 	uint32_t from = first + (uint32_t)((lo - r->base) / CHUNK);
 	uint32_t to = first + (uint32_t)((hi - r->base) / CHUNK);
 
+	int err = anon_register(lo, hi);
+
+	if (err)
+		return err;
 	init(r, from, to);
 	if (to > r->first + r->n)
 		r->n = to - r->first;
@@ -255,13 +259,39 @@ int anon_fetch(uint32_t c)
 	return read_slot(c);
 }
 
+/* Page by page: the program made several mappings of this chunk (mprotect of
+ * a part), or some of it is there. */
+static int install_pages(uint32_t c)
+{
+	uintptr_t to = chunk_addr(c);
+	char *frame = frame_of(c);
+	size_t step;
+
+	for (size_t i = 0; i < CHUNK; i += PAGE) {
+		int again = 0, err;
+
+		do
+			err = uffd_copy(to + i, (uintptr_t)frame + i, PAGE, false, &step);
+		while (err == -EAGAIN && pager_again(&again));
+		if (err && err != -EEXIST)
+			return err;
+	}
+	if (pg.mode == MODE_COPY)
+		chunk_drop_frame(c);
+	else
+		off_sys_madvise(frame, CHUNK, MADV_DONTNEED);
+	return 0;
+}
+
 int anon_install(uint32_t c)
 {
 	struct anon_chunk *a = at(c);
 	int err;
 
-	if (a->store != STORE_ZERO)
-		return pg.ops->install(c);
+	if (a->store != STORE_ZERO) {
+		err = pg.ops->install(c);
+		return err ? install_pages(c) : 0;
+	}
 	err = zero_from(c, chunk_addr(c));
 	uffd_wake(chunk_addr(c), CHUNK);
 	if (!err)
@@ -439,7 +469,7 @@ int anon_evict(uint32_t c, bool from_plain)
 		off_log("memory beyond the budget cannot be written to the spill file (%s) and stays: make room, or name another disk with OFFLOAD_SPILL",
 			strerrordesc_np(-err));
 	said_full = true;
-	if (from_plain && pg.ops->install(c))
+	if (from_plain && anon_install(c))
 		off_fatal("a chunk could not be put back at %#lx (R1)",
 			  (unsigned long)chunk_addr(c));
 	return err;
