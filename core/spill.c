@@ -46,7 +46,8 @@ static int own = -1;			/* index */
 static enum { CLOSED, OPEN, OFF } state;
 static uint32_t forks;			/* under way */
 static uint64_t live_pages;		/* in all files */
-static uint64_t refused_at;		/* by the file system; 0: not */
+static bool refused;			/* by the file system, at refused_at */
+static uint64_t refused_at;
 static bool said_cap, said_full;
 
 /* ---- files ----------------------------------------------------------------- */
@@ -111,7 +112,7 @@ static int open_own(void)
 		.no_reserve = made.memory,
 	};
 	own = i;
-	refused_at = 0;
+	refused = false;
 	return 0;
 }
 
@@ -132,7 +133,7 @@ void spill_retry(void)
 {
 	if (state == OFF)
 		state = CLOSED;
-	refused_at = 0;
+	refused = false;
 }
 
 int spill_fds(uint64_t ref, int *direct, int *buffered)
@@ -173,7 +174,8 @@ static int reach_cap(void)
 
 static int refuse(const struct spill_file *f, const char *why)
 {
-	refused_at = now_ns() | 1;
+	refused = true;
+	refused_at = now_ns();
 	if (!said_full)
 		off_log("the spill file in %s cannot grow: %s; what does not fit stays in memory: make room there, or set OFFLOAD_SPILL to another folder",
 			f->folder, why);
@@ -225,7 +227,7 @@ static int back_more(struct spill_file *f)
 
 	if (!n)
 		return reach_cap();
-	if (refused_at && now_ns() - refused_at < SECOND)
+	if (refused && now_ns() - refused_at < SECOND)
 		return -ENOSPC;
 	room = spill_file_room(f->fd, &total);
 	if (!room)
@@ -238,7 +240,7 @@ static int back_more(struct spill_file *f)
 		err = reserve(f, first, n = 1);
 	if (err)
 		return refuse_for(f, err);
-	refused_at = 0;
+	refused = false;
 	spill_map_back(&f->map, first, n);
 	return 0;
 }
@@ -379,7 +381,7 @@ void spill_poll(void)
 
 	if (!f)
 		return;
-	if (f->map.leased && !forks && !in_use_elsewhere(f->fd))
+	if (f->map.leased && !in_use_elsewhere(f->fd))
 		spill_map_release(&f->map);
 	give_back(f);
 }
@@ -530,7 +532,7 @@ void spill_forget(void)
 	forks = 0;
 	live_pages = 0;
 	state = CLOSED;
-	refused_at = 0;
+	refused = false;
 	tell();
 }
 

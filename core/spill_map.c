@@ -216,6 +216,8 @@ void spill_map_put(struct spill_map *m, uint32_t page, uint32_t pages)
 	}
 	m->live_pages -= pages;
 	m->idle = true;
+	if (!m->live_pages)
+		m->batch = 0;	/* begin at the beginning */
 	if (!m->tree)
 		return;
 	for (uint32_t b = page / BLOCK_PAGES; b * BLOCK_PAGES < end; b++)

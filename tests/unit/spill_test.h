@@ -45,8 +45,8 @@ static uint64_t clock_ns = 5000000000ull;
 static char dir[64];
 
 /* 0: the truth. */
-static uint32_t fake_type;
-static int fake_for;			/* so many calls more; below 0: all */
+static uint32_t fake_type, fake_then;
+static int fake_for;			/* calls, then the other; below 0: all */
 static uint64_t fake_blocks, fake_avail;	/* of 4096 */
 static int asked_room;
 
@@ -86,9 +86,9 @@ int fstatfs(int fd, struct statfs *fs)
 	asked_room++;
 	if (err)
 		return err;
-	if (fake_type && fake_for) {
-		fs->f_type = (__typeof__(fs->f_type))fake_type;
-		fake_for--;
+	if (fake_type) {
+		fs->f_type = (__typeof__(fs->f_type))(fake_for ? fake_type : fake_then);
+		fake_for -= fake_for > 0;
 	}
 	if (fake_blocks) {
 		fs->f_bsize = fs->f_frsize = 4096;
