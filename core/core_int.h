@@ -151,7 +151,7 @@ int uffd_fd(void);
 int uffd_register(void *p, size_t len, bool missing, bool wp);
 /* Bytes moved or copied before the error are told in *done. 0 or -errno:
  * -EAGAIN (an event waits to be read), -EBUSY (pinned), -EEXIST, -ENOENT. */
-int uffd_move(uintptr_t dst, uintptr_t src, size_t len, bool holes, size_t *done);
+int uffd_move(uintptr_t dst, uintptr_t src, size_t len, bool wake, size_t *done);
 int uffd_copy(uintptr_t dst, uintptr_t src, size_t len, bool wp, size_t *done);
 int uffd_protect(uintptr_t p, size_t len, bool on);
 /* Missing pages become zeros, no memory behind them until they are written. */

@@ -25,7 +25,7 @@
 
 /* All of it, or -errno with *done bytes moved. An event that waits to be
  * read (-EAGAIN) and a pin that outlives its read (-EBUSY) are over soon. */
-static int move_all(uintptr_t dst, uintptr_t src, size_t len, bool holes,
+static int move_all(uintptr_t dst, uintptr_t src, size_t len, bool wake,
 		    size_t *done)
 {
 	int busy = 0, again = 0, err = 0;
@@ -34,7 +34,7 @@ static int move_all(uintptr_t dst, uintptr_t src, size_t len, bool holes,
 	while (*done < len) {
 		size_t step;
 
-		err = uffd_move(dst + *done, src + *done, len - *done, holes, &step);
+		err = uffd_move(dst + *done, src + *done, len - *done, wake, &step);
 		*done += step;
 		if (!err && step)
 			continue;
@@ -86,17 +86,20 @@ static int install(uint32_t c)
 {
 	struct extent piece[MAX_EXTENTS];
 	int n = chunk_pieces(c, piece);
+	bool guard = !chunk_region(c)->writable && !(pg.chunk[c].flags & CH_LOCKED);
 
 	for (int i = 0; i < n; i++) {
 		uintptr_t src = in_slot(c, piece[i].lo);
 		size_t len = piece[i].hi - piece[i].lo, done;
-		int err = move_all(piece[i].lo, src, len, true, &done);
+		/* A writer that waits may go on once it is protected only. */
+		int err = move_all(piece[i].lo, src, len, !guard, &done);
 
 		if (err == -EBUSY)
 			err = install_copy(piece[i].lo + done, src + done, len - done);
-		if (!err && !chunk_region(c)->writable &&
-		    !(pg.chunk[c].flags & CH_LOCKED))
+		if (!err && guard) {
 			err = uffd_protect(piece[i].lo, len, true);
+			uffd_wake(piece[i].lo, len);
+		}
 		if (err)
 			return err;
 	}

@@ -23,6 +23,7 @@
 #define UFFD_FEATURE_MOVE (1 << 16)
 struct uffdio_move { __u64 dst, src, len, mode; __s64 move; };
 #define UFFDIO_MOVE _IOWR(UFFDIO, 0x05, struct uffdio_move)
+#define UFFDIO_MOVE_MODE_DONTWAKE ((__u64)1 << 0)
 #define UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES ((__u64)1 << 1)
 #endif
 #ifndef USERFAULTFD_IOC_NEW
@@ -74,10 +75,11 @@ int uffd_register(void *p, size_t len, bool missing, bool wp)
 	return ioctl(the_fd, UFFDIO_REGISTER, &reg) ? -errno : 0;
 }
 
-int uffd_move(uintptr_t dst, uintptr_t src, size_t len, bool holes, size_t *done)
+int uffd_move(uintptr_t dst, uintptr_t src, size_t len, bool wake, size_t *done)
 {
 	struct uffdio_move mv = { .dst = dst, .src = src, .len = len,
-		.mode = holes ? UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES : 0 };
+		.mode = UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES |
+			(wake ? 0 : UFFDIO_MOVE_MODE_DONTWAKE) };
 	int err = ioctl(the_fd, UFFDIO_MOVE, &mv) ? -errno : 0;
 
 	*done = mv.move > 0 ? (size_t)mv.move : 0;
