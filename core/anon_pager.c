@@ -40,6 +40,8 @@ struct anon_chunk {
 	bool has_ref;
 	bool wanted;		/* WRITING: somebody waits for the frame */
 	bool gone;		/* cleared while I/O was under way */
+	bool rewritten;		/* its stored copy was out of date once */
+	bool skew;		/* the policy was told so */
 };
 
 static struct anon_chunk *table;	/* by chunk - first */
@@ -79,6 +81,18 @@ static void make_known(uint32_t c)
 	pg.chunk[c].flags = 0;
 	at(c)->store = STORE_ZERO;
 	pol_add(pg.pol, c, 1, CHUNK, (uint64_t)(c - first) * CHUNK, NULL, 0, ANON_ORDER);
+}
+
+/* Weights are written once. What is written again and again (activations, the
+ * end of a KV cache) is used at many points of a pass: it has no place in the
+ * order, and there it would look like a jump. ABSENT when called. */
+static void tell_skew(uint32_t c)
+{
+	struct pol_span s = { .len = CHUNK, .layer = UINT32_MAX, .expert = UINT32_MAX,
+			      .pattern = POL_SKEW };
+
+	pol_add(pg.pol, c, 1, CHUNK, 0, &s, 1, 0);
+	at(c)->skew = true;
 }
 
 static void init(struct region *r, uint32_t from, uint32_t to)
@@ -192,6 +206,8 @@ bool anon_fault(uint32_t c, uintptr_t addr)
 		stat_add(ST_FAULTS_ZERO, 1);
 		return false;
 	}
+	if (pol_state_of(pg.pol, c) == POL_ABSENT && at(c)->rewritten && !at(c)->skew)
+		tell_skew(c);
 	if (pol_state_of(pg.pol, c) != POL_PLAIN)
 		return false;
 	zero_from(c, page_down(addr));
@@ -445,6 +461,7 @@ static int judge(uint32_t c)
 		return 0;
 	}
 	ch->hash = h;
+	a->rewritten |= a->store != STORE_NONE;
 	a->store = STORE_NONE;
 	return save(c);
 }

@@ -209,7 +209,7 @@ void pol_learn_fault(struct pol *p, uint32_t id, bool jump)
 	p->e_faults++;
 	p->e_jumps += jump;
 	if (c->stamp > p->e_start) {
-		p->e_again++;
+		p->e_again += !p->repeat;	/* one use, two threads */
 	} else {
 		c->stamp = ++p->clock;
 		c->flags &= ~F_JUMP;

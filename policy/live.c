@@ -415,6 +415,7 @@ void pol_fault(struct pol *p, uint32_t chunk, uint32_t stream)
 	judge_use(p, c);
 	if (c->pos != POL_NIL)
 		p->calm = c->state == POL_READY ? p->calm + 1 : 0;
+	p->repeat = c->flags & F_DEMAND;
 	c->flags &= ~(F_PREF | F_AHEAD | F_WASTE | F_COOL);
 	if (c->state != POL_PLAIN)
 		c->flags |= F_DEMAND;

@@ -168,6 +168,7 @@ struct pol {
 	uint32_t cand;			/* a jump's target, to be confirmed */
 	uint32_t travel;		/* what lead went forward since a wrap */
 	bool dirty, started, learned;
+	bool repeat;		/* another thread waits for the same chunk */
 	bool rebuild;		/* dirty, and not by appending alone */
 	uint32_t trust;			/* enum pol_trust */
 	uint32_t hit, miss;		/* prefetches used, in vain; lately */
