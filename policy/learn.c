@@ -106,6 +106,18 @@ static bool all_seen(const struct pol *p)
 	return p->e_unique >= p->n_pos - p->n_pos / 4;
 }
 
+bool pol_learn_calm(const struct pol *p)
+{
+	return p->e_jumps * 8 <= p->e_faults;
+}
+
+/* What is remembered, a quarter of a pass at most: one table of which a pass
+ * reads a row or two is no reason to doubt the order of all the rest. */
+static uint32_t guesses_most(const struct pol *p)
+{
+	return p->n_pos / 4 > 2 * GUESSES_LEAST ? p->n_pos / 4 : 2 * GUESSES_LEAST;
+}
+
 /* (N3) */
 static void weigh_guesses(struct pol *p)
 {
@@ -119,15 +131,10 @@ void pol_learn_guess(struct pol *p, bool used)
 {
 	p->hit += used;
 	p->miss += !used;
-	if (p->trust == TRUST_NEW && p->hit + p->miss >= 2 * GUESSES_LEAST) {
+	if (p->trust == TRUST_NEW && p->hit + p->miss >= guesses_most(p)) {
 		p->hit /= 2;
 		p->miss /= 2;
 	}
-}
-
-bool pol_learn_calm(const struct pol *p)
-{
-	return p->e_jumps * 8 <= p->e_faults;
 }
 
 /* (N2) */
