@@ -12,6 +12,7 @@
  */
 #include "core/anon.h"
 #include "core/core_int.h"
+#include "core/spill.h"
 
 #include <pthread.h>
 #include <sys/mman.h>
@@ -25,6 +26,8 @@ static _Atomic uintptr_t grown_to;	/* usable from core_heap_base to here */
 static _Atomic uint64_t admitted;	/* blocks up to so many bytes in all may go on */
 static uint64_t resident;		/* keeper: populated at the last look */
 static bool said_hints;
+static int keep[SPILL_FILES], n_keep;	/* in a fork: the spill files, for the child */
+static bool inherits, adopting;
 static uint64_t lost[HEAP_CHUNKS / 64];	/* chunks with mappings of the program's in them */
 
 bool anon_live(void)
@@ -236,7 +239,9 @@ static bool convert(void)
 	int err = -ENODEV;
 
 	if (pg.ops->anon && !lock_future_set()) {
-		pthread_mutex_lock(&lock);
+		/* Who holds it may be waiting for this thread: next time. */
+		if (pthread_mutex_trylock(&lock))
+			return false;
 		err = go_live();
 		pthread_mutex_unlock(&lock);
 	}
@@ -248,6 +253,8 @@ static bool convert(void)
 			    (unsigned long long)(heap_used() >> 20),
 			    (unsigned long)core_heap_base, pg.ops->name);
 	said_hints |= err != 0;
+	if (err)
+		atomic_store(&admitted, UINT64_MAX);
 	return !err;
 }
 
@@ -262,21 +269,119 @@ bool anon_judge(size_t bytes, uint64_t room, uint64_t cap)
 		resident = count_resident();
 		over = unpopulated() + bytes > room;
 	}
-	if (over && convert())
-		return true;
 	if (over)
-		atomic_store(&admitted, UINT64_MAX);
-	else if (bytes)
+		return convert();
+	if (bytes)
 		atomic_store(&admitted, used + (room - unpopulated() - bytes) / 2);
 	return false;
 }
 
-void anon_fork_prepare(void)
+/* ---- forks ----------------------------------------------------------------------- */
+
+struct region *anon_region(void)
+{
+	return atomic_load(&live);
+}
+
+void anon_fork_lock(void)
 {
 	pthread_mutex_lock(&lock);
 }
 
-void anon_fork_done(void)
+void anon_fork_unlock(void)
 {
 	pthread_mutex_unlock(&lock);
+}
+
+/* All of it but what is lost: that was never ours to forbid. */
+static void inherit(int advice)
+{
+	uintptr_t end = atomic_load(&grown_to);
+
+	for (uintptr_t a = core_heap_base; a < end; a += CHUNK) {
+		uintptr_t lo = a;
+
+		while (a < end && !anon_lost((uint32_t)((a - core_heap_base) / CHUNK)))
+			a += CHUNK;
+		if (a > lo)
+			off_sys_madvise((void *)lo, a - lo, advice);
+	}
+}
+
+void anon_fork_open(void)
+{
+	struct cmd c = { .op = CMD_SETTLE, .r = atomic_load(&live) };
+	int n;
+
+	n_keep = 0;
+	if (!c.r)
+		return;
+	n = cmd_call(&c);
+	if (n > 0 && spill_carry(c.tid, c.fds, n, keep))
+		n = -EBADF;
+	if (n < 0)
+		off_log("a forked process cannot have the paged memory (%s): it gets SIGSEGV there",
+			strerrordesc_np(-n));
+	inherits = n >= 0;
+	n_keep = n > 0 ? n : 0;
+	if (inherits)
+		inherit(MADV_DOFORK);
+}
+
+static void close_kept(void)
+{
+	for (int i = 0; i < n_keep; i++)
+		if (keep[i] >= 0)
+			off_sys_close(keep[i]);
+	n_keep = 0;
+}
+
+void anon_fork_close(void)
+{
+	if (!anon_live())
+		return;
+	inherit(MADV_DONTFORK);
+	close_kept();
+}
+
+int anon_keep_fds(const int **fds)
+{
+	*fds = keep;
+	return n_keep;
+}
+
+int anon_adopt(void)
+{
+	struct region *r;
+	int err;
+
+	if (!adopting)
+		return 0;
+	spill_import(keep, n_keep);
+	r = pg.ops->anon ? enter() : NULL;
+	if (!r)
+		return -ENODEV;
+	cmd_pager_call(&(struct cmd){ .op = CMD_ADD, .r = r, .fd = 1 });
+	err = anon_register(core_heap_base, atomic_load(&grown_to));
+	if (!err)
+		err = cmd_pager_call(&(struct cmd){ .op = CMD_GO, .r = r, .fd = 1 });
+	atomic_store(&live, err ? NULL : r);
+	return err;
+}
+
+void anon_fork_child(void)
+{
+	bool was = anon_live() && inherits;
+
+	atomic_store(&live, NULL);
+	atomic_store(&admitted, 0);
+	resident = 0;
+	if (!was)
+		return;
+	anon_child_reset();
+	adopting = true;
+	if (keeper_start() || !anon_live())
+		off_fatal("the paged memory of a forked process cannot be served in it; run with OFFLOAD_PAGER=off, or give it more memory");
+	adopting = false;
+	close_kept();
 }

@@ -53,13 +53,31 @@ bool anon_live(void);
 bool anon_judge(size_t bytes, uint64_t room, uint64_t cap);
 /* Any thread: the heap has more in it than is worth watching. */
 bool anon_watched(void);
-void anon_fork_prepare(void);	/* its lock; the other gives it back */
-void anon_fork_done(void);
+/* Around forks, in this order. lock and unlock: its lock, on both sides. */
+void anon_fork_lock(void);
+void anon_fork_unlock(void);
+void anon_fork_open(void);	/* LIVE, the pager frozen: the child may inherit */
+void anon_fork_close(void);	/* parent: and no other */
+/* Child, everything else reset: a pager of its own serves the heap, before
+ * the program can look at it. */
+void anon_fork_child(void);
+/* Keeper, starting in a child: descriptors of the program's table to keep. */
+int anon_keep_fds(const int **fds);
+int anon_adopt(void);		/* keeper, started: 0 or -errno */
+struct region *anon_region(void);	/* NULL while WATCHED */
 
 /* ---- anon_pager.c: the heap's chunks. Pager thread. ------------------------ */
 
-int anon_add(struct region *r);		/* CMD_ADD: r is HELD */
+int anon_add(struct region *r, bool adopt);	/* CMD_ADD: r is HELD */
 int anon_go(struct region *r);		/* CMD_GO: registered */
+int anon_adopted(struct region *r);	/* CMD_GO in the child of a fork */
+/* Frozen: nothing is in flight or waits to be written. */
+bool anon_idle(void);
+/* Frozen and idle: everything is put where a child will find it. Returns how many
+ * descriptors it needs (*fds, numbers of this thread's table), or -errno. */
+int anon_settle(const struct region *r, int **fds);
+void anon_resume(void);			/* in the parent, after the fork */
+void anon_child_reset(void);		/* in the child, before it starts anew */
 int anon_grown(struct region *r, uintptr_t lo, uintptr_t hi); /* CMD_GROW */
 /* CMD_CLEAR. Bit 0, 1: the first, last chunk's part was not cleared. */
 int anon_cleared(struct region *r, uintptr_t lo, uintptr_t hi);

@@ -32,11 +32,14 @@
 
 enum store { STORE_NONE, STORE_ZERO, STORE_SPILL };
 enum saving { SAVE_NO, SAVE_QUEUED, SAVE_WRITING };
+enum child { CHILD_EMPTY, CHILD_IN_PLACE, CHILD_STORED };	/* at a fork */
 
 struct anon_chunk {
 	uint64_t ref;		/* its slot in the spill file */
+	uint64_t hash;		/* of the stored copy */
 	uint8_t store;		/* enum store; NONE: the bytes are in memory only */
 	uint8_t saving;		/* enum saving */
+	uint8_t child;		/* enum child */
 	bool has_ref;
 	bool wanted;		/* WRITING: somebody waits for the frame */
 	bool gone;		/* cleared while I/O was under way */
@@ -108,7 +111,7 @@ static void init(struct region *r, uint32_t from, uint32_t to)
 	}
 }
 
-int anon_add(struct region *r)
+int anon_add(struct region *r, bool adopt)
 {
 	first = r->first;
 	queued = writing = 0;
@@ -118,7 +121,8 @@ int anon_add(struct region *r)
 		pagemap = off_sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
 	if (!table || pagemap < 0)
 		return -ENOMEM;
-	init(r, r->first, r->first + r->n);
+	if (!adopt)
+		init(r, r->first, r->first + r->n);
 	return 0;
 }
 
@@ -155,23 +159,111 @@ static int pages_there(uint32_t c, uint64_t map[CHUNK / PAGE / 64])
 	return n;
 }
 
+/* Its bytes are where the program looks, and nowhere else or also stored. */
+static void make_plain(uint32_t c, enum store store)
+{
+	make_known(c);
+	at(c)->store = store;
+	if (pg.mode == MODE_MOVE)
+		pg.chunk[c].slot = frames_get_bare() + 1;
+	chunk_moved(c, POL_PLAIN);
+}
+
+static void go_on(struct region *r)
+{
+	r->state = REGION_LIVE;
+	uffd_wake(r->base, (size_t)r->n * CHUNK);	/* who faulted while HELD */
+	stat_add(ST_HOST_CONVERTED, 1);
+}
+
 int anon_go(struct region *r)
 {
 	uint64_t map[CHUNK / PAGE / 64];
 
-	for (uint32_t c = r->first; c < r->first + r->n; c++) {
-		if (!anon_lost(c - r->first) && pages_there(c, map)) {
-			make_known(c);
-			at(c)->store = STORE_NONE;
-			if (pg.mode == MODE_MOVE)
-				pg.chunk[c].slot = frames_get_bare() + 1;
-			chunk_moved(c, POL_PLAIN);
-		}
-	}
-	r->state = REGION_LIVE;
-	uffd_wake(r->base, (size_t)r->n * CHUNK);	/* who faulted while HELD */
-	stat_add(ST_HOST_CONVERTED, 1);
+	for (uint32_t c = r->first; c < r->first + r->n; c++)
+		if (!anon_lost(c - r->first) && pages_there(c, map))
+			make_plain(c, STORE_NONE);
+	go_on(r);
 	return 0;
+}
+
+/* ---- forks ----------------------------------------------------------------------- */
+
+static int carried[SPILL_FILES];
+static int n_carried;
+
+/* What the child will find. All bytes are in place or stored: nothing is in
+ * flight, and what only a frame holds is put in place. */
+static int settle(uint32_t c)
+{
+	struct anon_chunk *a = at(c);
+	enum pol_state st = pol_state_of(pg.pol, c);
+	int err = 0;
+
+	if (pg.chunk[c].flags & CH_FORGOTTEN || a->store == STORE_ZERO) {
+		a->child = CHILD_EMPTY;
+		return 0;
+	}
+	if (st == POL_READY && a->store == STORE_NONE) {
+		err = anon_install(c);
+		chunk_moved(c, err ? POL_READY : POL_PLAIN);
+		st = POL_PLAIN;
+	}
+	a->child = st == POL_PLAIN ? CHILD_IN_PLACE : CHILD_STORED;
+	return err;
+}
+
+bool anon_idle(void)
+{
+	return !pg.inflight && !anon_save_more();
+}
+
+int anon_settle(const struct region *r, int **fds)
+{
+	int err = 0;
+
+	n_carried = 0;
+	for (uint32_t c = r->first; c < r->first + r->n && !err; c++)
+		err = settle(c);
+	if (!err && spill_bytes())
+		err = spill_fork_begin();
+	if (!err && spill_bytes())
+		n_carried = spill_export(carried, SPILL_FILES);
+	*fds = carried;
+	return err ? err : n_carried;
+}
+
+void anon_resume(void)
+{
+	if (n_carried)
+		spill_fork_end();
+	n_carried = 0;
+}
+
+int anon_adopted(struct region *r)
+{
+	for (uint32_t c = r->first; c < r->first + r->n; c++) {
+		struct anon_chunk was = *at(c);
+
+		init(r, c, c + 1);
+		if (was.child == CHILD_EMPTY || anon_lost(c - r->first))
+			continue;
+		if (was.child == CHILD_IN_PLACE)
+			make_plain(c, was.store);
+		else
+			make_known(c);
+		*at(c) = (struct anon_chunk){ .ref = was.ref, .hash = was.hash,
+			.store = was.store, .has_ref = was.has_ref };
+	}
+	go_on(r);
+	return 0;
+}
+
+void anon_child_reset(void)
+{
+	pagemap = -1;		/* a number of the parent's library table */
+	queued = writing = 0;
+	n_carried = 0;
 }
 
 /* ---- faults -------------------------------------------------------------------- */
@@ -343,7 +435,7 @@ void anon_read_done(uint32_t c, int res)
 			pol_fault(pg.pol, c, ch->stream);
 		return;
 	}
-	if (chunk_hash(frame_of(c), CHUNK) != ch->hash)
+	if (chunk_hash(frame_of(c), CHUNK) != at(c)->hash)
 		lost(c, "its checksum is another");
 	ch->tries = 0;
 	ch->flags &= (uint16_t)~CH_RETRY;
@@ -456,11 +548,11 @@ static int judge(uint32_t c)
 		return 0;
 	}
 	h = chunk_hash(frame, CHUNK);
-	if (a->store == STORE_SPILL && h == ch->hash) {
+	if (a->store == STORE_SPILL && h == a->hash) {
 		chunk_drop_frame(c);
 		return 0;
 	}
-	ch->hash = h;
+	a->hash = h;
 	a->rewritten |= a->store != STORE_NONE;
 	a->store = STORE_NONE;
 	return save(c);

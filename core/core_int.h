@@ -296,6 +296,7 @@ enum cmd_op {
 	CMD_FREEZE, CMD_THAW,	/* pager: around a fork */
 	CMD_ADMIT,	/* keeper: a block of lo bytes is about to be handed out */
 	CMD_GROW,	/* pager: the heap got [lo, hi) */
+	CMD_SETTLE,	/* pager, frozen: the heap is made fit for a fork */
 	CMD_CLEAR,	/* pager: [lo, hi) of the heap is zeros from now on */
 };
 
@@ -303,8 +304,9 @@ struct cmd {
 	enum cmd_op op;
 	struct region *r;
 	uintptr_t lo, hi;
-	int fd;
+	int fd;			/* MAP; ADD and GO: not 0 in the child of a fork */
 	pid_t tid;
+	int *fds;		/* SETTLE: descriptors of thread tid */
 	int result;
 	_Atomic uint32_t done;
 	struct cmd *next;

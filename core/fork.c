@@ -6,6 +6,9 @@
  * (2) A child we know of gets plain mappings of the files instead, from the
  *     shadow mappings it inherited. It has no pager and needs none; what it
  *     maps itself starts one of its own.
+ * (4) The heap, once it is paged, is inherited with the pager held still and
+ *     all of it in place or stored: the child starts a pager of its own, on
+ *     the same slots, before it runs.
  * (3) Private writable regions are inherited for the moment of the fork, with
  *     the pager held still, so that written pages are there; what was not in
  *     place comes from the shadow.
@@ -48,10 +51,12 @@ void core_fork_prepare(void)
 	int saved = errno;
 
 	heap_fork_prepare();
-	anon_fork_prepare();
+	anon_fork_lock();
 	freeze = keeper_running() && any_writable();
 	if (freeze)
 		cmd_call(&(struct cmd){ .op = CMD_FREEZE });
+	if (freeze)
+		anon_fork_open();
 	region_lock();
 	froze = freeze;
 	if (froze)
@@ -69,9 +74,11 @@ void core_fork_parent(void)
 	if (thaw)
 		inherit(MADV_DONTFORK);
 	region_unlock();
-	if (thaw)
+	if (thaw) {
+		anon_fork_close();
 		cmd_call(&(struct cmd){ .op = CMD_THAW });
-	anon_fork_done();
+	}
+	anon_fork_unlock();
 	heap_fork_done();
 	errno = saved;
 }
@@ -126,7 +133,8 @@ void core_fork_child(void)
 	stats_child();
 	core_new_owner();
 	region_lock_reset();
-	anon_fork_done();
+	anon_fork_unlock();
 	heap_fork_done();
+	anon_fork_child();
 	errno = saved;
 }

@@ -388,14 +388,31 @@ static void commands(void)
 	}
 }
 
-/* A descriptor table of our own, empty but for 0, 1, 2. */
+static bool kept(int fd, const int *keep, int n)
+{
+	while (n--)
+		if (keep[n] == fd)
+			return true;
+	return false;
+}
+
+/* A descriptor table of our own, empty but for 0, 1, 2 and what the child of
+ * a fork takes over. */
 static int private_table(void)
 {
+	const int *keep;
+	int n = anon_keep_fds(&keep), most = 4096;
+
 	if (unshare(CLONE_FILES))
 		return -errno;
-	if (off_sys_close_range(0, ~0U, 0))
-		for (int fd = 0; fd < 4096; fd++)
-			off_sys_close(fd);
+	for (int i = 0; i < n; i++)
+		most = keep[i] >= most ? keep[i] + 1 : most;
+	if (n || off_sys_close_range(0, ~0U, 0)) {
+		off_sys_close_range((unsigned int)most, ~0U, 0);
+		for (int fd = 0; fd < most; fd++)
+			if (!kept(fd, keep, n))
+				off_sys_close(fd);
+	}
 	for (int i = 0; i < 3; i++)
 		off_sys_open("/dev/null", O_RDWR | O_CLOEXEC, 0);
 	return 0;
@@ -439,7 +456,8 @@ static int start_up(void)
 		if (!torture() && budget_share_join(&share, &budget))
 			share.fd = -1;
 	}
-	return pager_start(choose_mode(private));
+	err = pager_start(choose_mode(private));
+	return err ? err : anon_adopt();
 }
 
 static void set_state(uint32_t s)

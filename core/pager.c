@@ -646,8 +646,8 @@ static int turn(bool io_signalled)
 		for (int i = 0; i < 8 && anon_room() && act_once(); i++)
 			work++;
 		retry_busy();
-		pg.saving = anon_save_more();
 	}
+	pg.saving = anon_save_more();
 	publish();
 	return work;
 }

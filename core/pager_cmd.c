@@ -11,8 +11,11 @@
 #include "core/core_int.h"
 
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static struct cmd *pins;		/* wait for their chunks */
+static struct cmd *settling;		/* wait for I/O to end */
 
 /* First and last-plus-one chunk of [lo, hi) in r. */
 static void span_of(const struct region *r, uintptr_t lo, uintptr_t hi,
@@ -50,12 +53,12 @@ static void gauges(void)
 	stat_set(ST_HOST_SPANS, spans);
 }
 
-static int add(struct region *r)
+static int add(struct region *r, bool adopt)
 {
 	int index = 0;
 
 	if (r->anon)
-		return anon_add(r);
+		return anon_add(r, adopt);
 	while (region_nth(index) != r)
 		index++;
 	for (uint32_t k = 0; k < r->n; k++)
@@ -67,10 +70,10 @@ static int add(struct region *r)
 	return 0;
 }
 
-static int go(struct region *r)
+static int go(struct region *r, bool adopt)
 {
 	if (r->anon) {
-		int err = anon_go(r);
+		int err = adopt ? anon_adopted(r) : anon_go(r);
 
 		gauges();
 		return err;
@@ -270,6 +273,17 @@ static void serve_pins(void)
 	}
 }
 
+static void serve_settling(void)
+{
+	while (settling && anon_idle()) {
+		struct cmd *p = settling;
+
+		settling = p->next;
+		p->tid = (pid_t)syscall(SYS_gettid);
+		cmd_done(p, anon_settle(p->r, &p->fds));
+	}
+}
+
 /* ---- MADV_DONTNEED on private pages ------------------------------------------ */
 
 /* The file's bytes again, in place: only part of the chunk is dropped. */
@@ -333,10 +347,10 @@ static void run(struct cmd *p)
 {
 	switch (p->op) {
 	case CMD_ADD:
-		cmd_done(p, add(p->r));
+		cmd_done(p, add(p->r, p->fd));
 		break;
 	case CMD_GO:
-		cmd_done(p, go(p->r));
+		cmd_done(p, go(p->r, p->fd));
 		break;
 	case CMD_FORGET:
 		cmd_done(p, forget(p->r, p->lo, p->hi, false));
@@ -357,7 +371,13 @@ static void run(struct cmd *p)
 	case CMD_FREEZE:
 	case CMD_THAW:
 		pg.frozen += p->op == CMD_FREEZE ? 1 : -1;
+		if (p->op == CMD_THAW)
+			anon_resume();
 		cmd_done(p, 0);
+		break;
+	case CMD_SETTLE:
+		p->next = settling;
+		settling = p;
 		break;
 	case CMD_GROW:
 		cmd_done(p, anon_grown(p->r, p->lo, p->hi));
@@ -383,9 +403,11 @@ void pager_commands(void)
 		p = next;
 	}
 	serve_pins();
+	serve_settling();
 }
 
 void pager_commands_reset(void)
 {
+	settling = NULL;
 	pins = NULL;
 }
