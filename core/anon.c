@@ -12,6 +12,7 @@
  */
 #include "core/anon.h"
 #include "core/core_int.h"
+#include "core/learned.h"
 #include "core/spill.h"
 
 #include <pthread.h>
@@ -84,6 +85,7 @@ void anon_clear(uintptr_t lo, uintptr_t hi)
 
 	if (lo >= hi)
 		return;
+	learned_forget(lo, hi);
 	if (!r) {
 		if (off_sys_madvise((void *)lo, hi - lo, MADV_DONTNEED))
 			memset((void *)lo, 0, hi - lo);

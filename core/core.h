@@ -86,6 +86,10 @@ int core_heap_map(void **out, size_t len, int prot, int flags);
 int core_heap_unmap(const void *addr, size_t len, bool fixed);
 int core_heap_remap(void **out, void *addr, size_t len, size_t new_len, int flags);
 
+/* The program has read len bytes at off of fd's file to buf, in the heap: they
+ * need not be written anywhere to be had again. off below 0: unknown. */
+void core_read_done(int fd, const void *buf, size_t len, int64_t off);
+
 /* Around fork, _Fork and clone without CLONE_VM. prepare takes what must be
  * whole in the child; exactly one of the other two follows on each side. */
 void core_fork_prepare(void);

@@ -78,6 +78,8 @@ int64_t origin_cached(struct origin *o, uint64_t off, uint64_t len,
 /* Program thread: is fd a read-only descriptor of a tensor container (or a
  * file OFFLOAD_FILES names)? *size: its size. */
 bool origin_wanted(int fd, uint64_t *size);
+/* The same, torture or not. */
+bool origin_tensor(int fd, uint64_t *size);
 
 /* ---- region.c: the table of regions ------------------------------------- */
 
@@ -294,6 +296,7 @@ enum cmd_op {
 	CMD_PIN, CMD_UNPIN,	/* pager: mlock */
 	CMD_DISCARD,	/* pager: MADV_DONTNEED on private pages */
 	CMD_FREEZE, CMD_THAW,	/* pager: around a fork */
+	CMD_ORIGIN,	/* keeper: open the file behind fd */
 	CMD_ADMIT,	/* keeper: a block of lo bytes is about to be handed out */
 	CMD_GROW,	/* pager: the heap got [lo, hi) */
 	CMD_SETTLE,	/* pager, frozen: the heap is made fit for a fork */
@@ -306,6 +309,7 @@ struct cmd {
 	uintptr_t lo, hi;
 	int fd;			/* MAP; ADD and GO: not 0 in the child of a fork */
 	pid_t tid;
+	struct origin *origin;	/* ORIGIN: the answer */
 	int *fds;		/* SETTLE: descriptors of thread tid */
 	int result;
 	_Atomic uint32_t done;

@@ -16,6 +16,7 @@
  */
 #include "core/anon.h"
 #include "core/core_int.h"
+#include "core/learned.h"
 
 #include <sys/mman.h>
 
@@ -52,6 +53,7 @@ void core_fork_prepare(void)
 
 	heap_fork_prepare();
 	anon_fork_lock();
+	learned_fork_lock();
 	freeze = keeper_running() && any_writable();
 	if (freeze)
 		cmd_call(&(struct cmd){ .op = CMD_FREEZE });
@@ -78,6 +80,7 @@ void core_fork_parent(void)
 		anon_fork_close();
 		cmd_call(&(struct cmd){ .op = CMD_THAW });
 	}
+	learned_fork_unlock();
 	anon_fork_unlock();
 	heap_fork_done();
 	errno = saved;
@@ -133,6 +136,7 @@ void core_fork_child(void)
 	stats_child();
 	core_new_owner();
 	region_lock_reset();
+	learned_fork_unlock();
 	anon_fork_unlock();
 	heap_fork_done();
 	anon_fork_child();

@@ -382,6 +382,8 @@ static void commands(void)
 			cmd_done(c, map(c));
 		else if (c->op == CMD_ADMIT)
 			cmd_done(c, admit(c));
+		else if (c->op == CMD_ORIGIN)
+			cmd_done(c, origin_open(&c->origin, c->tid, c->fd));
 		else
 			cmd_to_pager(c);
 		c = next;

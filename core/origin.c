@@ -37,22 +37,30 @@ static const char *fd_name(const char *link, char *path, size_t cap)
 	return slash ? slash + 1 : path;
 }
 
-bool origin_wanted(int fd, uint64_t *size)
+static bool readable(int fd, uint64_t *size)
 {
-	unsigned char head[512];
-	char link[64], path[512];
-	const char *name;
 	struct stat st;
-	ssize_t n;
 	int fl = fcntl(fd, F_GETFL);
 
 	if (fl < 0 || (fl & O_ACCMODE) != O_RDONLY || (fl & O_PATH) ||
 	    fstat(fd, &st) || !S_ISREG(st.st_mode))
 		return false;
 	*size = (uint64_t)st.st_size;
+	return true;
+}
+
+bool origin_tensor(int fd, uint64_t *size)
+{
+	unsigned char head[512];
+	char link[64], path[512];
+	const char *name;
+	ssize_t n;
+
+	if (!readable(fd, size))
+		return false;
 	snprintf(link, sizeof(link), "/proc/thread-self/fd/%d", fd);
 	name = fd_name(link, path, sizeof(path));
-	if (torture() || options_glob(off_opt.files, path))
+	if (options_glob(off_opt.files, path))
 		return true;
 	n = off_sys_pread(fd, head, sizeof(head), 0);
 	if (n < 0 && errno == EINVAL)	/* opened O_DIRECT: ask by name only */
@@ -60,6 +68,11 @@ bool origin_wanted(int fd, uint64_t *size)
 		       fnmatch("*.safetensors", name, 0) == 0;
 	return n > 0 &&
 	       pol_container_of(head, (size_t)n, name) != POL_FILE_UNKNOWN;
+}
+
+bool origin_wanted(int fd, uint64_t *size)
+{
+	return torture() ? readable(fd, size) : origin_tensor(fd, size);
 }
 
 /* An O_DIRECT descriptor that really reads, or -1. */

@@ -387,6 +387,7 @@ static void run(struct cmd *p)
 		break;
 	case CMD_MAP:
 	case CMD_ADMIT:
+	case CMD_ORIGIN:
 		cmd_done(p, -EINVAL);	/* the keeper's */
 		break;
 	}

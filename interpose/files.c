@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/* files.c - the read family: what comes from a file into the heap is noted.
+ *
+ * (1) A buffer that is not in the heap costs a compare and a tail call of the
+ *     next definition, which keeps cancellation and checks as they are.
+ * (2) Results and errno are the real call's.
+ * Lock: none.
+ */
+#include "interpose/interpose.h"
+
+#include <stdio.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* The fortified forms have no prototypes anywhere. */
+ssize_t __read_chk(int fd, void *buf, size_t len, size_t room);
+ssize_t __pread_chk(int fd, void *buf, size_t len, off_t off, size_t room);
+ssize_t __pread64_chk(int fd, void *buf, size_t len, off64_t off, size_t room);
+size_t __fread_chk(void *buf, size_t room, size_t size, size_t n, FILE *f);
+size_t __fread_unlocked_chk(void *buf, size_t room, size_t size, size_t n, FILE *f);
+
+#undef fread_unlocked	/* a macro, where it is optimised */
+
+/* The next definition, looked up at the first call. */
+#define NEXT(name) ({ \
+	static __typeof__(&name) next; \
+	if (__builtin_expect(!next, 0)) \
+		next = (__typeof__(&name))real_symbol(#name); \
+	next; })
+
+/* After a read at the descriptor's own offset. */
+static ssize_t was_read(int fd, const void *buf, ssize_t got)
+{
+	int saved = errno;
+
+	if (got > 0)
+		core_read_done(fd, buf, (size_t)got, lseek(fd, 0, SEEK_CUR) - got);
+	errno = saved;
+	return got;
+}
+
+static ssize_t was_read_at(int fd, const void *buf, ssize_t got, off64_t off)
+{
+	if (got > 0)
+		core_read_done(fd, buf, (size_t)got, off);
+	return got;
+}
+
+static ssize_t was_scattered(int fd, const struct iovec *iov, ssize_t got, off64_t off)
+{
+	for (size_t left = got > 0 ? (size_t)got : 0; left; iov++) {
+		size_t len = iov->iov_len < left ? iov->iov_len : left;
+
+		if (core_heap_has(iov->iov_base))
+			core_read_done(fd, iov->iov_base, len, off);
+		off += (off64_t)len;
+		left -= len;
+	}
+	return got;
+}
+
+EXPORT ssize_t read(int fd, void *buf, size_t len)
+{
+	if (!core_heap_has(buf))
+		return NEXT(read)(fd, buf, len);
+	return was_read(fd, buf, NEXT(read)(fd, buf, len));
+}
+
+EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t room)
+{
+	if (!core_heap_has(buf))
+		return NEXT(__read_chk)(fd, buf, len, room);
+	return was_read(fd, buf, NEXT(__read_chk)(fd, buf, len, room));
+}
+
+EXPORT ssize_t pread(int fd, void *buf, size_t len, off_t off)
+{
+	if (!core_heap_has(buf))
+		return NEXT(pread)(fd, buf, len, off);
+	return was_read_at(fd, buf, NEXT(pread)(fd, buf, len, off), off);
+}
+
+EXPORT ssize_t pread64(int fd, void *buf, size_t len, off64_t off)
+{
+	if (!core_heap_has(buf))
+		return NEXT(pread64)(fd, buf, len, off);
+	return was_read_at(fd, buf, NEXT(pread64)(fd, buf, len, off), off);
+}
+
+EXPORT ssize_t __pread_chk(int fd, void *buf, size_t len, off_t off, size_t room)
+{
+	return was_read_at(fd, buf, NEXT(__pread_chk)(fd, buf, len, off, room),
+			   core_heap_has(buf) ? off : -1);
+}
+
+EXPORT ssize_t __pread64_chk(int fd, void *buf, size_t len, off64_t off, size_t room)
+{
+	return was_read_at(fd, buf, NEXT(__pread64_chk)(fd, buf, len, off, room),
+			   core_heap_has(buf) ? off : -1);
+}
+
+EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
+{
+	ssize_t got = NEXT(readv)(fd, iov, n);
+	int saved = errno;
+
+	if (core_heap_size && got > 0)
+		was_scattered(fd, iov, got, lseek(fd, 0, SEEK_CUR) - got);
+	errno = saved;
+	return got;
+}
+
+EXPORT ssize_t preadv(int fd, const struct iovec *iov, int n, off_t off)
+{
+	return was_scattered(fd, iov, NEXT(preadv)(fd, iov, n, off), off);
+}
+
+EXPORT ssize_t preadv64(int fd, const struct iovec *iov, int n, off64_t off)
+{
+	return was_scattered(fd, iov, NEXT(preadv64)(fd, iov, n, off), off);
+}
+
+/* ---- stdio: its own reads are invisible ---------------------------------------- */
+
+/* Where in its file the stream is, or -1. */
+static off64_t place(FILE *f)
+{
+	int saved = errno;
+	off64_t at = ftello64(f);
+
+	errno = saved;
+	return at;
+}
+
+static size_t was_fread(FILE *f, const void *buf, size_t got, size_t size, off64_t at)
+{
+	if (got)
+		core_read_done(fileno(f), buf, got * size, at);
+	return got;
+}
+
+EXPORT size_t fread(void *buf, size_t size, size_t n, FILE *f)
+{
+	off64_t at;
+
+	if (!core_heap_has(buf))
+		return NEXT(fread)(buf, size, n, f);
+	at = place(f);
+	return was_fread(f, buf, NEXT(fread)(buf, size, n, f), size, at);
+}
+
+EXPORT size_t fread_unlocked(void *buf, size_t size, size_t n, FILE *f)
+{
+	off64_t at;
+
+	if (!core_heap_has(buf))
+		return NEXT(fread_unlocked)(buf, size, n, f);
+	at = place(f);
+	return was_fread(f, buf, NEXT(fread_unlocked)(buf, size, n, f), size, at);
+}
+
+EXPORT size_t __fread_chk(void *buf, size_t room, size_t size, size_t n, FILE *f)
+{
+	off64_t at;
+
+	if (!core_heap_has(buf))
+		return NEXT(__fread_chk)(buf, room, size, n, f);
+	at = place(f);
+	return was_fread(f, buf, NEXT(__fread_chk)(buf, room, size, n, f), size, at);
+}
+
+EXPORT size_t __fread_unlocked_chk(void *buf, size_t room, size_t size, size_t n, FILE *f)
+{
+	off64_t at;
+
+	if (!core_heap_has(buf))
+		return NEXT(__fread_unlocked_chk)(buf, room, size, n, f);
+	at = place(f);
+	return was_fread(f, buf, NEXT(__fread_unlocked_chk)(buf, room, size, n, f), size, at);
+}
