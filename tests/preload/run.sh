@@ -19,6 +19,7 @@
 #       needs: regions evictions reads
 #                            what the statistics must show, so that a pass
 #                            means something; not asked of plain, off, torture
+#       later-needs: ...     the same, once the library does it; not asked yet
 #       message: ERE         stderr must match, in modes move and copy
 # (2) 77 is a skip; so is a forced mode that this kernel does not have. Both
 #     are counted and shown.
@@ -53,7 +54,7 @@ asked() {
 settings() {
 	local v=$2 mode=${2%%.*}
 
-	echo "TMPDIR=$work/tmp TRAP_CACHE=$work/cache"
+	echo "TMPDIR=$work/tmp TRAP_CACHE=$work/cache OFFLOAD_SPILL=$work/spill"
 	case $v in
 	plain)	echo TRAP_MODE=plain; return ;;
 	torture=*)
@@ -164,7 +165,7 @@ rerun() {
 	set=$(settings "$1" "$2" | tr '\n' ' ')
 	[ "$2" = plain ] || set+="LD_PRELOAD=$lib"
 	echo "    rerun: $0 one $1 $2"
-	echo "    by hand: mkdir -p $work/{tmp,cache,out}; env $set $B/preload/$1"
+	echo "    by hand: mkdir -p $work/{tmp,cache,out,spill}; env $set $B/preload/$1"
 	echo "    gdb: gdb -ex 'set exec-wrapper env $set' -ex run $B/preload/$1"
 }
 
@@ -276,14 +277,14 @@ main() {
 	pass=0 skips=0 fails=0
 	list=${TRAP_ONLY:-$(programs)}
 	rm -rf "$work"
-	mkdir -p "$work"/{tmp,cache,out}
+	mkdir -p "$work"/{tmp,cache,out,spill}
 	all_runs "$1"
 	echo "# traps: $pass passed, $fails failed, $skips skipped"
 	echo "$pass $fails $skips" >"$B/preload.counts"
 	if [ "$fails" = 0 ]; then
 		rm -rf "$work"
 	else
-		rm -rf "$work/cache" "$work/tmp"
+		rm -rf "$work/cache" "$work/tmp" "$work/spill"
 		echo "# outputs are in $B/trap/out"
 	fi
 	[ "$fails" = 0 ] && [ "$pass" -gt 0 ]
@@ -291,7 +292,7 @@ main() {
 
 case $1 in
 job)	job "$2" "$3" ;;
-one)	mkdir -p "$work"/{tmp,cache,out}
+one)	mkdir -p "$work"/{tmp,cache,out,spill}
 	execute "$2" "$3"
 	st=$?
 	cat "$work/out/$2.$3.err"
