@@ -27,7 +27,7 @@ static _Atomic uintptr_t grown_to;	/* usable from core_heap_base to here */
 static _Atomic uint64_t admitted;	/* blocks up to so many bytes in all may go on */
 static uint64_t resident;		/* keeper: populated at the last look */
 static bool said_hints;
-static int keep[SPILL_FILES], n_keep;	/* in a fork: the spill files, for the child */
+static int keep[KEEP_FDS], n_keep;	/* in a fork: the spill files, for the child */
 static bool inherits, adopting;
 static uint64_t lost[HEAP_CHUNKS / 64];	/* chunks with mappings of the program's in them */
 
@@ -359,7 +359,7 @@ int anon_adopt(void)
 
 	if (!adopting)
 		return 0;
-	spill_import(keep, n_keep);
+	anon_take_fds(keep, n_keep);
 	r = pg.ops->anon ? enter() : NULL;
 	if (!r)
 		return -ENODEV;

@@ -77,6 +77,8 @@ bool anon_idle(void);
  * descriptors it needs (*fds, numbers of this thread's table), or -errno. */
 int anon_settle(const struct region *r, int **fds);
 void anon_resume(void);			/* in the parent, after the fork */
+/* Keeper, in the child: the descriptors anon_settle asked for, in its order. */
+void anon_take_fds(const int *fds, int n);
 void anon_child_reset(void);		/* in the child, before it starts anew */
 int anon_grown(struct region *r, uintptr_t lo, uintptr_t hi); /* CMD_GROW */
 /* CMD_CLEAR. Bit 0, 1: the first, last chunk's part was not cleared. */
@@ -102,6 +104,7 @@ uintptr_t heap_top(void);	/* end of what was ever handed out */
 void heap_fork_prepare(void);	/* takes the heap's lock; the other two give it back */
 void heap_fork_done(void);
 
+#define KEEP_FDS 96	/* that the child of a fork can take over */
 #define SAVE_FRAMES 16U	/* frames that wait to be written, beside the budget's */
 
 #endif

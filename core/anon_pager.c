@@ -20,18 +20,18 @@
  * Lock: none; pager thread.
  */
 #include "core/anon.h"
+#include "core/anon_int.h"
 #include "core/core_int.h"
 #include "core/spill.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define WRITES_MAX	4
 #define ANON_ORDER	(1U << 24)	/* after every span of a file */
 
-enum store { STORE_NONE, STORE_ZERO, STORE_SPILL };
-enum saving { SAVE_NO, SAVE_QUEUED, SAVE_WRITING };
+enum store { STORE_NONE, STORE_ZERO, STORE_SPILL, STORE_ORIGIN };
+enum saving { SAVE_NO, SAVE_QUEUED, SAVE_WRITING, SAVE_COMPARING };
 enum child { CHILD_EMPTY, CHILD_IN_PLACE, CHILD_STORED };	/* at a fork */
 
 struct anon_chunk {
@@ -43,15 +43,17 @@ struct anon_chunk {
 	bool has_ref;
 	bool wanted;		/* WRITING: somebody waits for the frame */
 	bool gone;		/* cleared while I/O was under way */
+	bool compared;		/* with its origin, if it had one */
+	struct source *source;	/* STORE_ORIGIN, or being compared */
+	struct bounce *bounce;	/* reads of it under way */
 	bool rewritten;		/* its stored copy was out of date once */
 	bool skew;		/* the policy was told so */
 };
 
 static struct anon_chunk *table;	/* by chunk - first */
 static uint32_t first;
-static int pagemap = -1;
 static uint32_t queue[SAVE_FRAMES];	/* QUEUED, oldest first */
-static uint32_t queued, writing;
+static uint32_t queued, writing, comparing;
 static bool said_write, said_full;
 
 static struct anon_chunk *at(uint32_t c)
@@ -74,7 +76,10 @@ static void make_empty(uint32_t c)
 
 	if (a->has_ref)
 		spill_free(a->ref, CHUNK);
-	*a = (struct anon_chunk){ .gone = gone };
+	if (!a->bounce)
+		origin_forget(a->source);
+	*a = (struct anon_chunk){ .gone = gone, .bounce = a->bounce,
+		.source = a->bounce ? a->source : NULL, .saving = a->bounce ? a->saving : 0 };
 	*ch = (struct chunk){ .region = ch->region, .slot = gone ? ch->slot : 0,
 			      .flags = CH_FORGOTTEN };
 }
@@ -114,12 +119,10 @@ static void init(struct region *r, uint32_t from, uint32_t to)
 int anon_add(struct region *r, bool adopt)
 {
 	first = r->first;
-	queued = writing = 0;
+	queued = writing = comparing = 0;
 	if (!table)
 		table = reserve_range((MAX_CHUNKS - first) * sizeof(*table));
-	if (pagemap < 0)
-		pagemap = off_sys_open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
-	if (!table || pagemap < 0)
+	if (!table || pages_open())
 		return -ENOMEM;
 	if (!adopt)
 		init(r, r->first, r->first + r->n);
@@ -139,24 +142,6 @@ int anon_grown(struct region *r, uintptr_t lo, uintptr_t hi)
 	if (to > r->first + r->n)
 		r->n = to - r->first;
 	return 0;
-}
-
-/* One bit per page of the chunk that is there or in swap. -errno. */
-static int pages_there(uint32_t c, uint64_t map[CHUNK / PAGE / 64])
-{
-	static uint64_t entry[CHUNK / PAGE];
-	int n = 0;
-
-	memset(map, 0, CHUNK / PAGE / 8);
-	if (off_sys_pread(pagemap, entry, sizeof(entry),
-			  (off_t)(chunk_addr(c) / PAGE * 8)) != (ssize_t)sizeof(entry))
-		return -EIO;
-	for (uint32_t i = 0; i < CHUNK / PAGE; i++)
-		if (entry[i] >> 62) {
-			map[i / 64] |= 1ull << (i % 64);
-			n++;
-		}
-	return n;
 }
 
 /* Its bytes are where the program looks, and nowhere else or also stored. */
@@ -189,8 +174,27 @@ int anon_go(struct region *r)
 
 /* ---- forks ----------------------------------------------------------------------- */
 
-static int carried[SPILL_FILES];
-static int n_carried;
+static int carried[KEEP_FDS];
+static int n_carried, n_spills;
+static struct origin *taken[KEEP_FDS - SPILL_FILES];	/* files, for the child */
+static int n_taken;
+
+static int take_origins(const struct source *s)
+{
+	struct origin *o;
+
+	for (int i = 0; (o = origin_nth(s, i)); i++) {
+		int k = 0;
+
+		while (k < n_taken && taken[k] != o)
+			k++;
+		if (k == KEEP_FDS - SPILL_FILES)
+			return -EMFILE;
+		if (k == n_taken)
+			taken[n_taken++] = o;
+	}
+	return 0;
+}
 
 /* What the child will find. All bytes are in place or stored: nothing is in
  * flight, and what only a frame holds is put in place. */
@@ -204,13 +208,13 @@ static int settle(uint32_t c)
 		a->child = CHILD_EMPTY;
 		return 0;
 	}
-	if (st == POL_READY && a->store == STORE_NONE) {
+	if (st == POL_READY && a->store == STORE_NONE && pg.chunk[c].slot) {
 		err = anon_install(c);
 		chunk_moved(c, err ? POL_READY : POL_PLAIN);
 		st = POL_PLAIN;
 	}
 	a->child = st == POL_PLAIN ? CHILD_IN_PLACE : CHILD_STORED;
-	return err;
+	return err || a->store != STORE_ORIGIN ? err : take_origins(a->source);
 }
 
 bool anon_idle(void)
@@ -222,22 +226,35 @@ int anon_settle(const struct region *r, int **fds)
 {
 	int err = 0;
 
-	n_carried = 0;
+	n_carried = n_spills = n_taken = 0;
 	for (uint32_t c = r->first; c < r->first + r->n && !err; c++)
 		err = settle(c);
 	if (!err && spill_bytes())
 		err = spill_fork_begin();
 	if (!err && spill_bytes())
-		n_carried = spill_export(carried, SPILL_FILES);
+		n_spills = spill_export(carried, SPILL_FILES);
+	n_carried = n_spills;
+	for (int i = 0; i < n_taken; i++)
+		carried[n_carried++] = taken[i]->fd;
 	*fds = carried;
 	return err ? err : n_carried;
 }
 
 void anon_resume(void)
 {
-	if (n_carried)
+	if (n_spills)
 		spill_fork_end();
-	n_carried = 0;
+	n_spills = 0;
+}
+
+void anon_take_fds(const int *fds, int n)
+{
+	spill_import(fds, n_spills < n ? n_spills : n);
+	for (int i = 0; i < n_taken; i++) {
+		taken[i]->fd = n_spills + i < n ? fds[n_spills + i] : -1;
+		taken[i]->fd_direct = -1;
+	}
+	n_spills = n_taken = 0;
 }
 
 int anon_adopted(struct region *r)
@@ -253,7 +270,8 @@ int anon_adopted(struct region *r)
 		else
 			make_known(c);
 		*at(c) = (struct anon_chunk){ .ref = was.ref, .hash = was.hash,
-			.store = was.store, .has_ref = was.has_ref };
+			.store = was.store, .has_ref = was.has_ref,
+			.source = was.source, .compared = was.compared };
 	}
 	go_on(r);
 	return 0;
@@ -261,9 +279,9 @@ int anon_adopted(struct region *r)
 
 void anon_child_reset(void)
 {
-	pagemap = -1;		/* a number of the parent's library table */
-	queued = writing = 0;
-	n_carried = 0;
+	pages_reset();
+	queued = writing = comparing = 0;
+	origin_reset();
 }
 
 /* ---- faults -------------------------------------------------------------------- */
@@ -309,6 +327,12 @@ bool anon_fault(uint32_t c, uintptr_t addr)
 
 /* ---- in -------------------------------------------------------------------------- */
 
+static _Noreturn void lost(uint32_t c, const char *why)
+{
+	off_fatal("anonymous memory at %#lx: 2 MiB cannot be read back: %s; the program is stopped rather than shown wrong bytes",
+		  (unsigned long)chunk_addr(c), why);
+}
+
 static int read_slot(uint32_t c)
 {
 	struct anon_chunk *a = at(c);
@@ -343,6 +367,25 @@ static void unqueue(uint32_t c)
 	at(c)->saving = SAVE_NO;
 }
 
+static int read_origin(uint32_t c)
+{
+	struct anon_chunk *a = at(c);
+	uint32_t slot = frames_get();
+	int err;
+
+	if (slot == NO_SLOT)
+		return -ENOMEM;
+	pg.chunk[c].slot = slot + 1;
+	err = origin_fetch(c, a->source, &a->bounce);
+	if (err == -EIO)
+		lost(c, "the file it was read from was changed or cannot be read");
+	if (err)
+		chunk_drop_frame(c);
+	else
+		stat_add(ST_IO_READS, 1);
+	return err;
+}
+
 int anon_fetch(uint32_t c)
 {
 	struct anon_chunk *a = at(c);
@@ -363,6 +406,8 @@ int anon_fetch(uint32_t c)
 		pg.chunk[c].slot = slot + 1;	/* NO_SLOT + 1 is none */
 		return 1;
 	}
+	if (a->store == STORE_ORIGIN)
+		return read_origin(c);
 	off_assert(a->store == STORE_SPILL);
 	return read_slot(c);
 }
@@ -407,12 +452,6 @@ int anon_install(uint32_t c)
 	return err;
 }
 
-static _Noreturn void lost(uint32_t c, const char *why)
-{
-	off_fatal("anonymous memory at %#lx: 2 MiB cannot be read back from the spill file: %s; the program is stopped rather than shown wrong bytes; see the disk of OFFLOAD_SPILL",
-		  (unsigned long)chunk_addr(c), why);
-}
-
 /* The caller took it off the reads in flight. */
 void anon_read_done(uint32_t c, int res)
 {
@@ -445,31 +484,6 @@ void anon_read_done(uint32_t c, int res)
 
 /* ---- out ------------------------------------------------------------------------- */
 
-/* Where MOVE will not do: the pages are protected, so that who writes waits
- * for this thread, copied, and dropped. */
-static int copy_out(uint32_t c)
-{
-	uint64_t map[CHUNK / PAGE / 64];
-	char *from = (char *)chunk_addr(c), *to = frame_of(c);
-	int err = uffd_protect(chunk_addr(c), CHUNK, true);
-
-	if (!err && pages_there(c, map) < 0)
-		err = -EIO;
-	for (uint32_t i = 0; !err && i < CHUNK / PAGE; i++) {
-		if (map[i / 64] >> (i % 64) & 1)
-			memcpy(to + i * PAGE, from + i * PAGE, PAGE);
-		else
-			memset(to + i * PAGE, 0, PAGE);
-	}
-	if (!err && off_sys_madvise(from, CHUNK, MADV_DONTNEED))
-		err = -errno;
-	if (err)
-		uffd_protect(chunk_addr(c), CHUNK, false);
-	else
-		uffd_wake(chunk_addr(c), CHUNK);
-	return err;
-}
-
 static int take_out(uint32_t c)
 {
 	uint32_t slot;
@@ -485,7 +499,7 @@ static int take_out(uint32_t c)
 			return -ENOMEM;
 		pg.chunk[c].slot = slot + 1;
 	}
-	err = copy_out(c);
+	err = copy_out(c, frame_of(c));
 	if (!err)
 		stat_add(ST_HOST_EVICT_COPIED, pg.mode == MODE_MOVE);
 	else if (pg.mode == MODE_COPY)
@@ -548,13 +562,21 @@ static int judge(uint32_t c)
 		return 0;
 	}
 	h = chunk_hash(frame, CHUNK);
-	if (a->store == STORE_SPILL && h == a->hash) {
+	if (a->store != STORE_NONE && h == a->hash) {
 		chunk_drop_frame(c);
 		return 0;
 	}
 	a->hash = h;
 	a->rewritten |= a->store != STORE_NONE;
 	a->store = STORE_NONE;
+	origin_forget(a->source);
+	a->source = NULL;
+	if (!a->compared && !origin_compare(c, &a->source, &a->bounce)) {
+		a->compared = true;
+		a->saving = SAVE_COMPARING;
+		comparing++;
+		return 0;
+	}
 	return save(c);
 }
 
@@ -588,7 +610,7 @@ int anon_evict(uint32_t c, bool from_plain)
 
 bool anon_room(void)
 {
-	return queued + writing < SAVE_FRAMES;
+	return queued + writing + comparing < SAVE_FRAMES;
 }
 
 uint32_t anon_save_more(void)
@@ -610,7 +632,7 @@ uint32_t anon_save_more(void)
 		writing++;
 		spill_written(CHUNK);
 	}
-	return queued + writing;
+	return queued + writing + comparing;
 }
 
 static void write_failed(uint32_t c, int res)
@@ -656,9 +678,83 @@ static void write_done(uint32_t c, int res)
 	a->wanted = false;
 }
 
+/* The comparison is over: absent with an origin, or to be written. */
+static void compare_done(uint32_t c, bool equal)
+{
+	struct anon_chunk *a = at(c);
+
+	comparing--;
+	a->saving = SAVE_NO;
+	if (equal) {
+		a->store = STORE_ORIGIN;
+		if (!a->wanted)
+			chunk_drop_frame(c);
+	} else {
+		origin_forget(a->source);
+		a->source = NULL;
+	}
+	if (a->wanted) {
+		pg.inflight--;
+		chunk_moved(c, POL_READY);
+	} else if (!equal && save(c)) {
+		write_failed(c, -ENOSPC);
+	}
+	a->wanted = false;
+}
+
+static void fetch_done(uint32_t c, bool right)
+{
+	pg.inflight--;
+	if (!right || chunk_hash(frame_of(c), CHUNK) != at(c)->hash)
+		lost(c, "the file it was read from was changed or cannot be read");
+	stat_add(ST_IO_READ, CHUNK);
+	chunk_moved(c, POL_READY);
+}
+
+/* Cleared meanwhile. */
+static void gone_done(uint32_t c)
+{
+	struct anon_chunk *a = at(c);
+
+	if (a->saving == SAVE_COMPARING)
+		comparing--;
+	else
+		pg.inflight--;
+	chunk_drop_frame(c);
+	origin_forget(a->source);
+	*a = (struct anon_chunk){ 0 };
+	uffd_wake(chunk_addr(c), CHUNK);
+}
+
+static void origin_done(uint32_t c, int res)
+{
+	struct anon_chunk *a = at(c);
+	struct bounce *b = a->bounce;
+	bool right;
+
+	if (res > 0 && a->saving != SAVE_COMPARING)
+		pager_count_read((uint64_t)res);
+	if (!origin_part_done(b, res))
+		return;
+	a->bounce = NULL;
+	right = !a->gone && (a->saving == SAVE_COMPARING ?
+			     origin_equal(c, a->source, b, frame_of(c)) :
+			     origin_fill(c, a->source, b, frame_of(c)));
+	origin_put(b);
+	if (a->gone)
+		gone_done(c);
+	else if (a->saving == SAVE_COMPARING)
+		compare_done(c, right);
+	else
+		fetch_done(c, right);
+}
+
 void anon_io_done(uint32_t tag, int res)
 {
-	write_done(tag & ~IO_TAG_WRITE, res);
+	if (tag & IO_TAG_WRITE)
+		write_done(tag & ~IO_TAG_WRITE, res);
+	else
+		origin_done(tag & ~IO_TAG_VERIFY, res);
 }
 
 /* ---- cleared ----------------------------------------------------------------------- */
@@ -677,7 +773,7 @@ static void drop(uint32_t c)
 		off_sys_madvise((void *)chunk_addr(c), CHUNK, MADV_DONTNEED);
 		pg.plain--;
 	}
-	a->gone = a->saving == SAVE_WRITING || st == POL_INFLIGHT;
+	a->gone = a->saving >= SAVE_WRITING || st == POL_INFLIGHT;
 	if (a->wanted)
 		pg.inflight--;
 	a->wanted = false;

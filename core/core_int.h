@@ -277,6 +277,7 @@ void chunk_use(uint32_t c);		/* hints: seen to be used */
 void chunk_drop_frame(uint32_t c);	/* gives its slot back, if it has one */
 int fetch_read(uint32_t c, void *frame);	/* for the modes: starts the read */
 void pager_read_events(void);
+void pager_count_read(uint64_t bytes);	/* of this pass */
 void pager_busy(void);		/* retry CH_BUSY chunks after a while */
 /* An action got -EAGAIN the tries-th time: reads the event it is about. */
 bool pager_again(int *tries);

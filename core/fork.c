@@ -139,6 +139,7 @@ void core_fork_child(void)
 	learned_fork_unlock();
 	anon_fork_unlock();
 	heap_fork_done();
+	learned_fork_child();
 	anon_fork_child();
 	errno = saved;
 }

@@ -453,6 +453,11 @@ static void act_install(uint32_t c)
 	chunk_moved(c, POL_PLAIN);
 }
 
+void pager_count_read(uint64_t bytes)
+{
+	pass_read += bytes;
+}
+
 /* Something is left alone for a while, and then tried again. */
 void pager_busy(void)
 {

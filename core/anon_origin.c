@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/* anon_origin.c - heap chunks whose bytes can be had from the files they were
+ * read from, so that weights are never written.
+ *
+ *   bounce buffer: free --> its parts are being read --> compared, or copied
+ *
+ * (1) A hint is believed when the bytes of the file, read for the purpose,
+ *     are those of the frame, all of them; what no hint covers must be zeros.
+ * (2) File and memory are seldom aligned alike: parts are read with their
+ *     surroundings into a bounce buffer, so that O_DIRECT works.
+ * (3) The pieces that were compared are kept with the chunk: later hints do
+ *     not change where it comes from.
+ * Lock: none; pager thread.
+ */
+#include "core/anon_int.h"
+#include "core/core_int.h"
+#include "core/learned.h"
+
+#define PARTS	8
+#define BUFFERS	20U
+#define ROOM	(CHUNK + PARTS * 2 * PAGE)
+
+struct source {
+	int n;
+	struct learned_piece piece[PARTS];
+};
+
+struct bounce {
+	char *buf;
+	bool busy, failed;
+	int pending;
+	size_t skip[PARTS];	/* in buf, where a piece's bytes begin */
+};
+
+static struct bounce bounce[BUFFERS];
+
+static struct bounce *get(void)
+{
+	for (uint32_t i = 0; i < BUFFERS; i++) {
+		struct bounce *b = &bounce[i];
+
+		if (b->busy)
+			continue;
+		if (!b->buf)
+			b->buf = reserve_range(ROOM);
+		b->busy = b->buf != NULL;
+		b->failed = false;
+		b->pending = 0;
+		return b->buf ? b : NULL;
+	}
+	return NULL;
+}
+
+/* Starts the read of piece i into b from `at` on; returns how far it reaches. */
+static size_t read_part(struct bounce *b, const struct learned_piece *p, int i,
+			size_t at, uint32_t tag)
+{
+	struct origin *o = p->origin;
+	size_t len = p->hi - p->lo;
+	uint64_t from = p->off & ~(PAGE - 1), to = (p->off + len + PAGE - 1) & ~(PAGE - 1);
+	struct io_job job = { .kind = IO_READ, .buf = b->buf + at, .off = from,
+		.fd = o->fd_direct >= 0 ? o->fd_direct : o->fd,
+		.len = (uint32_t)(to - from), .chunk = tag };
+
+	b->skip[i] = at + (size_t)(p->off - from);
+	if (origin_check(o, p->off + len) || o->moved || pg.io->submit(&job))
+		b->failed = true;
+	else
+		b->pending++;
+	return at + (size_t)(to - from);
+}
+
+static int begin(struct bounce **out, const struct source *s, uint32_t tag)
+{
+	struct bounce *b = get();
+	size_t at = 0;
+
+	if (!b)
+		return -EAGAIN;
+	for (int i = 0; i < s->n; i++)
+		at = read_part(b, &s->piece[i], i, at, tag);
+	if (!b->pending) {
+		b->busy = false;
+		return -EIO;
+	}
+	*out = b;
+	return 0;
+}
+
+/* Enough is covered to be worth a comparison. */
+static bool worth(const struct source *s)
+{
+	size_t sum = 0;
+
+	for (int i = 0; i < s->n; i++)
+		sum += s->piece[i].hi - s->piece[i].lo;
+	return sum >= CHUNK / 2;
+}
+
+int origin_compare(uint32_t c, struct source **source, struct bounce **out)
+{
+	uintptr_t a = chunk_addr(c);
+	struct source *s = mem_alloc(sizeof(*s));
+	int err = -ENOMEM;
+
+	if (s)
+		s->n = learned_pieces(a, a + CHUNK, s->piece, PARTS);
+	if (s && (s->n <= 0 || !worth(s)))
+		err = -ENOENT;
+	else if (s)
+		err = begin(out, s, c | IO_TAG_VERIFY);
+	if (err)
+		mem_free(s);
+	else
+		*source = s;
+	return err;
+}
+
+int origin_fetch(uint32_t c, const struct source *s, struct bounce **out)
+{
+	return begin(out, s, c | IO_TAG_VERIFY);
+}
+
+bool origin_part_done(struct bounce *b, int res)
+{
+	b->failed |= res <= 0;
+	return !--b->pending;
+}
+
+void origin_put(struct bounce *b)
+{
+	b->busy = false;
+}
+
+static bool zeros(const char *p, size_t len)
+{
+	return !len || (!*p && !memcmp(p, p + 1, len - 1));
+}
+
+bool origin_equal(uint32_t c, const struct source *s, const struct bounce *b,
+		  const char *frame)
+{
+	uintptr_t a = chunk_addr(c), at = a;
+
+	if (b->failed)
+		return false;
+	for (int i = 0; i < s->n; i++) {
+		const struct learned_piece *p = &s->piece[i];
+
+		if (!zeros(frame + (at - a), p->lo - at) ||
+		    memcmp(frame + (p->lo - a), b->buf + b->skip[i], p->hi - p->lo))
+			return false;
+		at = p->hi;
+	}
+	return zeros(frame + (at - a), a + CHUNK - at);
+}
+
+bool origin_fill(uint32_t c, const struct source *s, const struct bounce *b, char *frame)
+{
+	uintptr_t a = chunk_addr(c), at = a;
+
+	for (int i = 0; i < s->n; i++) {
+		const struct learned_piece *p = &s->piece[i];
+
+		memset(frame + (at - a), 0, p->lo - at);
+		memcpy(frame + (p->lo - a), b->buf + b->skip[i], p->hi - p->lo);
+		at = p->hi;
+	}
+	memset(frame + (at - a), 0, a + CHUNK - at);
+	return !b->failed;
+}
+
+void origin_forget(struct source *s)
+{
+	mem_free(s);
+}
+
+struct origin *origin_nth(const struct source *s, int i)
+{
+	return i < s->n ? s->piece[i].origin : NULL;
+}
+
+void origin_reset(void)
+{
+	for (uint32_t i = 0; i < BUFFERS; i++)
+		bounce[i].busy = false;
+}
