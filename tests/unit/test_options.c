@@ -63,7 +63,7 @@ static void no_variables(void **state)
 static void defaults(void **state)
 {
 	assert_int_equal(off_opt.ram, 0);
-	assert_int_equal(off_opt.host_min, 32 << 20);
+	assert_int_equal(off_opt.host_min, 2 << 20);
 	assert_int_equal(off_opt.window, 40 << 20);
 	assert_int_equal(off_opt.reserve, 64 << 20);
 	assert_int_equal(off_opt.pager, OPT_PAGER_AUTO);
