@@ -127,7 +127,7 @@ void anon_lose(uintptr_t lo, uintptr_t hi)
 		uint32_t k = (uint32_t)((a - core_heap_base) / CHUNK);
 
 		if (r && !anon_lost(k)) {
-			(void)*(volatile char *)a;
+			off_sys_madvise((void *)a, PAGE, MADV_POPULATE_READ);
 			cmd_call(&(struct cmd){ .op = CMD_PIN, .r = r, .lo = a,
 						.hi = a + CHUNK });
 		}

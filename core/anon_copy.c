@@ -11,6 +11,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 static int pagemap = -1;
 
 int pages_open(void)
@@ -65,3 +69,44 @@ int copy_out(uint32_t c, char *to)
 	return err;
 }
 
+
+int unshare_pages(uint32_t c)
+{
+	uint64_t map[CHUNK / PAGE / 64];
+	char *a = (char *)chunk_addr(c);
+	int err = pages_there(c, map) < 0 ? -EIO : 0;
+
+	for (uint32_t i = 0; !err && i < CHUNK / PAGE; i++)
+		if (map[i / 64] >> (i % 64) & 1 &&
+		    off_sys_madvise(a + i * PAGE, PAGE, MADV_POPULATE_WRITE))
+			err = -errno;
+	return err;
+}
+
+bool all_zeros(const char *frame)
+{
+	const uint64_t *w = (const uint64_t *)frame;
+
+	for (size_t i = 0; i < CHUNK / 8; i += 8)
+		if (w[i] | w[i + 1] | w[i + 2] | w[i + 3] |
+		    w[i + 4] | w[i + 5] | w[i + 6] | w[i + 7])
+			return false;
+	return true;
+}
+
+int zero_from(uint32_t c, uintptr_t addr)
+{
+	uintptr_t end = chunk_addr(c) + CHUNK;
+	size_t step;
+	int again = 0, err = 0;
+
+	while (addr < end) {
+		err = uffd_zero(addr, end - addr, &step);
+		addr += step;
+		if (err == -EAGAIN && (step || pager_again(&again)))
+			continue;
+		if (err)
+			break;
+	}
+	return err == -EEXIST ? 0 : err;
+}

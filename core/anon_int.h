@@ -14,7 +14,14 @@ int pages_open(void);		/* 0 or -errno */
 void pages_reset(void);		/* child of a fork */
 /* One bit per page of the chunk that is there or in swap; how many, or -EIO. */
 int pages_there(uint32_t c, uint64_t map[CHUNK / PAGE / 64]);
-/* Where MOVE will not do: the pages are protected, so that who writes waits
+/* Pages shared with a forked process refuse to move, and go on refusing when it
+ * is gone: a write makes each the program's own again. 0 or -errno. */
+int unshare_pages(uint32_t c);
+bool all_zeros(const char *frame);
+/* Zeros in all that is missing from addr to the chunk's end, or the next page
+ * that is there. 0 or -errno. */
+int zero_from(uint32_t c, uintptr_t addr);
+/* Copy mode: the pages are protected, so that who writes waits
  * for this thread, copied to a frame, and dropped. 0, or -errno and all is as it was. */
 int copy_out(uint32_t c, char *to);
 

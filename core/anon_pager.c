@@ -286,25 +286,6 @@ void anon_child_reset(void)
 
 /* ---- faults -------------------------------------------------------------------- */
 
-/* Zeros in all that is missing from addr to the chunk's end, or the next page
- * that is there. */
-static int zero_from(uint32_t c, uintptr_t addr)
-{
-	uintptr_t end = chunk_addr(c) + CHUNK;
-	size_t step;
-	int again = 0, err = 0;
-
-	while (addr < end) {
-		err = uffd_zero(addr, end - addr, &step);
-		addr += step;
-		if (err == -EAGAIN && (step || pager_again(&again)))
-			continue;
-		if (err)
-			break;
-	}
-	return err == -EEXIST ? 0 : err;
-}
-
 bool anon_fault(uint32_t c, uintptr_t addr)
 {
 	struct chunk *ch = &pg.chunk[c];
@@ -491,18 +472,18 @@ static int take_out(uint32_t c)
 
 	if (pg.mode == MODE_MOVE) {
 		err = pg.ops->soften(c);
-		if (err != -EBUSY)
+		if (err != -EBUSY || unshare_pages(c))
 			return err;
-	} else {
-		slot = frames_get();
-		if (slot == NO_SLOT)
-			return -ENOMEM;
-		pg.chunk[c].slot = slot + 1;
+		err = pg.ops->soften(c);	/* still: pinned by somebody's I/O */
+		stat_add(ST_HOST_EVICT_COPIED, !err);
+		return err;
 	}
+	slot = frames_get();
+	if (slot == NO_SLOT)
+		return -ENOMEM;
+	pg.chunk[c].slot = slot + 1;
 	err = copy_out(c, frame_of(c));
-	if (!err)
-		stat_add(ST_HOST_EVICT_COPIED, pg.mode == MODE_MOVE);
-	else if (pg.mode == MODE_COPY)
+	if (err)
 		chunk_drop_frame(c);
 	return err;
 }
@@ -510,17 +491,6 @@ static int take_out(uint32_t c)
 int anon_soften(uint32_t c)
 {
 	return pg.mode == MODE_MOVE ? take_out(c) : -ENOTSUP;
-}
-
-static bool all_zeros(const char *frame)
-{
-	const uint64_t *w = (const uint64_t *)frame;
-
-	for (size_t i = 0; i < CHUNK / 8; i += 8)
-		if (w[i] | w[i + 1] | w[i + 2] | w[i + 3] |
-		    w[i + 4] | w[i + 5] | w[i + 6] | w[i + 7])
-			return false;
-	return true;
 }
 
 /* Queues it. -errno: there is no room for it in the spill file. */

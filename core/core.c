@@ -348,8 +348,9 @@ static int protect_heap(struct region *r, const void *addr, size_t len, int prot
 
 	if ((prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE))
 		return CORE_PASS;
+	/* Not by looking: it may be unreadable now. */
 	for (uintptr_t a = lo; a < hi; a = chunk_down(a) + CHUNK)
-		(void)*(volatile char *)a;
+		off_sys_madvise((void *)a, PAGE, MADV_POPULATE_READ);
 	cmd_call(&(struct cmd){ .op = CMD_PIN, .r = r, .lo = lo, .hi = hi });
 	return CORE_PASS;
 }
@@ -413,12 +414,16 @@ static int advise_live(struct region *r, const void *addr, size_t len, int advic
 	return -EINVAL;		/* not for file mappings, or unknown */
 }
 
-static int advise_heap(const void *addr, size_t len, int advice)
+static int advise_heap(const struct region *r, const void *addr, size_t len, int advice)
 {
 	uintptr_t lo = (uintptr_t)addr;
 
 	switch (advice) {
 	case MADV_DONTNEED:
+		/* Locked pages refuse. */
+		if (r->locked_bytes && off_sys_madvise((void *)addr, len, advice))
+			return -errno;
+		__attribute__((fallthrough));
 	case MADV_FREE:
 		anon_clear(lo, page_up(lo + len));
 		return 0;
@@ -463,7 +468,7 @@ int core_advise(const void *addr, size_t len, int advice)
 	if (r && (uintptr_t)addr % PAGE)
 		err = -EINVAL;
 	else if (r && r->anon)
-		err = advise_heap(addr, len, advice);
+		err = advise_heap(r, addr, len, advice);
 	else if (r && r->state == REGION_LIVE && pg.ops->anon)
 		err = advise_live(r, addr, len, advice);
 	else if (r && r->state == REGION_LIVE && reads_ahead(advice))

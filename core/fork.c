@@ -53,12 +53,12 @@ void core_fork_prepare(void)
 
 	heap_fork_prepare();
 	anon_fork_lock();
-	learned_fork_lock();
 	freeze = keeper_running() && any_writable();
 	if (freeze)
 		cmd_call(&(struct cmd){ .op = CMD_FREEZE });
 	if (freeze)
 		anon_fork_open();
+	learned_fork_lock();	/* the pager takes it, until it is frozen and idle */
 	region_lock();
 	froze = freeze;
 	if (froze)
