@@ -15,6 +15,7 @@
 #include "core/learned.h"
 #include "core/spill.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -276,6 +277,16 @@ bool anon_judge(size_t bytes, uint64_t room, uint64_t cap)
 	if (bytes)
 		atomic_store(&admitted, used + (room - unpopulated() - bytes) / 2);
 	return false;
+}
+
+bool core_read_unsafe(int fd)
+{
+	int fl;
+
+	if (!anon_live() || pg.mode != MODE_COPY)
+		return false;
+	fl = fcntl(fd, F_GETFL);
+	return fl >= 0 && fl & O_DIRECT;
 }
 
 /* ---- forks ----------------------------------------------------------------------- */

@@ -90,6 +90,10 @@ int core_heap_remap(void **out, void *addr, size_t len, size_t new_len, int flag
  * need not be written anywhere to be had again. off below 0: unknown. */
 void core_read_done(int fd, const void *buf, size_t len, int64_t off);
 
+/* True: fd reads by DMA, and pages of the heap may be dropped under it, for this
+ * mode cannot see that they are pinned. The caller reads elsewhere and copies. */
+bool core_read_unsafe(int fd);
+
 /* Around fork, _Fork and clone without CLONE_VM. prepare takes what must be
  * whole in the child; exactly one of the other two follows on each side. */
 void core_fork_prepare(void);
