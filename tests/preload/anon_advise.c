@@ -216,6 +216,8 @@ static void child_whole(void)
 
 static void for_children(void)
 {
+	if (trap_paged() || trap_mode_is("torture"))
+		return;		/* refused on a paged heap */
 	anon_push_out();
 	check(!madvise(b.p + 7 * MIB, 4 * MIB, MADV_WIPEONFORK));
 	in_child(child_wiped);
