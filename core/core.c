@@ -414,14 +414,15 @@ static int advise_live(struct region *r, const void *addr, size_t len, int advic
 	return -EINVAL;		/* not for file mappings, or unknown */
 }
 
-static int advise_heap(const void *addr, size_t len, int advice)
+static int advise_heap(const struct region *r, const void *addr, size_t len, int advice)
 {
 	uintptr_t lo = (uintptr_t)addr;
 
 	switch (advice) {
 	case MADV_DONTNEED:
-		/* Locked pages refuse. */
-		if (off_sys_madvise((void *)addr, len, advice))
+		/* Locked pages refuse. Else the pager does it: pages that go
+		 * while it copies them would make it wait for itself. */
+		if (r->locked_bytes && off_sys_madvise((void *)addr, len, advice))
 			return -errno;
 		__attribute__((fallthrough));
 	case MADV_FREE:
@@ -468,7 +469,7 @@ int core_advise(const void *addr, size_t len, int advice)
 	if (r && (uintptr_t)addr % PAGE)
 		err = -EINVAL;
 	else if (r && r->anon)
-		err = advise_heap(addr, len, advice);
+		err = advise_heap(r, addr, len, advice);
 	else if (r && r->state == REGION_LIVE && pg.ops->anon)
 		err = advise_live(r, addr, len, advice);
 	else if (r && r->state == REGION_LIVE && reads_ahead(advice))
