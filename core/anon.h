@@ -102,7 +102,8 @@ uint32_t anon_save_more(void);
 uint64_t heap_used(void);	/* bytes of blocks handed out; any thread, no lock */
 uintptr_t heap_top(void);	/* end of what was ever handed out */
 void heap_fork_prepare(void);	/* takes the heap's lock; the other two give it back */
-void heap_fork_done(void);
+void heap_fork_done(void);	/* in the parent */
+void heap_fork_child(void);
 
 #define KEEP_FDS 96	/* that the child of a fork can take over */
 #define SAVE_FRAMES 16U	/* frames that wait to be written, beside the budget's */

@@ -55,34 +55,42 @@ int core_remap(const void *addr, size_t len, size_t new_len, int flags);
 
 /* Requests of at least so many bytes are the heap's; SIZE_MAX: none are. */
 extern size_t core_heap_min;
-/* The heap's addresses; size 0 until the first request. Never change after. */
+/* The heap's addresses; size 0 until the first request. Never change after.
+ * Not all that is there is a block: ask by the functions below. */
 extern uintptr_t core_heap_base;
 extern size_t core_heap_size;
 
 static inline bool core_heap_has(const void *p)
 {
-	return (uintptr_t)p - core_heap_base < core_heap_size;
+	return (uintptr_t)p - __atomic_load_n(&core_heap_base, __ATOMIC_RELAXED) <
+	       __atomic_load_n(&core_heap_size, __ATOMIC_RELAXED);
 }
 
 static inline bool core_heap_touches(const void *p, size_t len)
 {
-	return (uintptr_t)p - core_heap_base < core_heap_size ||
-	       (core_heap_size && core_heap_base - (uintptr_t)p < len);
+	return core_heap_has(p) ||
+	       (__atomic_load_n(&core_heap_size, __ATOMIC_RELAXED) &&
+		__atomic_load_n(&core_heap_base, __ATOMIC_RELAXED) - (uintptr_t)p < len);
 }
 
 /* A block for malloc (align: power of two) or NULL: ask the next allocator.
  * zero: its bytes must read as zeros. */
 void *core_heap_alloc(size_t size, size_t align, bool zero);
-void core_heap_free(void *p);		/* a block's start, nothing else */
-size_t core_heap_usable(const void *p);	/* bytes from p to its block's end */
+/* p: a block's start. False: another allocator's, which got its memory by mmap.
+ * Anything else ends the process, as glibc does. */
+bool core_heap_free(void *p);
+/* Bytes of the block that begins at p; 0: none of core_heap_alloc's does. */
+size_t core_heap_usable(const void *p);
 /* The block at p with a new size (>= core_heap_min), moved where it must be,
  * its bytes kept; NULL: could not (the caller copies, p is as it was). */
 void *core_heap_resize(void *p, size_t size);
-/* Private anonymous read-write mappings of any address. CORE_PASS, or 0. */
+/* Private anonymous read-write mappings of any address; zeros. CORE_PASS, or 0. */
 int core_heap_map(void **out, size_t len, int prot, int flags);
 /* [addr, addr+len) touches the heap. CORE_PASS (not ours after all: make the real call), 0
  * (done) or -errno. unmap: also before MAP_FIXED over it (fixed), where the
- * real call follows and the addresses are lost to the heap. */
+ * real call follows and the addresses are lost to the heap. -ENOMEM: too many
+ * pieces to keep track of. remap: addr is in the heap; with MREMAP_FIXED *out is
+ * the place, and made free for it; checks as the kernel does. */
 int core_heap_unmap(const void *addr, size_t len, bool fixed);
 int core_heap_remap(void **out, void *addr, size_t len, size_t new_len, int flags);
 

@@ -138,7 +138,7 @@ void core_fork_child(void)
 	region_lock_reset();
 	learned_fork_unlock();
 	anon_fork_unlock();
-	heap_fork_done();
+	heap_fork_child();
 	learned_fork_child();
 	anon_fork_child();
 	errno = saved;

@@ -3,14 +3,17 @@
  *
  * (1) Small requests go to the next allocator by one tail call: a compare and
  *     a jump. Large ones are the heap's (core.h); by its address a block says
- *     whose it is.
- * (2) Looking for the next allocator may itself allocate: that is served from
- *     a little memory of our own, never given back.
+ *     whose it may be, and the heap knows.
+ * (2) The table of the next allocator's functions begins with ones that look
+ *     for it. Looking may itself allocate: that is served from a little memory
+ *     of our own, never given back; if it ever is used, the functions that
+ *     take a block look at its address first.
  * (3) What the heap refuses goes to the next allocator too.
- * Lock: none.
+ * Lock: none. Several threads may look at once, and find the same.
  */
 #include "interpose/interpose.h"
 
+#include <link.h>
 #include <malloc.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -20,8 +23,21 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define SLOW __attribute__((noinline, cold))
 #define PAGE_SIZE 4096UL
+#define EARLY_HEAD 16UL		/* before an early block: its size */
 
-static struct {
+static void *first_malloc(size_t size);
+static void first_free(void *p);
+static void *first_calloc(size_t n, size_t size);
+static void *first_realloc(void *p, size_t size);
+static void *first_memalign(size_t align, size_t size);
+static int first_posix_memalign(void **out, size_t align, size_t size);
+static void *first_aligned_alloc(size_t align, size_t size);
+static void *first_valloc(size_t size);
+static void *first_pvalloc(size_t size);
+static size_t first_usable(void *p);
+static int first_trim(size_t pad);
+
+struct allocator {
 	void *(*malloc)(size_t);
 	void (*free)(void *);
 	void *(*calloc)(size_t, size_t);
@@ -31,11 +47,21 @@ static struct {
 	void *(*aligned_alloc)(size_t, size_t);
 	void *(*valloc)(size_t);
 	void *(*pvalloc)(size_t);
-	size_t (*usable)(void *);
+	size_t (*usable)(void *);	/* may be NULL, as the next */
 	int (*trim)(size_t);
-} next;
+};
 
-/* ---- the next allocator ---------------------------------------------------- */
+/* What is called: entry by entry it becomes `real`, or stays careful. */
+static struct allocator next = {
+	first_malloc, first_free, first_calloc, first_realloc, first_memalign,
+	first_posix_memalign, first_aligned_alloc, first_valloc, first_pvalloc,
+	first_usable, first_trim,
+};
+static struct allocator real;
+static bool found;
+static uintptr_t code_lo, code_hi;	/* the next allocator's, if not libc's */
+
+/* ---- before it is found ------------------------------------------------------ */
 
 static char early[1 << 16] __attribute__((aligned(16)));
 static size_t early_used;
@@ -46,85 +72,255 @@ static bool is_early(const void *p)
 	return (size_t)((const char *)p - early) < sizeof(early);
 }
 
-/* One thread: the loader's lock is held by who is looking. */
-static void *early_alloc(size_t size)
+static size_t early_size(const void *p)
 {
-	char *p = early + early_used;
+	return *(const size_t *)((const char *)p - EARLY_HEAD);
+}
 
-	size = (size + 31) & ~(size_t)15;
-	if (size > sizeof(early) - early_used) {
+/* Zeros. */
+static SLOW void *early_alloc(size_t align, size_t size)
+{
+	size_t room = EARLY_HEAD + align + ((size + 15) & ~15UL), at;
+	char *p;
+
+	if (align > sizeof(early) || size > sizeof(early) || room > sizeof(early) ||
+	    (at = __atomic_fetch_add(&early_used, room, __ATOMIC_RELAXED)) >
+	    sizeof(early) - room) {
 		errno = ENOMEM;
 		return NULL;
 	}
-	early_used += size;
-	*(size_t *)p = size - 16;
-	return p + 16;
+	p = (char *)(((uintptr_t)early + at + EARLY_HEAD + align - 1) & ~(align - 1));
+	*(size_t *)(p - EARLY_HEAD) = size;
+	return p;
+}
+
+/* ---- looking ------------------------------------------------------------------- */
+
+static int note_code(struct dl_phdr_info *o, size_t size, void *arg)
+{
+	uintptr_t lo = UINTPTR_MAX, hi = 0, at = (uintptr_t)arg;
+
+	for (int i = 0; i < o->dlpi_phnum; i++) {
+		const ElfW(Phdr) *h = &o->dlpi_phdr[i];
+		uintptr_t from = o->dlpi_addr + h->p_vaddr;
+
+		if (h->p_type != PT_LOAD)
+			continue;
+		lo = from < lo ? from : lo;
+		hi = from + h->p_memsz > hi ? from + h->p_memsz : hi;
+	}
+	if (at < lo || at >= hi)
+		return 0;
+	if ((uintptr_t)dl_iterate_phdr < lo || (uintptr_t)dl_iterate_phdr >= hi) {
+		code_lo = lo;
+		code_hi = hi;
+	}
+	return 1;
+}
+
+bool next_allocators(const void *code)
+{
+	return (uintptr_t)code - code_lo < code_hi - code_lo;
+}
+
+static void careful_free(void *p)
+{
+	if (!is_early(p))
+		real.free(p);
+}
+
+static void *careful_realloc(void *p, size_t size)
+{
+	size_t old = is_early(p) ? early_size(p) : 0;
+	void *to;
+
+	if (!is_early(p))
+		return real.realloc(p, size);
+	to = malloc(size);
+	return to ? memcpy(to, p, old < size ? old : size) : NULL;
+}
+
+static size_t careful_usable(void *p)
+{
+	if (is_early(p))
+		return early_size(p);
+	return real.usable ? real.usable(p) : 0;
+}
+
+/* Word by word: another thread calls through the table meanwhile, and the old
+ * entries do as well. */
+static void install(void)
+{
+	struct allocator a = real;
+	void **from = (void **)&a, **to = (void **)&next;
+
+	if (__atomic_load_n(&early_used, __ATOMIC_RELAXED)) {
+		a.free = careful_free;
+		a.realloc = careful_realloc;
+		a.usable = careful_usable;
+	}
+	for (size_t i = 0; i < sizeof(a) / sizeof(*from); i++)
+		__atomic_store_n(&to[i], from[i], __ATOMIC_RELEASE);
 }
 
 static SLOW void look(void)
 {
+	bool outer = looking;
+
 	looking = true;
-	next.free = real_symbol("free");
-	next.calloc = real_symbol("calloc");
-	next.realloc = real_symbol("realloc");
-	next.memalign = real_symbol("memalign");
-	next.posix_memalign = real_symbol("posix_memalign");
-	next.aligned_alloc = real_symbol("aligned_alloc");
-	next.valloc = real_symbol("valloc");
-	next.pvalloc = real_symbol("pvalloc");
-	next.usable = real_symbol("malloc_usable_size");
-	next.trim = real_symbol("malloc_trim");
-	__atomic_store_n(&next.malloc, real_symbol("malloc"), __ATOMIC_RELEASE);
-	looking = false;
+	real.malloc = real_symbol("malloc");
+	real.free = real_symbol("free");
+	real.calloc = real_symbol("calloc");
+	real.realloc = real_symbol("realloc");
+	real.memalign = real_symbol("memalign");
+	real.posix_memalign = real_symbol("posix_memalign");
+	real.aligned_alloc = real_symbol("aligned_alloc");
+	real.valloc = real_symbol("valloc");
+	real.pvalloc = real_symbol("pvalloc");
+	real.usable = real_symbol("malloc_usable_size");
+	real.trim = real_symbol("malloc_trim");
+	dl_iterate_phdr(note_code, (void *)real.malloc);
+	install();
+	__atomic_store_n(&found, true, __ATOMIC_RELEASE);
+	looking = outer;
 }
 
-/* True: the caller is being asked by the search itself. */
-static inline bool unready(void)
+void heap_begin(void)
 {
-	if (likely(next.malloc))
-		return false;
+	if (!__atomic_load_n(&found, __ATOMIC_ACQUIRE))
+		look();
+}
+
+static SLOW void *first_malloc(size_t size)
+{
 	if (looking)
-		return true;
+		return early_alloc(16, size);
 	look();
-	return false;
+	return next.malloc(size);
+}
+
+static SLOW void first_free(void *p)
+{
+	if (!p || is_early(p))
+		return;
+	look();
+	next.free(p);
+}
+
+static SLOW void *first_calloc(size_t n, size_t size)
+{
+	size_t bytes;
+
+	if (looking)
+		return __builtin_mul_overflow(n, size, &bytes) ? NULL :
+			early_alloc(16, bytes);
+	look();
+	return next.calloc(n, size);
+}
+
+static SLOW void *first_realloc(void *p, size_t size)
+{
+	void *to;
+
+	if (!looking) {
+		look();
+		return is_early(p) ? careful_realloc(p, size) : next.realloc(p, size);
+	}
+	to = early_alloc(16, size);
+	if (to && is_early(p))
+		memcpy(to, p, early_size(p) < size ? early_size(p) : size);
+	return to;
+}
+
+static SLOW void *first_memalign(size_t align, size_t size)
+{
+	if (looking)
+		return early_alloc(align < 16 ? 16 : align, size);
+	look();
+	return next.memalign(align, size);
+}
+
+static SLOW int first_posix_memalign(void **out, size_t align, size_t size)
+{
+	if (looking)
+		return (*out = early_alloc(align < 16 ? 16 : align, size)) ? 0 : ENOMEM;
+	look();
+	return next.posix_memalign(out, align, size);
+}
+
+static SLOW void *first_aligned_alloc(size_t align, size_t size)
+{
+	if (looking)
+		return early_alloc(align < 16 ? 16 : align, size);
+	look();
+	return next.aligned_alloc(align, size);
+}
+
+static SLOW void *first_valloc(size_t size)
+{
+	if (looking)
+		return early_alloc(PAGE_SIZE, size);
+	look();
+	return next.valloc(size);
+}
+
+static SLOW void *first_pvalloc(size_t size)
+{
+	if (looking)
+		return early_alloc(PAGE_SIZE, size);
+	look();
+	return next.pvalloc(size);
+}
+
+static SLOW size_t first_usable(void *p)
+{
+	if (is_early(p))
+		return early_size(p);
+	if (looking)
+		return 0;
+	look();
+	return next.usable ? next.usable(p) : 0;
+}
+
+static SLOW int first_trim(size_t pad)
+{
+	if (looking)
+		return 0;
+	look();
+	return next.trim ? next.trim(pad) : 0;
 }
 
 /* ---- malloc, free ------------------------------------------------------------ */
 
-static SLOW void *malloc_slow(size_t size)
+static SLOW void *malloc_large(size_t size)
 {
-	void *p;
+	void *p = core_heap_alloc(size, 16, false);
 
-	if (unready())
-		return early_alloc(size);
-	p = size >= core_heap_min ? core_heap_alloc(size, 16, false) : NULL;
 	return p ? p : next.malloc(size);
 }
 
 EXPORT void *malloc(size_t size)
 {
-	if (likely(size < core_heap_min && next.malloc))
+	if (likely(size < core_heap_min))
 		return next.malloc(size);
-	return malloc_slow(size);
+	return malloc_large(size);
 }
 
-static SLOW void free_slow(void *p)
+static SLOW void free_large(void *p)
 {
-	if (core_heap_has(p))
-		core_heap_free(p);
-	else if (!is_early(p) && !unready())
+	if (!core_heap_free(p))
 		next.free(p);
 }
 
 EXPORT void free(void *p)
 {
-	if (likely(!core_heap_has(p) && !is_early(p) && next.free))
+	if (likely(!core_heap_has(p)))
 		next.free(p);
 	else
-		free_slow(p);
+		free_large(p);
 }
 
-static SLOW void *calloc_slow(size_t n, size_t size)
+static SLOW void *calloc_large(size_t n, size_t size)
 {
 	size_t bytes;
 	void *p = NULL;
@@ -133,8 +329,6 @@ static SLOW void *calloc_slow(size_t n, size_t size)
 		errno = ENOMEM;
 		return NULL;
 	}
-	if (unready())
-		return early_alloc(bytes);	/* static memory: zeros */
 	if (bytes >= core_heap_min)
 		p = core_heap_alloc(bytes, 16, true);
 	return p ? p : next.calloc(n, size);
@@ -142,67 +336,61 @@ static SLOW void *calloc_slow(size_t n, size_t size)
 
 EXPORT void *calloc(size_t n, size_t size)
 {
-	/* Neither alone nor together can they reach the heap's least size. */
-	if (likely(n < 1u << 20 && size < 1u << 20 && n * size < core_heap_min && next.malloc))
+	/* Their product fits a word. */
+	if (likely((n | size) < 1ul << 32 && n * size < core_heap_min))
 		return next.calloc(n, size);
-	return calloc_slow(n, size);
+	return calloc_large(n, size);
 }
 
 /* ---- realloc -------------------------------------------------------------------- */
 
-/* p, whose first `bytes` count, becomes a block of size elsewhere. */
-static void *copy_to(void *p, size_t bytes, size_t size)
+/* A block of the heap, old bytes long. */
+static void *realloc_ours(void *p, size_t old, size_t size)
 {
-	void *to = malloc(size);
+	void *to = NULL;
 
+	if (!size) {
+		core_heap_free(p);
+		return NULL;
+	}
+	if (size >= core_heap_min)
+		to = core_heap_resize(p, size);
+	if (to)
+		return to;
+	to = malloc(size);
 	if (!to)
 		return NULL;
-	memcpy(to, p, bytes < size ? bytes : size);
-	free(p);
+	memcpy(to, p, old < size ? old : size);
+	core_heap_free(p);
 	return to;
 }
 
-static SLOW void *realloc_slow(void *p, size_t size)
+static SLOW void *realloc_large(void *p, size_t size)
 {
+	size_t old = core_heap_has(p) ? core_heap_usable(p) : 0;
 	void *to = NULL;
 
 	if (!p)
 		return malloc(size);
-	if (is_early(p))
-		return copy_to(p, ((size_t *)p)[-2], size);
-	if (unready()) {
-		errno = ENOMEM;
-		return NULL;
-	}
-	if (core_heap_has(p)) {
-		if (!size) {
-			core_heap_free(p);
-			return NULL;
-		}
-		if (size >= core_heap_min)
-			to = core_heap_resize(p, size);
-		return to ? to : copy_to(p, core_heap_usable(p), size);
-	}
+	if (old)
+		return realloc_ours(p, old, size);
 	/* From the next allocator's: ours if it grows to be large. */
 	if (size >= core_heap_min) {
-		size_t bytes = next.usable ? next.usable(p) : 0;
-
-		to = bytes && bytes < size ? core_heap_alloc(size, 16, false) : NULL;
-		if (to) {
-			memcpy(to, p, bytes);
-			next.free(p);
-			return to;
-		}
+		old = next.usable ? next.usable(p) : 0;
+		to = old && old < size ? core_heap_alloc(size, 16, false) : NULL;
 	}
-	return next.realloc(p, size);
+	if (!to)
+		return next.realloc(p, size);
+	memcpy(to, p, old);
+	next.free(p);
+	return to;
 }
 
 EXPORT void *realloc(void *p, size_t size)
 {
-	if (likely(p && size < core_heap_min && !core_heap_has(p) && !is_early(p) &&
-		   next.malloc))
+	if (likely(size < core_heap_min && !core_heap_has(p)))
 		return next.realloc(p, size);
-	return realloc_slow(p, size);
+	return realloc_large(p, size);
 }
 
 EXPORT void *reallocarray(void *p, size_t n, size_t size)
@@ -226,7 +414,7 @@ static bool power_of_two(size_t a)
 /* From the heap, or NULL: the next allocator is to be asked. */
 static void *aligned_large(size_t align, size_t size)
 {
-	if (unready() || size < core_heap_min || !power_of_two(align))
+	if (likely(size < core_heap_min) || !power_of_two(align))
 		return NULL;
 	return core_heap_alloc(size, align, false);
 }
@@ -235,32 +423,31 @@ EXPORT int posix_memalign(void **out, size_t align, size_t size)
 {
 	void *p = align % sizeof(void *) ? NULL : aligned_large(align, size);
 
-	if (p) {
-		*out = p;
-		return 0;
-	}
-	return unready() ? ENOMEM : next.posix_memalign(out, align, size);
+	if (!p)
+		return next.posix_memalign(out, align, size);
+	*out = p;
+	return 0;
 }
 
 EXPORT void *memalign(size_t align, size_t size)
 {
 	void *p = aligned_large(align, size);
 
-	return p || unready() ? p : next.memalign(align, size);
+	return p ? p : next.memalign(align, size);
 }
 
 EXPORT void *aligned_alloc(size_t align, size_t size)
 {
 	void *p = aligned_large(align, size);
 
-	return p || unready() ? p : next.aligned_alloc(align, size);
+	return p ? p : next.aligned_alloc(align, size);
 }
 
 EXPORT void *valloc(size_t size)
 {
 	void *p = aligned_large(PAGE_SIZE, size);
 
-	return p || unready() ? p : next.valloc(size);
+	return p ? p : next.valloc(size);
 }
 
 EXPORT void *pvalloc(size_t size)
@@ -268,21 +455,19 @@ EXPORT void *pvalloc(size_t size)
 	size_t up = (size + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
 	void *p = up < size ? NULL : aligned_large(PAGE_SIZE, up);
 
-	return p || unready() ? p : next.pvalloc(size);
+	return p ? p : next.pvalloc(size);
 }
 
 /* ---- the rest ----------------------------------------------------------------------- */
 
 EXPORT size_t malloc_usable_size(void *p)
 {
-	if (core_heap_has(p))
-		return core_heap_usable(p);
-	if (is_early(p))
-		return ((size_t *)p)[-2];
-	return unready() || !next.usable ? 0 : next.usable(p);
+	size_t ours = core_heap_has(p) ? core_heap_usable(p) : 0;
+
+	return ours ? ours : next.usable ? next.usable(p) : 0;
 }
 
 EXPORT int malloc_trim(size_t pad)
 {
-	return unready() || !next.trim ? 0 : next.trim(pad);
+	return next.trim ? next.trim(pad) : 0;
 }

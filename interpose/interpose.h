@@ -22,4 +22,10 @@ static inline int libc_result(int err)
 /* The next definition of a symbol in the program's search order. */
 void *real_symbol(const char *name);
 
+/* heap.c: finds the next allocator. Any number of times. */
+void heap_begin(void);
+/* The code at this address is the next allocator's; the C library's does not
+ * count, for it maps its memory without calling us. */
+bool next_allocators(const void *code);
+
 #endif

@@ -5,6 +5,8 @@
  *     loads and a compare away.
  * (2) Raw system calls, as glibc's own wrappers make: nothing is looked up,
  *     so they work before the loader is done and inside signal handlers.
+ * (3) What the next allocator maps for small blocks is left alone: its blocks
+ *     are told from ours by their address (heap.c).
  */
 #include "interpose/interpose.h"
 
@@ -15,14 +17,18 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+static void *map(void *addr, size_t len, int prot, int flags, int fd, off_t off,
+		 const void *caller)
 {
 	void *at;
 
-	if (flags & MAP_FIXED && core_heap_touches(addr, len))
-		core_heap_unmap(addr, len, true);
+	if (flags & MAP_FIXED && core_heap_touches(addr, len) &&
+	    core_heap_unmap(addr, len, true) < 0) {
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
 	if (flags & MAP_ANONYMOUS && len >= core_heap_min && !addr &&
-	    core_heap_map(&at, len, prot, flags) == 0)
+	    !next_allocators(caller) && core_heap_map(&at, len, prot, flags) == 0)
 		return at;
 	if (flags & MAP_FIXED && core_overlaps(addr, len) &&
 	    core_unmap(addr, len) < 0) {
@@ -35,9 +41,14 @@ EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off
 	return (void *)syscall(SYS_mmap, addr, len, prot, flags, fd, off);
 }
 
+EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	return map(addr, len, prot, flags, fd, off, __builtin_return_address(0));
+}
+
 EXPORT void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t off)
 {
-	return mmap(addr, len, prot, flags, fd, off);
+	return map(addr, len, prot, flags, fd, off, __builtin_return_address(0));
 }
 
 EXPORT int munmap(void *addr, size_t len)
@@ -65,15 +76,16 @@ EXPORT void *mremap(void *addr, size_t len, size_t new_len, int flags, ...)
 		va_start(ap, flags);
 		to = va_arg(ap, void *);
 		va_end(ap);
-		if (core_heap_touches(to, new_len))
-			core_heap_unmap(to, new_len, true);
-		if (core_overlaps(to, new_len))
-			err = core_unmap(to, new_len);
 	}
-	if (err == CORE_PASS && core_heap_has(addr)) {
+	if (core_heap_has(addr)) {
 		err = core_heap_remap(&to, addr, len, new_len, flags);
 		if (!err)
 			return to;
+	} else if (flags & MREMAP_FIXED) {
+		if (core_heap_touches(to, new_len) && !((uintptr_t)to % 4096))
+			err = core_heap_unmap(to, new_len, true);
+		if (err == CORE_PASS && core_overlaps(to, new_len))
+			err = core_unmap(to, new_len);
 	}
 	if (err == CORE_PASS && core_overlaps(addr, len))
 		err = core_remap(addr, len, new_len, flags);

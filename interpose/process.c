@@ -24,6 +24,7 @@ void *real_symbol(const char *name)
 
 __attribute__((constructor)) static void begin(void)
 {
+	heap_begin();
 	if (core_init(environ) && core_strict())
 		syscall(SYS_exit_group, 2);
 }
