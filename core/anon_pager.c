@@ -208,7 +208,9 @@ static int settle(uint32_t c)
 		a->child = CHILD_EMPTY;
 		return 0;
 	}
-	if (st == POL_READY && a->store == STORE_NONE && pg.chunk[c].slot) {
+	/* One that was in place until a moment ago may have been written since. */
+	if (st == POL_READY && pg.chunk[c].slot &&
+	    (a->store == STORE_NONE || chunk_hash(frame_of(c), CHUNK) != a->hash)) {
 		err = anon_install(c);
 		chunk_moved(c, err ? POL_READY : POL_PLAIN);
 		st = POL_PLAIN;
