@@ -121,6 +121,7 @@ void region_lock(void);
 void region_unlock(void);
 void region_lock_reset(void);			/* child of fork */
 bool region_any(const void *addr, size_t len);	/* no lock */
+void region_put(struct region *r);	/* lock not held: users is one less */
 
 /* The rest: region_lock held. */
 struct region *region_new(uintptr_t base, size_t len); /* NULL: table full */

@@ -204,6 +204,8 @@ static bool losing(struct region *r)
 	return r->cached_peak - (uint64_t)cached > len / 50 || evicted > len / 50;
 }
 
+/* The next one, in use until region_put. What is unmapped already waits for
+ * the pager to bury it. */
 static struct region *next_watched(int *i)
 {
 	struct region *r = NULL;
@@ -212,9 +214,11 @@ static struct region *next_watched(int *i)
 	while (!r && region_nth(*i)) {
 		struct region *n = region_nth((*i)++);
 
-		if (n->state == REGION_WATCHED && n->origin && !n->refused)
+		if (n->state == REGION_WATCHED && n->origin && !n->refused && n->n_ext)
 			r = n;
 	}
+	if (r)
+		r->users++;
 	region_unlock();
 	return r;
 }
@@ -226,9 +230,11 @@ static void convert_all(const struct region *unseen)
 	struct region *r;
 	int i = 0;
 
-	while ((r = next_watched(&i)))
+	while ((r = next_watched(&i))) {
 		if ((r->writable && r != unseen) || convert_region(r))
 			r->refused = true;
+		region_put(r);
+	}
 	read_budget();
 	tell_frames();
 }
@@ -264,8 +270,10 @@ static void watch_tick(void)
 		go = !torture_random(4);
 	else if (!thrashing() || !tight())
 		return;
-	while (!go && (r = next_watched(&i)))
+	while (!go && (r = next_watched(&i))) {
 		go = losing(r);
+		region_put(r);
+	}
 	if (go)
 		convert_all(NULL);
 }
