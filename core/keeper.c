@@ -44,6 +44,7 @@ static uint64_t unshared;		/* the same, OFFLOAD_RAM not looked at */
 static uint32_t frames;			/* told to the pager */
 static uint64_t grown_at;
 static bool said_tiny;
+static uint64_t coming;			/* a block of so many bytes is to come */
 
 uint64_t now_ns(void)
 {
@@ -75,6 +76,8 @@ static uint64_t cap(uint64_t bytes)
 	return asked && bytes > asked ? asked : bytes;
 }
 
+/* Of a heap that is only watched, twice what it is: it grows, and would have to
+ * ask again and again. */
 static uint64_t wanted(void)
 {
 	uint64_t bytes;
@@ -82,6 +85,8 @@ static uint64_t wanted(void)
 	region_lock();
 	bytes = region_bytes();
 	region_unlock();
+	if (!anon_live())
+		bytes += 2 * (heap_used() + coming);
 	return bytes + off_opt.window;
 }
 
@@ -125,8 +130,8 @@ static void tell_frames(void)
 	/* There the kernel caches what the program touches, whatever we plan. */
 	if (pg.mode == MODE_HINTS && want > 4 * HINTS_SLACK)
 		want -= HINTS_SLACK;
-	if (anon_live() && want > 2 * SAVE_FRAMES)
-		want -= SAVE_FRAMES;
+	if (anon_live() && want > 2 * anon_extra_frames())
+		want -= anon_extra_frames();
 	if (want < LEAST_FRAMES) {
 		want = LEAST_FRAMES;
 		if (!said_tiny)
@@ -253,8 +258,10 @@ static void judge_heap(size_t bytes)
 
 static int admit(const struct cmd *c)
 {
+	coming = c->lo;
 	read_budget();
 	judge_heap(c->lo);
+	coming = 0;
 	return 0;
 }
 
