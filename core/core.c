@@ -9,6 +9,7 @@
  */
 #include "core/anon.h"
 #include "core/core_int.h"
+#include "core/sites.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -70,6 +71,8 @@ void core_exit(void)
 	if (!off_opt.stats || owner != (pid_t)syscall(SYS_getpid) ||
 	    atomic_exchange(&reported, true))
 		return;
+	sites_settle();
+	largest_publish();
 	err = stats_report();
 	if (err)
 		off_log("OFFLOAD_STATS=%s: %s; give a file that can be written",

@@ -12,6 +12,7 @@
  */
 #include "core/anon.h"
 #include "core/core_int.h"
+#include "core/sites.h"
 
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -29,6 +30,7 @@ enum { NOT_STARTED, STARTING, READY, FAILED };
 #define TICK_LIVE_NS	25000000ull
 #define TICK_WATCH_NS	100000000ull
 #define LEAST_FRAMES	4
+#define PUBLISH_NS	200000000ull
 #define TORTURE_RAM	(32ull << 20)
 #define HEADER_MAX	(64ull << 20)
 #define THRASH_NS	2000000000ull
@@ -57,6 +59,14 @@ uint64_t now_ns(void)
 bool library_thread(void)
 {
 	return in_library;
+}
+
+bool library_thread_set(bool on)
+{
+	bool was = in_library;
+
+	in_library = on;
+	return was;
 }
 
 void library_thread_enter(const char *name)
@@ -258,6 +268,7 @@ static void judge_heap(size_t bytes)
 
 static int admit(const struct cmd *c)
 {
+	sites_start();
 	coming = c->lo;
 	read_budget();
 	judge_heap(c->lo);
@@ -494,6 +505,18 @@ static bool any_live(void)
 	return live;
 }
 
+/* What is shown but need not be of this moment. */
+static void publish(void)
+{
+	static uint64_t last;
+	uint64_t t = now_ns();
+
+	if (t - last < PUBLISH_NS)
+		return;
+	last = t;
+	largest_publish();
+}
+
 static void *keeper_main(void *unused)
 {
 	int err;
@@ -513,6 +536,9 @@ static void *keeper_main(void *unused)
 		if (live)
 			tell_frames();
 		watch_tick();
+		if (anon_live())	/* the child of a fork is asked nothing before */
+			sites_start();
+		publish();
 	}
 	return NULL;
 }
