@@ -6,6 +6,7 @@
 #     run.sh engine --type q8_0 --n 1.25 --modes move
 #     run.sh engine --help
 #     run.sh startup 301
+#     run.sh codec 9
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 
@@ -29,11 +30,21 @@ startup() {
 	build/bench/startup "$PWD/build/liboffload.so" "$@"
 }
 
+codec() {
+	mkdir -p build/bench
+	${CC:-cc} -std=gnu17 -O2 -Wall -D_GNU_SOURCE -pthread -I. \
+		-o build/bench/codec tests/bench/codec.c -Wl,--start-group \
+		build/libcore.a build/libpolicy.a build/deps/*.a \
+		-Wl,--end-group -lm || return 1
+	build/bench/codec "${1:-5}" build/bench/codec.jsonl
+}
+
 bench=${1:-all}
 [ $# -gt 0 ] && shift
 case $bench in
-all) startup; engine ;;
+all) startup; codec; engine ;;
+codec) codec "$@" ;;
 engine) engine "$@" ;;
 startup) startup "$@" ;;
-*) echo "usage: tests/bench/run.sh [engine|startup [ARGUMENT...]]" >&2; exit 2 ;;
+*) echo "usage: tests/bench/run.sh [codec|engine|startup [ARGUMENT...]]" >&2; exit 2 ;;
 esac

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT */
+/* pool.c - slots of packed chunks, by number.
+ *
+ *   FREE --pool_put: packed, fits, copied--> HELD --pool_free--> FREE
+ *
+ * (1) Packed first, in a buffer of our own, then given memory of just that
+ *     size: the limit is passed by nobody, not even for a moment.
+ * (2) A slot that saves less than an eighth is not worth its memory: the spill
+ *     file holds the bytes as they are.
+ * (3) What is unpacked is checked against the hash of what was packed, whatever
+ *     the slot says (R4).
+ * (4) Slots move only in pool_compact, to lower addresses: the allocator hands
+ *     out the lowest place it has, so the highest pages run empty.
+ * Lock: none; pager thread.
+ */
+#include "core/pool.h"
+#include "core/codec.h"
+#include "core/core_int.h"
+#include "core/pool_int.h"
+
+#define SLOTS		HEAP_CHUNKS
+#define STAGING		(CODEC_MAX + sizeof(struct codec_head))
+/* About what one half-empty run of pages for each size class can come to: no
+ * moving helps against that. */
+#define WASTE_MIN	(256u << 10)
+
+struct slot {
+	char *at;		/* its image; NULL: FREE */
+	uint32_t bytes;		/* of it; FREE: the next such slot's number */
+	uint32_t raw;		/* bytes it unpacks to */
+	uint32_t tail;		/* pool_arena_alloc's */
+};
+
+static struct slot *table;
+static uint32_t fresh;		/* numbers never given out: from here */
+static uint32_t next_free;	/* POOL_NONE: none */
+static uint32_t cursor;		/* compaction: the next to look at */
+static struct codec_work *work;
+static char *staging;
+static uint64_t limit, raw, packed, packed_small;
+
+int pool_open(uint64_t bytes)
+{
+	if (!table)
+		table = reserve_range(SLOTS * sizeof(*table));
+	if (!staging)
+		staging = reserve_range(STAGING);
+	if (!work)
+		work = codec_work_new();
+	if (!table || !staging || !work)
+		return -ENOMEM;
+	if (!fresh)
+		next_free = POOL_NONE;
+	return pool_arena_open(bytes);
+}
+
+void pool_limit(uint64_t bytes)
+{
+	limit = bytes;
+}
+
+uint64_t pool_bytes(void)
+{
+	return pool_arena_bytes();
+}
+
+uint64_t pool_raw_bytes(void)
+{
+	return raw;
+}
+
+uint64_t pool_packed_bytes(void)
+{
+	return packed;
+}
+
+static struct slot *held(uint32_t slot)
+{
+	off_assert(slot < fresh && table[slot].at);
+	return &table[slot];
+}
+
+const void *pool_at(uint32_t slot, uint32_t *bytes)
+{
+	const struct slot *s = held(slot);
+
+	*bytes = s->bytes;
+	return s->at;
+}
+
+/* ---- in, out ----------------------------------------------------------------- */
+
+static size_t worth(const struct codec *codec, uint32_t len)
+{
+	return codec->id == CODEC_RAW ? STAGING : len - len / 8;
+}
+
+static uint32_t new_number(void)
+{
+	uint32_t slot = next_free;
+
+	if (slot == POOL_NONE)
+		return fresh < SLOTS ? fresh++ : POOL_NONE;
+	next_free = table[slot].bytes;
+	return slot;
+}
+
+static void count(const struct slot *s, int sign)
+{
+	raw += (uint64_t)((int64_t)s->raw * sign);
+	packed += (uint64_t)((int64_t)s->bytes * sign);
+	if (pool_arena_small(s->bytes))
+		packed_small += (uint64_t)((int64_t)s->bytes * sign);
+}
+
+/* Gives the image in staging a place. */
+static int keep(uint32_t n, uint32_t len, uint32_t *slot)
+{
+	struct slot s = { .bytes = n, .raw = len };
+
+	if (pool_arena_bytes() >= limit)
+		return -ENOSPC;
+	s.at = pool_arena_alloc(n, limit - pool_arena_bytes(), &s.tail);
+	if (!s.at)
+		return -ENOSPC;
+	*slot = new_number();
+	if (*slot == POOL_NONE) {
+		pool_arena_free(s.at, n, s.tail);
+		return -ENOSPC;
+	}
+	memcpy(s.at, staging, n);
+	table[*slot] = s;
+	count(&s, 1);
+	return 0;
+}
+
+int pool_put(const void *frame, uint32_t len, uint64_t hash,
+	     const struct codec *codec, uint32_t *slot)
+{
+	ssize_t n;
+
+	if (!work)
+		return -ENODEV;
+	if (pool_arena_bytes() >= limit)
+		return -ENOSPC;
+	if (!codec)
+		codec = codec_choose(work, frame, len, hash);
+	n = codec_image_pack(work, codec, staging, worth(codec, len), frame, len, hash);
+	return n < 0 ? (int)n : keep((uint32_t)n, len, slot);
+}
+
+int pool_get(uint32_t slot, void *frame, uint32_t len)
+{
+	const struct slot *s = held(slot);
+
+	return codec_image_unpack(work, frame, len, s->at, s->bytes);
+}
+
+void pool_free(uint32_t slot)
+{
+	struct slot *s = held(slot);
+
+	count(s, -1);
+	pool_arena_free(s->at, s->bytes, s->tail);
+	*s = (struct slot){ .bytes = next_free };
+	next_free = slot;
+}
+
+/* ---- compaction ---------------------------------------------------------------- */
+
+static bool much_wasted(void)
+{
+	uint64_t small = pool_arena_small_bytes();
+
+	return small > packed_small + packed_small / 4 + WASTE_MIN;
+}
+
+/* To a lower address (4), if there is one. */
+static bool move_down(struct slot *s)
+{
+	uint32_t tail;
+	char *to;
+
+	if (!s->at || !pool_arena_small(s->bytes))
+		return false;
+	to = pool_arena_alloc(s->bytes, 0, &tail);
+	if (to && to < s->at) {
+		memcpy(to, s->at, s->bytes);
+		pool_arena_free(s->at, s->bytes, s->tail);
+		s->at = to;
+		return true;
+	}
+	if (to)
+		pool_arena_free(to, s->bytes, tail);
+	return false;
+}
+
+uint32_t pool_compact(uint32_t max)
+{
+	uint32_t moved = 0;
+
+	for (uint32_t i = 0; i < max && i < fresh && much_wasted(); i++) {
+		moved += move_down(&table[cursor]);
+		cursor = (cursor + 1) % fresh;
+	}
+	return moved;
+}
+
+/* ---- forks, mlockall ------------------------------------------------------------- */
+
+void pool_fork_open(void)
+{
+	pool_arena_inherit(true);
+}
+
+void pool_fork_close(void)
+{
+	pool_arena_inherit(false);
+}
+
+/* Freeing looks at no byte of what was not inherited. */
+void pool_fork_child(bool inherited)
+{
+	if (inherited) {
+		pool_arena_inherit(false);
+		return;
+	}
+	if (pool_arena_renew())
+		for (uint32_t i = 0; i < fresh; i++)
+			if (table[i].at)
+				pool_free(i);
+	next_free = POOL_NONE;
+	fresh = cursor = 0;
+	limit = raw = packed = packed_small = 0;
+}
+
+void pool_unlock(void)
+{
+	pool_arena_unlock();
+}
