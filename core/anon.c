@@ -58,6 +58,10 @@ int anon_register(uintptr_t lo, uintptr_t hi)
 			err = uffd_register((void *)lo, end - lo, true, true);
 		if (end > lo && !err)
 			off_sys_madvise((void *)lo, end - lo, MADV_DONTFORK);
+		/* Else a fault makes a page table before it comes to us, and a
+		 * huge page that is moved there is split. */
+		if (end > lo && !err && pg.mode == MODE_MOVE)
+			off_sys_madvise((void *)lo, end - lo, MADV_HUGEPAGE);
 		lo = end + CHUNK;
 	}
 	return err;

@@ -289,20 +289,29 @@ static void checked(uint32_t c, bool right)
 
 /* ---- out ------------------------------------------------------------------------- */
 
+static int move_out(uint32_t c)
+{
+	int err = pg.ops->soften(c);
+
+	if (err == -EBUSY && !unshare_pages(c)) {
+		anon_at(c)->split = true;
+		err = pg.ops->soften(c);	/* still: pinned by somebody's I/O */
+		stat_add(ST_HOST_EVICT_COPIED, !err);
+	}
+	/* The empty page table, where the kernel frees those (6.14): a huge page
+	 * that moved to its place would be split. */
+	if (!err && anon_at(c)->split)
+		off_sys_madvise((void *)chunk_addr(c), CHUNK, MADV_DONTNEED);
+	return err;
+}
+
 static int take_out(uint32_t c)
 {
 	uint32_t slot;
 	int err;
 
-	if (pg.mode == MODE_MOVE) {
-		err = pg.ops->soften(c);
-		if (err != -EBUSY || unshare_pages(c))
-			return err;
-		anon_at(c)->split = true;
-		err = pg.ops->soften(c);	/* still: pinned by somebody's I/O */
-		stat_add(ST_HOST_EVICT_COPIED, !err);
-		return err;
-	}
+	if (pg.mode == MODE_MOVE)
+		return move_out(c);
 	slot = frames_get();
 	if (slot == NO_SLOT)
 		return -ENOMEM;

@@ -11,9 +11,11 @@
  * (3) Nothing is noted before the library runs: a hint is worth no thread.
  * Lock: `lock`, rank 0, leaf; never held while the keeper is asked.
  */
+#include "core/anon.h"
 #include "core/learned.h"
 #include "core/core_int.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -182,6 +184,9 @@ void core_read_done(int fd, const void *buf, size_t len, int64_t off)
 	else if (range)
 		cut(r.lo, r.hi);
 	pthread_mutex_unlock(&lock);
+	/* Two copies do not fit; and at its limit a group gets no huge pages. */
+	if (f >= 0 && len >= READ_LEAST && anon_live())
+		off_sys_fadvise(fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED);
 	errno = saved;
 }
 
