@@ -13,6 +13,7 @@
 #include "core/anon.h"
 #include "core/core_int.h"
 #include "core/learned.h"
+#include "core/pool.h"
 #include "core/spill.h"
 #include "core/work.h"
 
@@ -343,8 +344,10 @@ void anon_fork_open(void)
 			strerrordesc_np(-n));
 	inherits = n >= 0;
 	n_keep = n > 0 ? n : 0;
-	if (inherits)
+	if (inherits) {
 		inherit(MADV_DOFORK);
+		pool_fork_open();
+	}
 }
 
 static void close_kept(void)
@@ -360,6 +363,8 @@ void anon_fork_close(void)
 	if (!anon_live())
 		return;
 	inherit(MADV_DONTFORK);
+	if (inherits)
+		pool_fork_close();
 	close_kept();
 }
 
@@ -396,6 +401,7 @@ void anon_fork_child(void)
 	atomic_store(&live, NULL);
 	atomic_store(&admitted, 0);
 	resident = 0;
+	pool_fork_child(was);
 	if (!was)
 		return;
 	anon_child_reset();

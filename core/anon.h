@@ -98,6 +98,8 @@ int anon_work_done(void);
 bool anon_room(void);
 /* Submits what waits to be written. Returns how many are on their way out. */
 uint32_t anon_save_more(void);
+/* The budget is so many bytes now. */
+void anon_budget(uint64_t bytes);
 /* Keeper: memory it holds beside the budget's frames, in frames. */
 uint32_t anon_extra_frames(void);
 
@@ -110,6 +112,6 @@ void heap_fork_done(void);	/* in the parent */
 void heap_fork_child(void);
 
 #define KEEP_FDS 96	/* that the child of a fork can take over */
-#define SAVE_FRAMES 16U	/* frames on their way out, beside the budget's */
+#define SAVE_FRAMES 8U	/* frames on their way out, beside the budget's */
 
 #endif

@@ -111,6 +111,7 @@ int anon_adopted(struct region *r)
 		else
 			anon_make_known(c);
 		*anon_at(c) = (struct anon_chunk){ .ref = was.ref, .hash = was.hash,
+			.slot = was.slot,
 			.store = was.store, .has_ref = was.has_ref,
 			.source = was.source, .compared = was.compared,
 			.split = was.child == CHILD_IN_PLACE };

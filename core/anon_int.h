@@ -13,13 +13,14 @@ struct bounce;		/* a buffer with reads under way, or done */
 
 /* ---- anon_pager.c ---- */
 
-enum store { STORE_NONE, STORE_ZERO, STORE_SPILL, STORE_ORIGIN };
+enum store { STORE_NONE, STORE_ZERO, STORE_POOL, STORE_SPILL, STORE_ORIGIN };
 
 /* What is being done to its frame, out of the program's reach. */
 enum busy {
 	BUSY_NO,
 	BUSY_JUDGING,	/* out: a worker looks whether it was written */
 	BUSY_COMPARING,	/* out: with the file it may have come from */
+	BUSY_PACKING,	/* out: a worker tries to make it smaller */
 	BUSY_QUEUED,	/* out: waits to be written */
 	BUSY_WRITING,
 	BUSY_READING,	/* in: from its slot or its origin */
@@ -31,6 +32,7 @@ enum child { CHILD_EMPTY, CHILD_IN_PLACE, CHILD_STORED };	/* at a fork */
 struct anon_chunk {
 	uint64_t ref;		/* its slot in the spill file */
 	uint64_t hash;		/* of the stored copy */
+	uint32_t slot;		/* STORE_POOL: in the pool */
 	uint8_t store;		/* enum store; NONE: the bytes are in memory only */
 	uint8_t busy;		/* enum busy */
 	uint8_t child;		/* enum child */

@@ -6,7 +6,8 @@
  *          as the copy it has stored -> ABSENT, the frame is free
  *          not from a file           -> READY again, once: see judged
  *          perhaps from a file       -> COMPARING --worker--> ABSENT, or
- *          else                      -> QUEUED --> WRITING --> ABSENT
+ *          else                      -> PACKING --worker--> ABSENT, or
+ *          it does not get smaller   -> QUEUED --> WRITING --> ABSENT
  *   in:  ABSENT --> READING --> CHECKING --worker--> READY
  *
  * (1) To the policy it is ABSENT from the moment it is taken out. Who faults
@@ -16,14 +17,18 @@
  * (3) The frame is let go only when the copy is complete (R2).
  * (4) A copy in a place shared with a forked process is never overwritten:
  *     spill.c gives a new place.
- * (5) Frames are hashed, compared and filled by workers; meanwhile the chunk
- *     is busy, and its frame nobody else's.
+ * (5) Frames are hashed, compared, packed and filled by workers; meanwhile the
+ *     chunk is busy, and its frame and its slot are nobody else's.
+ * (6) A packed chunk leaves the pool when it comes in: memory for two copies is
+ *     better spent on another chunk.
  * Lock: none; pager thread.
  */
 #include "core/anon.h"
 #include "core/anon_int.h"
+#include "core/codec.h"
 #include "core/core_int.h"
 #include "core/learned.h"
+#include "core/pool.h"
 #include "core/spill.h"
 #include "core/work.h"
 
@@ -31,6 +36,8 @@
 
 #define WRITES_MAX	4
 #define JOBS		64		/* more than can be under way */
+#define IMAGES		4
+#define IMAGE_MOST	(CHUNK - CHUNK / 8)	/* larger ones are not worth it */
 
 struct job {
 	struct work work;
@@ -40,6 +47,8 @@ struct job {
 	char *frame;
 	const struct source *source;
 	const struct bounce *bounce;
+	char *image;		/* PACKING: room for one; else the one to unpack */
+	ssize_t n;		/* its bytes; -E2BIG: it does not pay */
 	uint64_t hash;		/* found; or the one it must have, 0: any */
 	bool zero, ok;		/* found */
 };
@@ -47,6 +56,9 @@ struct job {
 static struct job job[JOBS];
 static uint32_t queue[SAVE_FRAMES];	/* QUEUED, oldest first */
 static uint32_t queued, writing, out;	/* out: on their way, these included */
+static char *image_room;		/* IMAGES of them; reserved, used as need be */
+static bool image_used[IMAGES];
+static uint64_t pool_most;		/* bytes of the budget the pool may take */
 static bool said_write, said_full;
 
 /* ---- what workers do ------------------------------------------------------------- */
@@ -75,9 +87,63 @@ static void run_check(struct work *w)
 		j->ok = chunk_hash(j->frame, CHUNK) == j->hash;
 }
 
-static void start(uint32_t c, enum busy busy, void (*run)(struct work *), uint64_t hash)
+/* What a thread packs with, made when it first does; NULL: it cannot. */
+static struct codec_work *packer(void)
 {
-	struct anon_chunk *a = anon_at(c);
+	static _Thread_local struct codec_work *mine
+		__attribute__((tls_model("initial-exec")));
+
+	if (!mine)
+		mine = codec_work_new();
+	return mine;
+}
+
+static void run_pack(struct work *w)
+{
+	struct job *j = (struct job *)w;
+	const struct codec *codec;
+
+	j->n = -E2BIG;
+	if (!packer())
+		return;
+	codec = codec_choose(packer(), j->frame, CHUNK, j->hash);
+	if (codec->id != CODEC_RAW)
+		j->n = codec_image_pack(packer(), codec, j->image, IMAGE_MOST,
+					j->frame, CHUNK, j->hash);
+}
+
+static void run_unpack(struct work *w)
+{
+	struct job *j = (struct job *)w;
+
+	j->ok = packer() && !codec_image_unpack(packer(), j->frame, CHUNK, j->image,
+						(size_t)j->n);
+}
+
+/* Few are packed at a time: it is slow, and the rest can be written. NULL: none
+ * is free. */
+static char *get_image(void)
+{
+	int i = 0;
+
+	if (!image_room)
+		image_room = reserve_range(IMAGES * IMAGE_MOST);
+	while (i < IMAGES && image_used[i])
+		i++;
+	if (!image_room || i == IMAGES)
+		return NULL;
+	image_used[i] = true;
+	return image_room + i * IMAGE_MOST;
+}
+
+static void put_image(const char *image)
+{
+	image_used[(size_t)(image - image_room) / IMAGE_MOST] = false;
+}
+
+static struct job *make_job(uint32_t c, void (*run)(struct work *), uint64_t hash)
+{
+	const struct anon_chunk *a = anon_at(c);
 	struct job *j = job;
 
 	while (j->used)
@@ -85,8 +151,18 @@ static void start(uint32_t c, enum busy busy, void (*run)(struct work *), uint64
 	*j = (struct job){ .work.run = run, .used = true, .c = c, .hash = hash,
 		.addr = chunk_addr(c), .frame = anon_frame(c),
 		.source = a->bounce ? a->source : NULL, .bounce = a->bounce };
-	a->busy = (uint8_t)busy;
+	return j;
+}
+
+static void start_job(struct job *j, enum busy busy)
+{
+	anon_at(j->c)->busy = (uint8_t)busy;
 	work_put(&j->work);
+}
+
+static void start(uint32_t c, enum busy busy, void (*run)(struct work *), uint64_t hash)
+{
+	start_job(make_job(c, run, hash), busy);
 }
 
 /* ---- in -------------------------------------------------------------------------- */
@@ -124,6 +200,16 @@ static int read_origin(uint32_t c)
 	return err;
 }
 
+static void unpack(uint32_t c)
+{
+	struct job *j = make_job(c, run_unpack, 0);
+	uint32_t n;
+
+	j->image = (char *)pool_at(anon_at(c)->slot, &n);
+	j->n = n;
+	start_job(j, BUSY_CHECKING);
+}
+
 static int fetch_stored(uint32_t c)
 {
 	struct anon_chunk *a = anon_at(c);
@@ -132,9 +218,13 @@ static int fetch_stored(uint32_t c)
 
 	if (slot == NO_SLOT)
 		return -ENOMEM;
-	off_assert(a->store == STORE_ORIGIN || a->store == STORE_SPILL);
+	off_assert(a->store >= STORE_POOL);
 	pg.chunk[c].slot = slot + 1;
 	a->split = false;
+	if (a->store == STORE_POOL) {
+		unpack(c);
+		return 0;
+	}
 	err = a->store == STORE_ORIGIN ? read_origin(c) : read_slot(c);
 	if (err) {
 		anon_put_frame(c);
@@ -280,9 +370,14 @@ static void checked(uint32_t c, bool right)
 		lost(c, a->store == STORE_ORIGIN ?
 		     "the file it was read from was changed or cannot be read" :
 		     "its checksum is another");
+	if (a->store == STORE_POOL) {
+		pool_free(a->slot);
+		a->store = STORE_NONE;
+	} else {
+		stat_add(ST_IO_READ, CHUNK);
+	}
 	pg.chunk[c].tries = 0;
 	pg.chunk[c].flags &= (uint16_t)~CH_RETRY;
-	stat_add(ST_IO_READ, CHUNK);
 	anon_landed(c);
 	chunk_moved(c, POL_READY);
 }
@@ -407,9 +502,45 @@ static void save_or_keep(uint32_t c)
 	keep_busy(c);
 }
 
+/* Nowhere else: to the pool if it gets smaller, to the spill file if not. */
+static void store(uint32_t c)
+{
+	char *image = pool_bytes() < pool_most ? get_image() : NULL;
+	struct job *j;
+
+	if (!image) {
+		save_or_keep(c);
+		return;
+	}
+	out++;
+	j = make_job(c, run_pack, anon_at(c)->hash);
+	j->image = image;
+	start_job(j, BUSY_PACKING);
+}
+
+static void packed(uint32_t c, const struct job *j)
+{
+	struct anon_chunk *a = anon_at(c);
+
+	out--;
+	a->busy = BUSY_NO;
+	if (a->wanted) {
+		keep(c);
+	} else if (j->n > 0 && !pool_put_image(j->image, (uint32_t)j->n, CHUNK, &a->slot)) {
+		a->store = STORE_POOL;
+		if (a->has_ref)
+			spill_free(a->ref, CHUNK);
+		a->has_ref = false;
+		anon_put_frame(c);
+	} else {
+		save_or_keep(c);
+	}
+}
+
 /* It was written since it was stored. */
 static void outdate(struct anon_chunk *a, uint64_t hash)
 {
+	off_assert(a->store != STORE_POOL);	/* (6) */
 	a->rewritten |= a->store != STORE_NONE;
 	a->hash = hash;
 	a->store = STORE_NONE;
@@ -447,7 +578,7 @@ static void judged(uint32_t c, const struct job *j)
 		if (pg.chunk[c].t_fault)	/* which the policy knows no more */
 			pol_fault(pg.pol, c, pg.chunk[c].stream);
 	} else {
-		save_or_keep(c);
+		store(c);
 	}
 }
 
@@ -471,7 +602,7 @@ static void compared(uint32_t c, bool equal)
 	else if (equal)
 		anon_put_frame(c);
 	else
-		save_or_keep(c);
+		store(c);
 }
 
 /* ---- writing ----------------------------------------------------------------------- */
@@ -563,19 +694,24 @@ void anon_io_done(uint32_t tag, int res)
 		origin_read_done(tag & ~IO_TAG_VERIFY, res);
 }
 
-static void work_over(struct job *j)
+static void work_over(struct job *done)
 {
+	const struct job copy = *done, *j = &copy;
 	uint32_t c = j->c;
 
-	j->used = false;
+	done->used = false;
 	if (anon_at(c)->gone)
 		gone_done(c);
 	else if (j->work.run == run_judge)
 		judged(c, j);
 	else if (j->work.run == run_compare)
 		compared(c, j->ok);
+	else if (j->work.run == run_pack)
+		packed(c, j);
 	else
 		checked(c, j->ok);
+	if (j->work.run == run_pack)
+		put_image(j->image);
 }
 
 int anon_work_done(void)
@@ -597,4 +733,12 @@ void anon_io_reset(void)
 {
 	memset(job, 0, sizeof(job));
 	queued = writing = out = 0;
+	memset(image_used, 0, sizeof(image_used));
+}
+
+/* A quarter of the budget: what is used again and again is better off plain. */
+void anon_budget(uint64_t bytes)
+{
+	pool_most = bytes / 4;
+	pool_limit(pool_most);
 }

@@ -8,7 +8,8 @@
  *     are those of the frame, all of them; what no hint covers must be zeros.
  * (2) File and memory are seldom aligned alike: parts are read with their
  *     surroundings into a bounce buffer, so that O_DIRECT works.
- * (3) The pieces that were compared are kept with the chunk: later hints do
+ * (3) There is a buffer for every read that may be under way: none waits.
+ * (4) The pieces that were compared are kept with the chunk: later hints do
  *     not change where it comes from.
  * Lock: none; pager thread.
  */
@@ -20,8 +21,10 @@
 #include <sys/mman.h>
 
 #define PARTS	8
-#define BUFFERS	20U
+#define FETCHES	12U		/* the rest are for comparisons */
+#define BUFFERS	(FETCHES + SAVE_FRAMES)
 #define ROOM	(CHUNK + PARTS * 2 * PAGE)
+#define STRIDE	(2 * CHUNK)
 
 struct source {
 	int n;
@@ -41,7 +44,7 @@ static char *room;			/* of all of them */
 /* Huge pages: a read into small ones is 512 pieces. */
 static bool make_room(void)
 {
-	size_t len = (BUFFERS * ROOM + CHUNK - 1) & ~(CHUNK - 1);
+	size_t len = BUFFERS * STRIDE;
 	char *p = room ? NULL : reserve_range(len + CHUNK);
 
 	if (room || !p)
@@ -51,7 +54,10 @@ static bool make_room(void)
 	off_sys_madvise(room, len, MADV_DONTFORK);
 	off_sys_madvise(room, len, MADV_DONTDUMP);
 	for (uint32_t i = 0; i < BUFFERS; i++)
-		bounce[i].buf = room + i * ROOM;
+		bounce[i].buf = room + i * STRIDE;
+	/* A fetch holds one until a worker is done with it. */
+	if (pg.depth > FETCHES)
+		pg.depth = FETCHES;
 	return true;
 }
 
@@ -146,9 +152,12 @@ bool origin_part_done(struct bounce *b, int res)
 	return !--b->pending;
 }
 
+/* The first ones are used again at once; comparisons are few, and once. */
 void origin_put(struct bounce *b)
 {
 	b->busy = false;
+	if (b >= bounce + FETCHES)
+		off_sys_madvise(b->buf, STRIDE, MADV_DONTNEED);
 }
 
 static bool zeros(const char *p, size_t len)
@@ -200,7 +209,7 @@ bool origin_suspect(const struct source *s)
 
 uint32_t anon_extra_frames(void)
 {
-	return SAVE_FRAMES + (room ? BUFFERS : 0);
+	return SAVE_FRAMES + (room ? FETCHES : 0);
 }
 
 void origin_forget(struct source *s)

@@ -16,9 +16,11 @@
 #include "core/anon.h"
 #include "core/anon_int.h"
 #include "core/core_int.h"
+#include "core/pool.h"
 #include "core/spill.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define ANON_ORDER	(1U << 24)	/* after every span of a file */
 
@@ -52,6 +54,8 @@ void anon_forget(uint32_t c)
 
 	if (a->has_ref)
 		spill_free(a->ref, CHUNK);
+	if (a->store == STORE_POOL)
+		pool_free(a->slot);
 	if (a->bounce)
 		origin_put(a->bounce);
 	origin_forget(a->source);
@@ -103,6 +107,8 @@ int anon_add(struct region *r, bool adopt)
 		table = reserve_range((MAX_CHUNKS - first) * sizeof(*table));
 	if (!table || pages_open())
 		return -ENOMEM;
+	if (pool_open((uint64_t)sysconf(_SC_PHYS_PAGES) * PAGE / 2))
+		off_verbose(1, "heap: no room for a packed pool");
 	if (!adopt)
 		anon_chunk_init(r, r->first, r->first + r->n);
 	return 0;

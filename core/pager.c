@@ -21,6 +21,7 @@
  */
 #include "core/anon.h"
 #include "core/core_int.h"
+#include "core/pool.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -43,7 +44,7 @@
 struct pager pg;
 
 static _Atomic uint32_t want_frames;	/* set by the keeper */
-static uint32_t have_frames;
+static uint32_t have_frames, have_pool;	/* told to the policy; frames packed in */
 static _Atomic uint64_t own_bytes;
 static uint64_t busy_since;		/* oldest CH_BUSY, 0 = none */
 #define N_EVENTS 1024
@@ -548,10 +549,14 @@ static void take_budget(void)
 {
 	uint32_t want = atomic_load_explicit(&want_frames, memory_order_relaxed);
 
-	if (want && want != have_frames) {
-		have_frames = want;
-		pol_set_frames(pg.pol, want);
-	}
+	uint32_t pool = (uint32_t)(pool_bytes() / CHUNK);
+
+	if (!want || (want == have_frames && pool == have_pool))
+		return;
+	have_frames = want;
+	have_pool = pool;
+	pol_set_frames(pg.pol, want > pool + 4 ? want - pool : 4);
+	anon_budget((uint64_t)want * CHUNK);
 }
 
 /* Hints mode: a chunk that is not mapped by us was touched. */
@@ -573,10 +578,13 @@ static void publish(void)
 
 	pol_counts(pg.pol, &pc);
 	if (pg.mode == MODE_MOVE && have_frames)
-		frames_trim(have_frames);
+		frames_trim(have_frames - (have_pool < have_frames ? have_pool : 0));
 	own = pg.mode == MODE_HINTS ? (uint64_t)pc.used * CHUNK : frames_bytes();
 	if (pg.mode == MODE_COPY)
 		own += (uint64_t)pg.plain * CHUNK;
+	own += pool_bytes();
+	stat_set(ST_HOST_PACKED, pool_bytes());
+	stat_set(ST_HOST_PACKED_RAW, pool_raw_bytes());
 	atomic_store_explicit(&own_bytes, own, memory_order_relaxed);
 	stat_max(ST_HOST_PEAK_RAM, own);
 	stat_set(ST_BUDGET_OWN_ANON, pg.ops->anon ? own : 0);
@@ -697,6 +705,7 @@ void pager_reset(void)
 
 void pager_unlock(void)
 {
+	pool_unlock();
 	off_sys_munlock(pg.chunk, MAX_CHUNKS * sizeof(struct chunk));
 	off_sys_munlock(pg.pol, pol_size(MAX_CHUNKS));
 }
@@ -729,7 +738,7 @@ int pager_start(enum mode mode)
 	if (mode == MODE_COPY && conf.window > COPY_STAGING)
 		conf.window = COPY_STAGING;
 	pg.pol = pol_init(mem, &conf);
-	have_frames = n_events = 0;
+	have_frames = have_pool = n_events = 0;
 	last_pass = pass_read = pass_ns = busy_since = 0;
 	trace_open();
 	pthread_attr_init(&attr);

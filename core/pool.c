@@ -113,11 +113,12 @@ static void count(const struct slot *s, int sign)
 		packed_small += (uint64_t)((int64_t)s->bytes * sign);
 }
 
-/* Gives the image in staging a place. */
-static int keep(uint32_t n, uint32_t len, uint32_t *slot)
+int pool_put_image(const void *image, uint32_t n, uint32_t len, uint32_t *slot)
 {
 	struct slot s = { .bytes = n, .raw = len };
 
+	if (!work)
+		return -ENODEV;
 	if (pool_arena_bytes() >= limit)
 		return -ENOSPC;
 	s.at = pool_arena_alloc(n, limit - pool_arena_bytes(), &s.tail);
@@ -128,7 +129,7 @@ static int keep(uint32_t n, uint32_t len, uint32_t *slot)
 		pool_arena_free(s.at, n, s.tail);
 		return -ENOSPC;
 	}
-	memcpy(s.at, staging, n);
+	memcpy(s.at, image, n);
 	table[*slot] = s;
 	count(&s, 1);
 	return 0;
@@ -146,7 +147,7 @@ int pool_put(const void *frame, uint32_t len, uint64_t hash,
 	if (!codec)
 		codec = codec_choose(work, frame, len, hash);
 	n = codec_image_pack(work, codec, staging, worth(codec, len), frame, len, hash);
-	return n < 0 ? (int)n : keep((uint32_t)n, len, slot);
+	return n < 0 ? (int)n : pool_put_image(staging, (uint32_t)n, len, slot);
 }
 
 int pool_get(uint32_t slot, void *frame, uint32_t len)

@@ -53,6 +53,9 @@ void pool_limit(uint64_t bytes);
  * -ENODEV: not open. codec RAW always pays. */
 int pool_put(const void *frame, uint32_t len, uint64_t hash,
 	     const struct codec *codec, uint32_t *slot);
+/* The same for an image of n bytes that codec_image_pack made elsewhere, of len
+ * raw bytes. 0, -ENOSPC, -ENODEV. */
+int pool_put_image(const void *image, uint32_t n, uint32_t len, uint32_t *slot);
 /* Unpacks it; the slot stays. 0, or -EBADMSG: the slot does not hold len bytes
  * as they were put; then frame may hold anything (R4). */
 int pool_get(uint32_t slot, void *frame, uint32_t len);

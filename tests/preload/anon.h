@@ -96,7 +96,7 @@ static inline void anon_verify(const void *mem, uint16_t id, uint16_t gen,
 			       uint64_t off, size_t len, const char *what)
 {
 	const unsigned char *p = mem;
-	uint64_t w;
+	uint64_t w, last;
 	size_t i = 0;
 
 	for (; i + 8 <= len; i += 8) {
@@ -104,8 +104,8 @@ static inline void anon_verify(const void *mem, uint16_t id, uint16_t gen,
 		if (w != anon_word(id, gen, off + i))
 			anon_differ(p + i, id, gen, off + i, len - i, what);
 	}
-	w = anon_word(id, gen, off + i);
-	if (memcmp(p + i, &w, len - i))
+	last = anon_word(id, gen, off + i);
+	if (memcmp(p + i, &last, len & 7))
 		anon_differ(p + i, id, gen, off + i, len - i, what);
 }
 

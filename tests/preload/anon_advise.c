@@ -7,7 +7,7 @@
  * in a fork child (WIPEONFORK, DONTFORK) happens there.
  */
 /* env: OFFLOAD_RAM=32M OFFLOAD_HOST_MIN=64K */
-/* later-needs: regions evictions */
+/* needs: regions evictions */
 #include "anon.h"
 
 #ifndef MADV_POPULATE_READ	/* newer than some headers */

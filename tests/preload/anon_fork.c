@@ -8,7 +8,7 @@
  * raw call, a daemon's two forks.
  */
 /* env: OFFLOAD_RAM=32M OFFLOAD_HOST_MIN=64K */
-/* later-needs: regions evictions */
+/* needs: regions evictions */
 #include "anon.h"
 
 #include <sched.h>

@@ -6,7 +6,7 @@
  * rewritten in part: what was written last is what is found.
  */
 /* env: OFFLOAD_RAM=32M OFFLOAD_HOST_MIN=64K */
-/* later-needs: regions evictions */
+/* needs: regions evictions */
 #include "anon.h"
 
 #define BLOCKS	7

@@ -9,7 +9,7 @@
  * (4) Address space reserved with PROT_NONE and made usable in parts.
  */
 /* env: OFFLOAD_RAM=32M OFFLOAD_HOST_MIN=64K */
-/* later-needs: regions evictions */
+/* needs: regions evictions */
 #include "anon.h"
 
 static struct block b;

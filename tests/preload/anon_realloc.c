@@ -7,7 +7,7 @@
  * the block as it was.
  */
 /* env: OFFLOAD_RAM=32M OFFLOAD_HOST_MIN=64K */
-/* later-needs: regions evictions */
+/* needs: regions evictions */
 #include "anon.h"
 
 #define NEIGHBOURS	4

@@ -7,7 +7,7 @@
  * stacks and thread stacks may lie in a block.
  */
 /* env: OFFLOAD_RAM=32M OFFLOAD_HOST_MIN=64K */
-/* later-needs: regions evictions */
+/* needs: regions evictions */
 #include "anon.h"
 
 #include <sys/sendfile.h>

@@ -7,7 +7,7 @@
  * they made behind.
  */
 /* env: OFFLOAD_RAM=32M OFFLOAD_HOST_MIN=64K */
-/* later-needs: regions evictions */
+/* needs: regions evictions */
 #include "anon.h"
 
 #define THREADS	4

@@ -7,7 +7,7 @@
  * written can be written later.
  */
 /* env: OFFLOAD_RAM=32M OFFLOAD_HOST_MIN=64K */
-/* later-needs: regions evictions */
+/* needs: regions evictions */
 #include "anon.h"
 
 #define SIZE	(96 * MIB)
