@@ -89,10 +89,11 @@ $(B)/unit/%: $(B)/o/tests/unit/%.o $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
 	$(Q)$(CC) -o $@ -Wl,--start-group $^ -Wl,--end-group -lcmocka -pthread $(SAN) $(LDFLAGS)
 
 # Test programs of the preload suite: plain programs, nothing of ours inside.
+$(B)/preload/sites: trap_ld := -rdynamic	# its functions' names can be found
 $(B)/preload/%: tests/preload/%.c
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu17 $(WARN) -D_GNU_SOURCE -O2 -g -pthread -MMD -MP -o $@ $<
+	$(Q)$(CC) -std=gnu17 $(WARN) -D_GNU_SOURCE -O2 -g -pthread -MMD -MP -o $@ $< $(trap_ld)
 
 unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src))
 trap_bin := $(patsubst tests/preload/%.c,$(B)/preload/%,$(trap_src))

@@ -14,6 +14,7 @@
 #include "core/core_int.h"
 #include "core/learned.h"
 #include "core/spill.h"
+#include "core/work.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -227,6 +228,7 @@ static int go_live(void)
 
 	if (!r)
 		return -ENOSPC;
+	work_open();
 	cmd_pager_call(&(struct cmd){ .op = CMD_ADD, .r = r });
 	err = anon_register(core_heap_base, core_heap_base + len);
 	if (err) {
@@ -374,6 +376,7 @@ int anon_adopt(void)
 	r = pg.ops->anon ? enter() : NULL;
 	if (!r)
 		return -ENODEV;
+	work_open();
 	cmd_pager_call(&(struct cmd){ .op = CMD_ADD, .r = r, .fd = 1 });
 	err = anon_register(core_heap_base, atomic_load(&grown_to));
 	if (!err)

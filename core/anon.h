@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* anon.h - anonymous memory: what heap.c, anon.c and anon_pager.c know of
- * each other. Internal to core/.
+/* anon.h - anonymous memory: what heap.c, anon*.c and the pager know of each
+ * other. Internal to core/.
  *
  * Large requests of the program (malloc family, anonymous mmap) are served
  * from one range of addresses, the heap, reserved once:
@@ -66,7 +66,7 @@ int anon_keep_fds(const int **fds);
 int anon_adopt(void);		/* keeper, started: 0 or -errno */
 struct region *anon_region(void);	/* NULL while WATCHED */
 
-/* ---- anon_pager.c: the heap's chunks. Pager thread. ------------------------ */
+/* ---- anon_pager.c, anon_fork.c, anon_io.c: its chunks. Pager thread. ---------- */
 
 int anon_add(struct region *r, bool adopt);	/* CMD_ADD: r is HELD */
 int anon_go(struct region *r);		/* CMD_GO: registered */
@@ -92,10 +92,14 @@ int anon_soften(uint32_t c);
 int anon_evict(uint32_t c, bool from_plain);
 void anon_read_done(uint32_t c, int res);
 void anon_io_done(uint32_t tag, int res);	/* IO_TAG_WRITE, IO_TAG_VERIFY */
-/* False: no more evictions now, written frames must get free first. */
+/* Takes what the workers have finished; returns how many. */
+int anon_work_done(void);
+/* False: no more evictions now, frames on their way out must get free first. */
 bool anon_room(void);
-/* Submits what waits to be written. Returns how many are under way or wait. */
+/* Submits what waits to be written. Returns how many are on their way out. */
 uint32_t anon_save_more(void);
+/* Keeper: memory it holds beside the budget's frames, in frames. */
+uint32_t anon_extra_frames(void);
 
 /* ---- heap.c: who owns which addresses of it ------------------------------- */
 
@@ -106,6 +110,6 @@ void heap_fork_done(void);	/* in the parent */
 void heap_fork_child(void);
 
 #define KEEP_FDS 96	/* that the child of a fork can take over */
-#define SAVE_FRAMES 16U	/* frames that wait to be written, beside the budget's */
+#define SAVE_FRAMES 16U	/* frames on their way out, beside the budget's */
 
 #endif

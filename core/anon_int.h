@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* anon_int.h - what anon_pager.c and anon_origin.c know of each other. */
+/* anon_int.h - what the files of the heap's pager know of each other. */
 #ifndef OFFLOAD_ANON_INT_H
 #define OFFLOAD_ANON_INT_H
 
@@ -7,6 +7,64 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
+struct source;		/* where in which files a chunk's bytes are */
+struct bounce;		/* a buffer with reads under way, or done */
+
+/* ---- anon_pager.c ---- */
+
+enum store { STORE_NONE, STORE_ZERO, STORE_SPILL, STORE_ORIGIN };
+
+/* What is being done to its frame, out of the program's reach. */
+enum busy {
+	BUSY_NO,
+	BUSY_JUDGING,	/* out: a worker looks whether it was written */
+	BUSY_COMPARING,	/* out: with the file it may have come from */
+	BUSY_QUEUED,	/* out: waits to be written */
+	BUSY_WRITING,
+	BUSY_READING,	/* in: from its slot or its origin */
+	BUSY_CHECKING,	/* in: a worker makes or verifies it */
+};
+
+enum child { CHILD_EMPTY, CHILD_IN_PLACE, CHILD_STORED };	/* at a fork */
+
+struct anon_chunk {
+	uint64_t ref;		/* its slot in the spill file */
+	uint64_t hash;		/* of the stored copy */
+	uint8_t store;		/* enum store; NONE: the bytes are in memory only */
+	uint8_t busy;		/* enum busy */
+	uint8_t child;		/* enum child */
+	bool has_ref;
+	bool wanted;		/* on its way out: somebody waits for the frame */
+	bool gone;		/* cleared while it was busy */
+	bool compared;		/* with its origin, if it had one */
+	bool rewritten;		/* its stored copy was out of date once */
+	bool skew;		/* the policy was told so */
+	bool split;		/* its memory is small pages: not to be recycled */
+	struct source *source;	/* STORE_ORIGIN, or being compared */
+	struct bounce *bounce;	/* reads of it under way, or being looked at */
+};
+
+struct anon_chunk *anon_at(uint32_t c);
+char *anon_frame(uint32_t c);	/* of a chunk that has one */
+void anon_put_frame(uint32_t c);	/* gives it back, if it has one */
+void anon_empty(uint32_t c);	/* it holds nothing; not busy */
+/* Frees what is stored of it; nothing of it is known any more. Not busy. */
+void anon_forget(uint32_t c);
+/* ABSENT. Weights are written once; what is written again and again, or is not
+ * from a file while other memory is, has no place in the order of use. */
+void anon_tell_skew(uint32_t c);
+/* Known to the policy; its bytes are where the program looks. */
+void anon_make_known(uint32_t c);
+void anon_make_plain(uint32_t c, enum store store);
+void anon_chunk_init(struct region *r, uint32_t from, uint32_t to);
+void anon_go_on(struct region *r);	/* LIVE: who waits looks again */
+
+/* ---- anon_io.c ---- */
+
+void anon_unqueue(uint32_t c);	/* BUSY_QUEUED: it stays in its frame */
+void anon_landed(uint32_t c);	/* a fetch of it is over */
+void anon_io_reset(void);
 
 /* ---- anon_copy.c ---- */
 
@@ -27,9 +85,6 @@ int copy_out(uint32_t c, char *to);
 
 /* ---- anon_origin.c ---- */
 
-struct source;		/* where in which files a chunk's bytes are */
-struct bounce;		/* a buffer with reads under way, or done */
-
 /* Starts to read what the hints say chunk c came from; completions carry c and
  * IO_TAG_VERIFY. 0, -ENOENT: no hints to speak of, -EAGAIN: no buffer is free,
  * -ENOMEM, -EIO. */
@@ -39,11 +94,13 @@ int origin_fetch(uint32_t c, const struct source *s, struct bounce **out);
 /* One completion. True: it was the last. */
 bool origin_part_done(struct bounce *b, int res);
 void origin_put(struct bounce *b);
-/* All reads done: are these the bytes of the frame? */
-bool origin_equal(uint32_t c, const struct source *s, const struct bounce *b,
+/* All reads done: are these the bytes of the frame of the chunk at a? Any thread. */
+bool origin_equal(uintptr_t a, const struct source *s, const struct bounce *b,
 		  const char *frame);
-/* Makes the frame of them. False: a read failed. */
-bool origin_fill(uint32_t c, const struct source *s, const struct bounce *b, char *frame);
+/* Makes the frame of them. False: a read failed. Any thread. */
+bool origin_fill(uintptr_t a, const struct source *s, const struct bounce *b, char *frame);
+/* One of its files was touched since it was opened: hashes must tell. */
+bool origin_suspect(const struct source *s);
 void origin_forget(struct source *s);	/* NULL is fine */
 struct origin *origin_nth(const struct source *s, int i);	/* NULL past the end */
 void origin_reset(void);	/* child of a fork: nothing is under way */

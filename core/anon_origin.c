@@ -12,9 +12,12 @@
  *     not change where it comes from.
  * Lock: none; pager thread.
  */
+#include "core/anon.h"
 #include "core/anon_int.h"
 #include "core/core_int.h"
 #include "core/learned.h"
+
+#include <sys/mman.h>
 
 #define PARTS	8
 #define BUFFERS	20U
@@ -33,20 +36,36 @@ struct bounce {
 };
 
 static struct bounce bounce[BUFFERS];
+static char *room;			/* of all of them */
+
+/* Huge pages: a read into small ones is 512 pieces. */
+static bool make_room(void)
+{
+	size_t len = (BUFFERS * ROOM + CHUNK - 1) & ~(CHUNK - 1);
+	char *p = room ? NULL : reserve_range(len + CHUNK);
+
+	if (room || !p)
+		return room != NULL;
+	room = (char *)chunk_down((uintptr_t)p + CHUNK - 1);
+	off_sys_madvise(room, len, MADV_HUGEPAGE);
+	off_sys_madvise(room, len, MADV_DONTFORK);
+	off_sys_madvise(room, len, MADV_DONTDUMP);
+	for (uint32_t i = 0; i < BUFFERS; i++)
+		bounce[i].buf = room + i * ROOM;
+	return true;
+}
 
 static struct bounce *get(void)
 {
-	for (uint32_t i = 0; i < BUFFERS; i++) {
+	for (uint32_t i = 0; i < BUFFERS && make_room(); i++) {
 		struct bounce *b = &bounce[i];
 
 		if (b->busy)
 			continue;
-		if (!b->buf)
-			b->buf = reserve_range(ROOM);
-		b->busy = b->buf != NULL;
+		b->busy = true;
 		b->failed = false;
 		b->pending = 0;
-		return b->buf ? b : NULL;
+		return b;
 	}
 	return NULL;
 }
@@ -63,7 +82,7 @@ static size_t read_part(struct bounce *b, const struct learned_piece *p, int i,
 		.len = (uint32_t)(to - from), .chunk = tag };
 
 	b->skip[i] = at + (size_t)(p->off - from);
-	if (origin_check(o, p->off + len) || o->moved || pg.io->submit(&job))
+	if (origin_check(o, p->off + len) || pg.io->submit(&job))
 		b->failed = true;
 	else
 		b->pending++;
@@ -137,10 +156,10 @@ static bool zeros(const char *p, size_t len)
 	return !len || (!*p && !memcmp(p, p + 1, len - 1));
 }
 
-bool origin_equal(uint32_t c, const struct source *s, const struct bounce *b,
+bool origin_equal(uintptr_t a, const struct source *s, const struct bounce *b,
 		  const char *frame)
 {
-	uintptr_t a = chunk_addr(c), at = a;
+	uintptr_t at = a;
 
 	if (b->failed)
 		return false;
@@ -155,9 +174,9 @@ bool origin_equal(uint32_t c, const struct source *s, const struct bounce *b,
 	return zeros(frame + (at - a), a + CHUNK - at);
 }
 
-bool origin_fill(uint32_t c, const struct source *s, const struct bounce *b, char *frame)
+bool origin_fill(uintptr_t a, const struct source *s, const struct bounce *b, char *frame)
 {
-	uintptr_t a = chunk_addr(c), at = a;
+	uintptr_t at = a;
 
 	for (int i = 0; i < s->n; i++) {
 		const struct learned_piece *p = &s->piece[i];
@@ -168,6 +187,20 @@ bool origin_fill(uint32_t c, const struct source *s, const struct bounce *b, cha
 	}
 	memset(frame + (at - a), 0, a + CHUNK - at);
 	return !b->failed;
+}
+
+bool origin_suspect(const struct source *s)
+{
+	bool moved = false;
+
+	for (int i = 0; i < s->n; i++)
+		moved |= s->piece[i].origin->moved;
+	return moved;
+}
+
+uint32_t anon_extra_frames(void)
+{
+	return SAVE_FRAMES + (room ? BUFFERS : 0);
 }
 
 void origin_forget(struct source *s)
@@ -182,6 +215,6 @@ struct origin *origin_nth(const struct source *s, int i)
 
 void origin_reset(void)
 {
-	for (uint32_t i = 0; i < BUFFERS; i++)
-		bounce[i].busy = false;
+	memset(bounce, 0, sizeof(bounce));
+	room = NULL;		/* not inherited */
 }

@@ -47,7 +47,7 @@ static int hold(struct region *r, struct extent *ext)
 
 	region_lock();
 	first = ids_find(chunks);
-	if (first != UINT32_MAX && r->state == REGION_WATCHED &&
+	if (first != UINT32_MAX && r->state == REGION_WATCHED && r->n_ext &&
 	    !r->locked && !r->refused) {
 		n = r->n_ext;
 		memcpy(ext, r->ext, sizeof(r->ext));

@@ -9,6 +9,7 @@
  */
 #include "core/anon.h"
 #include "core/core_int.h"
+#include "core/sites.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -70,6 +71,8 @@ void core_exit(void)
 	if (!off_opt.stats || owner != (pid_t)syscall(SYS_getpid) ||
 	    atomic_exchange(&reported, true))
 		return;
+	sites_settle();
+	largest_publish();
 	err = stats_report();
 	if (err)
 		off_log("OFFLOAD_STATS=%s: %s; give a file that can be written",
@@ -199,7 +202,7 @@ static void nap(void)
 }
 
 /* The next region (index from *i) that [lo, hi) touches, with its users
- * raised: put_region when done. Waits for one that is becoming plain. */
+ * raised: region_put when done. Waits for one that is becoming plain. */
 static struct region *use_next(int *i, uintptr_t lo, uintptr_t hi)
 {
 	struct extent piece[MAX_EXTENTS];
@@ -224,13 +227,6 @@ static struct region *use_next(int *i, uintptr_t lo, uintptr_t hi)
 	return r;
 }
 
-static void put_region(struct region *r)
-{
-	region_lock();
-	r->users--;
-	region_unlock();
-}
-
 /* The region that holds all of [addr, addr+len), its users raised, or NULL;
  * *part: regions hold some of it. */
 static struct region *use_whole(const void *addr, size_t len, bool *part)
@@ -242,7 +238,7 @@ static struct region *use_whole(const void *addr, size_t len, bool *part)
 	r = use_next(&i, lo, hi);
 	*part = r;
 	if (r && !region_covers(r, lo, hi)) {
-		put_region(r);
+		region_put(r);
 		r = NULL;
 	}
 	return r;
@@ -265,7 +261,7 @@ static int undo_all(const void *addr, size_t len)
 		region_unlock();
 		if (!watched)
 			err = convert_undo(r);
-		put_region(r);
+		region_put(r);
 	}
 	return err;
 }
@@ -302,7 +298,7 @@ int core_unmap(const void *addr, size_t len)
 
 	while (!err && (r = use_next(&i, lo, hi))) {
 		if (r->anon) {		/* heap.c knows what is mapped of it */
-			put_region(r);
+			region_put(r);
 			continue;
 		}
 		err = unmap_one(r, lo, hi);
@@ -317,7 +313,7 @@ int core_unmap(const void *addr, size_t len)
 			else
 				cmd_call(&(struct cmd){ .op = CMD_FORGET, .r = r });
 		}
-		put_region(r);
+		region_put(r);
 	}
 	errno = saved;
 	return err ? err : CORE_PASS;
@@ -377,7 +373,7 @@ int core_protect(const void *addr, size_t len, int prot)
 	else
 		err = CORE_PASS;
 	if (r)
-		put_region(r);
+		region_put(r);
 	errno = saved;
 	return err;
 }
@@ -475,7 +471,7 @@ int core_advise(const void *addr, size_t len, int advice)
 	else if (r && r->state == REGION_LIVE && reads_ahead(advice))
 		err = 0;
 	if (r)
-		put_region(r);
+		region_put(r);
 	errno = saved;
 	return err;
 }
@@ -515,7 +511,7 @@ int core_lock(const void *addr, size_t len)
 		region_unlock();
 		if (paged && !err)	/* HELD: it is answered once it is LIVE */
 			err = cmd_call(&(struct cmd){ .op = CMD_PIN, .r = r, .lo = lo, .hi = hi });
-		put_region(r);
+		region_put(r);
 	}
 	errno = saved;
 	return err ? err : CORE_PASS;
@@ -537,7 +533,7 @@ void core_unlocked(const void *addr, size_t len)
 		region_unlock();
 		if (paged && pg.ops->anon)
 			cmd_call(&(struct cmd){ .op = CMD_UNPIN, .r = r, .lo = lo, .hi = hi });
-		put_region(r);
+		region_put(r);
 	}
 	errno = saved;
 }
@@ -610,7 +606,7 @@ int core_mincore(const void *addr, size_t len, unsigned char *vec)
 	r = use_whole(addr, len, &part);
 	ours = r && r->state == REGION_LIVE && pg.ops->anon;
 	if (r)
-		put_region(r);
+		region_put(r);
 	if (!ours)
 		return CORE_PASS;
 	memset(vec, 1, page_up(len) / PAGE);
@@ -626,7 +622,7 @@ int core_remap(const void *addr, size_t len, size_t new_len, int flags)
 		page_up(new_len) <= page_up(len);
 
 	if (r)
-		put_region(r);
+		region_put(r);
 	if (shrink) {		/* where it is */
 		if (page_up(new_len) < page_up(len))
 			err = core_unmap((char *)addr + page_up(new_len),

@@ -7,7 +7,8 @@
  *   keeper  takes commands, samples the budget, converts watched regions;
  *   pager   owns every chunk, frame and read in flight, and is the only one
  *           to act on them, so none of that needs a lock (R7).
- * plus reader threads of the pread engine, which touch only their own job.
+ * plus reader threads of the pread engine, which touch only their own job,
+ * and, once the heap is watched, one that makes names (unwind.c).
  *
  * Lock ranks (take upwards only; never held across I/O, R7):
  *   1 region_lock   the region table and the extents in it
@@ -121,6 +122,7 @@ void region_lock(void);
 void region_unlock(void);
 void region_lock_reset(void);			/* child of fork */
 bool region_any(const void *addr, size_t len);	/* no lock */
+void region_put(struct region *r);	/* lock not held: users is one less */
 
 /* The rest: region_lock held. */
 struct region *region_new(uintptr_t base, size_t len); /* NULL: table full */
@@ -338,6 +340,7 @@ bool keeper_running(void);
 void keeper_reset(void);	/* child of fork */
 uint64_t keeper_budget(void);	/* bytes we may hold now */
 bool library_thread(void);
+bool library_thread_set(bool on);	/* this thread, for a while; what it was */
 void library_thread_enter(const char *name);
 uint64_t host_min(void);	/* core.c */
 bool core_populating(void);	/* core.c: a MAP_POPULATE is being served */

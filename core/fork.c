@@ -17,6 +17,7 @@
 #include "core/anon.h"
 #include "core/core_int.h"
 #include "core/learned.h"
+#include "core/sites.h"
 
 #include <sys/mman.h>
 
@@ -52,6 +53,7 @@ void core_fork_prepare(void)
 	int saved = errno;
 
 	heap_fork_prepare();
+	sites_fork_lock();
 	anon_fork_lock();
 	freeze = keeper_running() && any_writable();
 	if (freeze)
@@ -82,6 +84,7 @@ void core_fork_parent(void)
 	}
 	learned_fork_unlock();
 	anon_fork_unlock();
+	sites_fork_unlock();
 	heap_fork_done();
 	errno = saved;
 }
@@ -138,6 +141,7 @@ void core_fork_child(void)
 	region_lock_reset();
 	learned_fork_unlock();
 	anon_fork_unlock();
+	sites_fork_child();
 	heap_fork_child();
 	learned_fork_child();
 	anon_fork_child();

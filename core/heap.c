@@ -22,6 +22,7 @@
  */
 #include "core/anon.h"
 #include "core/core_int.h"
+#include "core/sites.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -45,6 +46,7 @@ enum kind { CLEAN, DIRTY, CLEAR, USED, MAPPED, LOST };
 struct piece {
 	uintptr_t lo;
 	enum kind kind;
+	uint32_t site;		/* a block's: who asked for it */
 };
 
 size_t core_heap_min = SIZE_MAX;
@@ -134,7 +136,9 @@ static size_t split(uintptr_t addr)
 	if (piece[i].lo == addr)
 		return i;
 	memmove(piece + i + 2, piece + i + 1, (n - i) * sizeof(*piece));
-	piece[i + 1] = (struct piece){ addr, piece[i].kind };
+	piece[i + 1] = (struct piece){ addr, piece[i].kind, piece[i].site };
+	if (is_block(piece[i].kind))
+		sites_count(piece[i].site, 0, 1);
 	n++;
 	return i + 1;
 }
@@ -157,26 +161,34 @@ static void join(size_t i)
 		erase(i);
 }
 
-static void count(enum kind k, size_t bytes, int sign)
+static void count(const struct piece *p, size_t bytes, int sign)
 {
-	if (k == DIRTY)
+	if (p->kind == DIRTY)
 		dirty += sign > 0 ? bytes : -bytes;
-	if (is_block(k))
-		atomic_fetch_add(&used, sign > 0 ? bytes : -(uint64_t)bytes);
+	if (!is_block(p->kind))
+		return;
+	atomic_fetch_add(&used, sign > 0 ? bytes : -(uint64_t)bytes);
+	sites_count(p->site, sign * (int64_t)bytes, sign);
 }
 
 /* All of [lo, hi), piece by piece, becomes one of this kind. */
-static void set(uintptr_t lo, uintptr_t hi, enum kind k)
+static void set_block(uintptr_t lo, uintptr_t hi, enum kind k, uint32_t site)
 {
 	size_t i = split(lo), end = split(hi);
 
 	for (size_t p = i; p < end; p++)
-		count(piece[p].kind, length(p), -1);
+		count(&piece[p], length(p), -1);
 	while (end > i + 1)
 		erase(--end);
 	piece[i].kind = k;
-	count(k, hi - lo, 1);
+	piece[i].site = site;
+	count(&piece[i], hi - lo, 1);
 	join(i);
+}
+
+static void set(uintptr_t lo, uintptr_t hi, enum kind k)
+{
+	set_block(lo, hi, k, SITE_EARLY);	/* nobody's */
 }
 
 /* ---- the range ------------------------------------------------------------------- */
@@ -310,7 +322,7 @@ static void purge(size_t cap)
 	}
 }
 
-static uintptr_t take(size_t size, size_t align, enum kind k, bool *was_dirty)
+static uintptr_t take(size_t size, size_t align, enum kind k, uint32_t site, bool *was_dirty)
 {
 	uintptr_t a = 0;
 
@@ -326,7 +338,8 @@ static uintptr_t take(size_t size, size_t align, enum kind k, bool *was_dirty)
 	}
 	if (a) {
 		*was_dirty = piece[find(a)].kind == DIRTY;
-		set(a, a + size, k);
+		set_block(a, a + size, k, site);
+		sites_asked(site, size);
 	}
 	heap_unlock();
 	return a;
@@ -344,7 +357,7 @@ static void *alloc(size_t size, size_t align, bool zero, enum kind k)
 	if (bytes >= ALIGN_FROM && align < CHUNK)
 		align = CHUNK;
 	anon_admit(bytes);
-	a = take(bytes, align < PAGE ? PAGE : align, k, &was_dirty);
+	a = take(bytes, align < PAGE ? PAGE : align, k, sites_here(), &was_dirty);
 	if (a && zero && was_dirty && bytes <= SMALL_ZERO)
 		memset((void *)a, 0, bytes);
 	else if (a && zero && was_dirty)
@@ -466,8 +479,11 @@ static bool extend(uintptr_t hi, uintptr_t to, bool zero)
 	ok = n < PIECES_MAX - PIECES_ROOM && piece[find(hi - 1) + 1].lo == hi &&
 	     free_up_to(hi, to, &was_dirty);
 	if (ok) {
-		set(hi, to, piece[find(hi - 1)].kind);
+		struct piece b = piece[find(hi - 1)];
+
+		set_block(hi, to, b.kind, b.site);
 		erase(find(hi));	/* one block with what lies before */
+		sites_count(b.site, 0, -1);
 	}
 	heap_unlock();
 	if (ok && zero && was_dirty)

@@ -12,6 +12,7 @@
  */
 #include "core/anon.h"
 #include "core/core_int.h"
+#include "core/sites.h"
 
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -29,6 +30,7 @@ enum { NOT_STARTED, STARTING, READY, FAILED };
 #define TICK_LIVE_NS	25000000ull
 #define TICK_WATCH_NS	100000000ull
 #define LEAST_FRAMES	4
+#define PUBLISH_NS	200000000ull
 #define TORTURE_RAM	(32ull << 20)
 #define HEADER_MAX	(64ull << 20)
 #define THRASH_NS	2000000000ull
@@ -44,6 +46,7 @@ static uint64_t unshared;		/* the same, OFFLOAD_RAM not looked at */
 static uint32_t frames;			/* told to the pager */
 static uint64_t grown_at;
 static bool said_tiny;
+static uint64_t coming;			/* a block of so many bytes is to come */
 
 uint64_t now_ns(void)
 {
@@ -56,6 +59,14 @@ uint64_t now_ns(void)
 bool library_thread(void)
 {
 	return in_library;
+}
+
+bool library_thread_set(bool on)
+{
+	bool was = in_library;
+
+	in_library = on;
+	return was;
 }
 
 void library_thread_enter(const char *name)
@@ -75,6 +86,8 @@ static uint64_t cap(uint64_t bytes)
 	return asked && bytes > asked ? asked : bytes;
 }
 
+/* Of a heap that is only watched, twice what it is: it grows, and would have to
+ * ask again and again. */
 static uint64_t wanted(void)
 {
 	uint64_t bytes;
@@ -82,6 +95,8 @@ static uint64_t wanted(void)
 	region_lock();
 	bytes = region_bytes();
 	region_unlock();
+	if (!anon_live())
+		bytes += 2 * (heap_used() + coming);
 	return bytes + off_opt.window;
 }
 
@@ -125,8 +140,8 @@ static void tell_frames(void)
 	/* There the kernel caches what the program touches, whatever we plan. */
 	if (pg.mode == MODE_HINTS && want > 4 * HINTS_SLACK)
 		want -= HINTS_SLACK;
-	if (anon_live() && want > 2 * SAVE_FRAMES)
-		want -= SAVE_FRAMES;
+	if (anon_live() && want > 2 * anon_extra_frames())
+		want -= anon_extra_frames();
 	if (want < LEAST_FRAMES) {
 		want = LEAST_FRAMES;
 		if (!said_tiny)
@@ -204,6 +219,8 @@ static bool losing(struct region *r)
 	return r->cached_peak - (uint64_t)cached > len / 50 || evicted > len / 50;
 }
 
+/* The next one, in use until region_put. What is unmapped already waits for
+ * the pager to bury it. */
 static struct region *next_watched(int *i)
 {
 	struct region *r = NULL;
@@ -212,9 +229,11 @@ static struct region *next_watched(int *i)
 	while (!r && region_nth(*i)) {
 		struct region *n = region_nth((*i)++);
 
-		if (n->state == REGION_WATCHED && n->origin && !n->refused)
+		if (n->state == REGION_WATCHED && n->origin && !n->refused && n->n_ext)
 			r = n;
 	}
+	if (r)
+		r->users++;
 	region_unlock();
 	return r;
 }
@@ -226,9 +245,11 @@ static void convert_all(const struct region *unseen)
 	struct region *r;
 	int i = 0;
 
-	while ((r = next_watched(&i)))
+	while ((r = next_watched(&i))) {
 		if ((r->writable && r != unseen) || convert_region(r))
 			r->refused = true;
+		region_put(r);
+	}
 	read_budget();
 	tell_frames();
 }
@@ -247,8 +268,11 @@ static void judge_heap(size_t bytes)
 
 static int admit(const struct cmd *c)
 {
+	sites_start();
+	coming = c->lo;
 	read_budget();
 	judge_heap(c->lo);
+	coming = 0;
 	return 0;
 }
 
@@ -264,8 +288,10 @@ static void watch_tick(void)
 		go = !torture_random(4);
 	else if (!thrashing() || !tight())
 		return;
-	while (!go && (r = next_watched(&i)))
+	while (!go && (r = next_watched(&i))) {
 		go = losing(r);
+		region_put(r);
+	}
 	if (go)
 		convert_all(NULL);
 }
@@ -479,6 +505,18 @@ static bool any_live(void)
 	return live;
 }
 
+/* What is shown but need not be of this moment. */
+static void publish(void)
+{
+	static uint64_t last;
+	uint64_t t = now_ns();
+
+	if (t - last < PUBLISH_NS)
+		return;
+	last = t;
+	largest_publish();
+}
+
 static void *keeper_main(void *unused)
 {
 	int err;
@@ -498,6 +536,9 @@ static void *keeper_main(void *unused)
 		if (live)
 			tell_frames();
 		watch_tick();
+		if (anon_live())	/* the child of a fork is asked nothing before */
+			sites_start();
+		publish();
 	}
 	return NULL;
 }

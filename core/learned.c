@@ -221,6 +221,11 @@ int learned_pieces(uintptr_t lo, uintptr_t hi, struct learned_piece *out, int ma
 	return k;
 }
 
+bool learned_any(void)
+{
+	return n != 0;
+}
+
 /* ---- forks -------------------------------------------------------------------------------- */
 
 void learned_fork_lock(void)

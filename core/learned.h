@@ -29,5 +29,7 @@ void learned_fork_lock(void);
 void learned_fork_unlock(void);
 /* Child of a fork: the files' descriptors are the parent's. */
 void learned_fork_child(void);
+/* Pager: some memory is known to come from a file. */
+bool learned_any(void);
 
 #endif

@@ -353,14 +353,12 @@ static void read_done(const struct io_done *d)
 	struct chunk *ch = &pg.chunk[c];
 	struct region *r = chunk_region(c);
 
-	pg.inflight--;
-	r->inflight--;
 	if (r->anon) {
-		if (d->res == (int)CHUNK)
-			pass_read += CHUNK;
 		anon_read_done(c, d->res);
 		return;
 	}
+	pg.inflight--;
+	r->inflight--;
 	if (ch->flags & CH_GONE) {
 		ch->flags = CH_FORGOTTEN;
 		chunk_drop_frame(c);
@@ -640,6 +638,7 @@ static int turn(bool io_signalled)
 		work += take_faults();
 	torture_pause();
 	work += take_reads(io_signalled);
+	work += anon_work_done();
 	pager_commands();
 	if (pg.dying)
 		pager_bury();
@@ -648,7 +647,7 @@ static int turn(bool io_signalled)
 		pg.ops->watch();
 	if (!pg.frozen) {
 		/* Faults first again after a few actions. */
-		for (int i = 0; i < 8 && anon_room() && act_once(); i++)
+		for (int i = 0; i < 8 && (anon_room() || pol_waiting(pg.pol)) && act_once(); i++)
 			work++;
 		retry_busy();
 	}

@@ -67,6 +67,13 @@ void region_lock_reset(void)
 	region_unlock();
 }
 
+void region_put(struct region *r)
+{
+	region_lock();
+	r->users--;
+	region_unlock();
+}
+
 bool region_any(const void *addr, size_t len)
 {
 	uintptr_t a = (uintptr_t)addr;

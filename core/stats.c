@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -90,6 +91,60 @@ void stats_names(const char *pager, const char *io_engine)
 	copy_name(s->io_engine, sizeof(s->io_engine), io_engine);
 }
 
+/* ---- the largest ------------------------------------------------------------ */
+
+struct off_stats *stats_sites_begin(void)
+{
+	struct off_stats *s = off_stats_now;
+
+	for (int tries = 0; tries < 1000; tries++) {
+		uint32_t seq = __atomic_load_n(&s->sites_seq, __ATOMIC_RELAXED);
+
+		if (!(seq & 1) &&
+		    __atomic_compare_exchange_n(&s->sites_seq, &seq, seq + 1, 0,
+						__ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+			return s;
+		sched_yield();
+	}
+	return NULL;
+}
+
+void stats_sites_end(struct off_stats *s, int n)
+{
+	s->n_sites = (uint32_t)n;
+	__atomic_fetch_add(&s->sites_seq, 1, __ATOMIC_SEQ_CST);
+}
+
+/* In order, and before what is read after it. */
+static void copy_sites(struct stat_site *to, const struct stat_site *from)
+{
+	const unsigned char *f = (const unsigned char *)from;
+	unsigned char *t = (unsigned char *)to;
+
+	for (size_t i = 0; i < STATS_SITES * sizeof(*from); i++)
+		t[i] = __atomic_load_n(&f[i], __ATOMIC_ACQUIRE);
+}
+
+int stats_sites(const struct off_stats *s, struct stat_site out[STATS_SITES])
+{
+	uint32_t n = 0, seq = 1;
+
+	for (int tries = 0; tries < 1000; tries++) {
+		seq = __atomic_load_n(&s->sites_seq, __ATOMIC_SEQ_CST);
+		n = s->n_sites < STATS_SITES ? s->n_sites : STATS_SITES;
+		copy_sites(out, s->site);
+		if (!(seq & 1) &&
+		    seq == __atomic_load_n(&s->sites_seq, __ATOMIC_SEQ_CST))
+			break;
+		sched_yield();
+	}
+	for (uint32_t i = 0; i < n; i++)
+		out[i].name[SITE_NAME_MAX - 1] = 0;
+	return (int)n;
+}
+
+/* ---- the memfd --------------------------------------------------------------- */
+
 /* The descriptor stays open on purpose: it is how offctl finds the block. */
 static struct off_stats *map_memfd(int fd)
 {
@@ -117,6 +172,7 @@ int stats_start(void)
 		return err;
 	}
 	*s = before_start;
+	s->sites_seq = 0;
 	fill_header(s);
 	__atomic_store_n(&off_stats_now, s, __ATOMIC_RELEASE);
 	return 0;
@@ -207,6 +263,26 @@ static void put_member(struct text *t, const struct off_stats *s, int i)
 	    (unsigned long long)stat_get(s, (enum off_stat)i), last ? "}" : "");
 }
 
+static void put_sites(struct text *t, const struct off_stats *s)
+{
+	struct stat_site site[STATS_SITES];
+	int n = stats_sites(s, site);
+
+	put(t, ",\"sites\":[");
+	for (int i = 0; i < n; i++) {
+		put(t, "%s{\"kind\":\"%s\",\"name\":", i ? "," : "",
+		    site[i].kind == STAT_FILE ? "file" : "heap");
+		put_string(t, site[i].name, sizeof(site[i].name));
+		put(t, ",\"bytes\":%llu,\"blocks\":%llu,\"requests\":%llu,"
+		    "\"requested_bytes\":%llu}",
+		    (unsigned long long)site[i].bytes,
+		    (unsigned long long)site[i].blocks,
+		    (unsigned long long)site[i].requests,
+		    (unsigned long long)site[i].asked);
+	}
+	put(t, "]");
+}
+
 ssize_t stats_json(char *buf, size_t len, const struct off_stats *s)
 {
 	struct text t = { buf, len, 0 };
@@ -218,6 +294,7 @@ ssize_t stats_json(char *buf, size_t len, const struct off_stats *s)
 	    (unsigned int)(ms % 1000));
 	for (int i = 0; i < ST_N; i++)
 		put_member(&t, s, i);
+	put_sites(&t, s);
 	put(&t, ",\"pager\":");
 	put_string(&t, s->pager, sizeof(s->pager));
 	put(&t, ",\"io_engine\":");
@@ -369,7 +446,7 @@ static int is_idle(const struct off_stats *s)
 
 int stats_report(void)
 {
-	char buf[STATS_JSON_MAX + 1];
+	static char buf[STATS_JSON_MAX + 1];	/* more than a stack may have */
 	int idle, err;
 	ssize_t n;
 

@@ -31,8 +31,22 @@ struct stat_row {
 extern const struct stat_row stat_rows[ST_N];
 
 #define STATS_MAGIC	0x3174617473666f6cull	/* "lofstat1" */
-#define STATS_VERSION	1
+#define STATS_VERSION	2
 #define STATS_NAME	"offload-stats"
+
+#define STATS_SITES	16
+#define SITE_NAME_MAX	96
+
+enum { STAT_FILE, STAT_HEAP };
+
+/* Who holds much memory: a mapped file, or a place in the program that asked
+ * the heap for it. */
+struct stat_site {
+	uint64_t bytes, blocks;		/* now; of a file: its mappings */
+	uint64_t requests, asked;	/* heap: how many ever, and their bytes */
+	uint32_t kind;			/* STAT_FILE, STAT_HEAP */
+	char name[SITE_NAME_MAX];	/* ends with 0, unless it is not ours */
+};
 
 /* The memfd's content. Header fields are written before magic, which is
  * written last, and not again; v and the texts change at any time. */
@@ -47,6 +61,9 @@ struct off_stats {
 	char pager[16];
 	char io_engine[16];
 	uint64_t v[ST_N];
+	uint32_t sites_seq;	/* odd: the list below is being written */
+	uint32_t n_sites;
+	struct stat_site site[STATS_SITES];	/* the largest first */
 };
 
 /* Where counting goes now. Never NULL; changed by stats_start, stats_child. */
@@ -86,6 +103,13 @@ static inline uint64_t stat_get(const struct off_stats *s, enum off_stat i)
  * One thread at a time; a reader may see a name half written. */
 void stats_names(const char *pager, const char *io_engine);
 
+/* The list of the largest is the caller's to write, until it gives it back with
+ * the number of entries. Any thread; NULL: somebody else is at it, and stays. */
+struct off_stats *stats_sites_begin(void);
+void stats_sites_end(struct off_stats *s, int n);
+/* A copy of the list, whole if that can be had. Returns how many; names end. */
+int stats_sites(const struct off_stats *s, struct stat_site out[STATS_SITES]);
+
 /* Moves the counters to a memfd. Call once, from a library thread whose
  * descriptor table is private: the descriptor stays open in it. Counts made
  * by other threads during the call may be lost (a few).
@@ -99,7 +123,7 @@ void stats_child(void);
 /* Writes the JSON of one process, one line, no newline, keys in table order.
  * Returns its length without the final 0, or -ENOSPC. STATS_JSON_MAX bytes
  * always suffice. No malloc. */
-#define STATS_JSON_MAX 8192
+#define STATS_JSON_MAX 20480
 ssize_t stats_json(char *buf, size_t len, const struct off_stats *s);
 
 /* Writes a few lines for people. As stats_json. */

@@ -356,6 +356,11 @@ static struct pol_action ahead(struct pol *p)
 	return id == POL_NIL ? none() : act(p, POL_EVICT, id);
 }
 
+int pol_waiting(const struct pol *p)
+{
+	return p->list[L_INST].n != 0;
+}
+
 struct pol_action pol_next(struct pol *p, uint32_t io_room)
 {
 	struct pol_action a = none();

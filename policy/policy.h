@@ -137,6 +137,8 @@ void pol_fault(struct pol *p, uint32_t chunk, uint32_t stream);
  * says the outcome with pol_moved before it asks again. io_room: reads that
  * may be started now (prefetch keeps within it; demand asks at >= 1). */
 struct pol_action pol_next(struct pol *p, uint32_t io_room);
+/* Not 0: somebody waits for a READY chunk, and pol_next will say so first. */
+int pol_waiting(const struct pol *p);
 
 /* The chunk is now in this state. A failed action reports the old state
  * (the policy then tries another way; see pol_pin for "never"). */

@@ -259,14 +259,14 @@ static void check_memory(void)
 
 static void check_unwind(void)
 {
-	void *h = dlopen("libunwind.so.8", RTLD_LAZY | RTLD_LOCAL);
+	void *h = dlopen("libunwind-x86_64.so.8", RTLD_LAZY | RTLD_LOCAL);
 
 	if (h) {
 		dlclose(h);
 		tell(FOUND_OK, "libunwind", NULL, NULL, "found");
 	} else {
-		tell(FOUND_INFO, "libunwind", "regions are not named by who asked "
-		     "for them; nothing else", "apt-get install libunwind8",
+		tell(FOUND_INFO, "libunwind", "memory is not named by who asked "
+		     "for it; nothing else", "apt-get install libunwind8",
 		     "not found");
 	}
 }

@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -45,10 +46,28 @@ static int is_mapped(int pid)
 	return found;
 }
 
+/* As a whole, if its list is not being written all the time. */
+static ssize_t read_whole(int fd, struct off_stats *out)
+{
+	uint32_t seq = 0;
+	ssize_t n = 0;
+
+	for (int tries = 0; tries < 100; tries++) {
+		n = pread(fd, out, sizeof(*out), 0);
+		if (n != (ssize_t)sizeof(*out) ||
+		    pread(fd, &seq, sizeof(seq),
+			  offsetof(struct off_stats, sites_seq)) != sizeof(seq) ||
+		    (seq == out->sites_seq && !(seq & 1)))
+			break;
+	}
+	out->sites_seq = 0;	/* nobody writes to the copy */
+	return n;
+}
+
 static int read_block(int dir, const char *name, struct off_stats *out)
 {
 	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : pread(fd, out, sizeof(*out), 0);
+	ssize_t n = fd < 0 ? -1 : read_whole(fd, out);
 
 	if (fd >= 0)
 		close(fd);

@@ -89,6 +89,34 @@ static void print_row(const struct off_stats *s, enum off_stat i)
 	printf("  %-28s %14s  %s\n", name, value, r->help);
 }
 
+/* Names may hold anything: a path does. */
+static void print_name(const char *name)
+{
+	for (; *name; name++)
+		putchar((unsigned char)*name < 0x20 || *name == 0x7f ? '?' : *name);
+	putchar('\n');
+}
+
+static void print_sites(const struct off_stats *s)
+{
+	struct stat_site site[STATS_SITES];
+	int n = stats_sites(s, site);
+	char bytes[32];
+
+	if (n)
+		printf("%12s %7s %-4s  %s\n", "BYTES", "BLOCKS", "KIND",
+		       "LARGEST, BY FILE OR BY WHO ASKED");
+	for (int i = 0; i < n; i++) {
+		printf("%12s %7llu %-4s  ",
+		       stats_bytes_text(site[i].bytes, bytes, sizeof(bytes)),
+		       (unsigned long long)site[i].blocks,
+		       site[i].kind == STAT_FILE ? "file" : "heap");
+		print_name(site[i].name);
+	}
+	if (n)
+		putchar('\n');
+}
+
 static void print_whole(const struct off_stats *s)
 {
 	char buf[2048];
@@ -97,6 +125,7 @@ static void print_whole(const struct off_stats *s)
 	if (stats_summary(buf, sizeof(buf), s) > 0)
 		fputs(buf, stdout);
 	putchar('\n');
+	print_sites(s);
 	for (int i = 0; i < ST_N; i++)
 		print_row(s, (enum off_stat)i);
 }

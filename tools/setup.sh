@@ -45,7 +45,7 @@ need_build() {
 	need libzstd-dev has_lib libzstd.a
 	need libjemalloc-dev has_lib libjemalloc_pic.a
 	need libunwind-dev has_inc libunwind.h
-	need libunwind8 has_so libunwind.so.8
+	need libunwind8 has_so libunwind-x86_64.so.8
 	need libxxhash-dev has_inc xxhash.h
 	need libncurses-dev has_inc ncurses.h
 }

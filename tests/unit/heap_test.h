@@ -35,6 +35,7 @@
 
 #include "core/anon.h"
 #include "core/core_int.h"
+#include "core/sites.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
@@ -151,6 +152,13 @@ void anon_lose(uintptr_t lo, uintptr_t hi)
 	lock_is_free();
 	not_busy(lo, hi);
 	atomic_fetch_add(&lost_bytes, hi - lo);
+}
+
+static _Thread_local uint32_t asking;	/* the site of this thread's requests */
+uint32_t sites_here(void)
+{
+	lock_is_free();
+	return asking;
 }
 
 bool anon_live(void) { return atomic_load(&is_live); }

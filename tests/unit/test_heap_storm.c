@@ -322,6 +322,7 @@ static void *storm(void *arg)
 	for (int i = 0; i < rounds; i++) {
 		struct block *x = &b[next_random(&s) % 24];
 
+		asking = (uint32_t)(next_random(&s) % SITE_FIRST);
 		if (!x->p)
 			make(x, &s);
 		else if (next_random(&s) % 3 == 0)
@@ -338,6 +339,7 @@ static void *storm(void *arg)
 
 static void storms(size_t threads)
 {
+	struct stat_site site[STATS_SITES];
 	pthread_t t[4];
 
 	for (uintptr_t i = 0; i < threads; i++)
@@ -345,6 +347,9 @@ static void storms(size_t threads)
 	for (size_t i = 0; i < threads; i++)
 		CHECK(!pthread_join(t[i], NULL));
 	CHECK(!heap_used());
+	CHECK(sites_largest(site, 0, STATS_SITES) == SITE_FIRST);
+	for (int i = 0; i < SITE_FIRST; i++)
+		CHECK(site[i].requests && !site[i].bytes && !site[i].blocks);
 }
 
 static void case_storm(void)

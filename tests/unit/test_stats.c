@@ -50,6 +50,7 @@ static const char *const schema_1[] = {
 	"\"prefetch\":{", "\"issued\":", "\"late\":", "\"wasted\":",
 	"\"tape\":{", "\"passes\":", "\"period_chunks\":",
 	"\"last_pass_read_bytes\":", "\"last_pass_bound_bytes\":",
+	"\"sites\":[],",
 	"\"pager\":\"\"", "\"io_engine\":\"\"", "\"devices\":[]}",
 };
 
@@ -105,6 +106,50 @@ static void json_strings(void **state)
 	memset(s.pager, 'y', sizeof(s.pager));
 	assert_true(stats_json(buf, sizeof(buf), &s) > 0);
 	assert_non_null(strstr(buf, "yyyyyyyyyyyyyyyy\",\"io_engine"));
+}
+
+/* Names as long and as bad as can be, in as many entries as fit. */
+static void json_sites(void **state)
+{
+	struct off_stats s = blank(), *at;
+	struct stat_site out[STATS_SITES];
+	char buf[STATS_JSON_MAX];
+
+	stats_json(buf, sizeof(buf), &s);
+	assert_non_null(strstr(buf, "},\"sites\":[],\"pager\":"));
+	s.n_sites = 2;
+	s.site[0] = (struct stat_site){ 12, 3, 0, 0, STAT_FILE, "a \"b\".gguf" };
+	s.site[1] = (struct stat_site){ 7, 1, 5, 99, STAT_HEAP, "m.so f+0x1" };
+	stats_json(buf, sizeof(buf), &s);
+	assert_non_null(strstr(buf, ",\"sites\":[{\"kind\":\"file\",\"name\":"
+		"\"a \\\"b\\\".gguf\",\"bytes\":12,\"blocks\":3,\"requests\":0,"
+		"\"requested_bytes\":0},{\"kind\":\"heap\",\"name\":\"m.so f+0x1\","
+		"\"bytes\":7,\"blocks\":1,\"requests\":5,\"requested_bytes\":99}],"));
+	for (int i = 0; i < ST_N; i++)
+		s.v[i] = UINT64_MAX;
+	memset(s.command, 1, sizeof(s.command));
+	memset(s.pager, 1, sizeof(s.pager));
+	memset(s.io_engine, 1, sizeof(s.io_engine));
+	s.n_sites = 1000;	/* as if it were broken */
+	memset(s.site, 0xff, sizeof(s.site));
+	for (int i = 0; i < STATS_SITES; i++)
+		memset(s.site[i].name, 1, SITE_NAME_MAX);
+	assert_true(stats_json(buf, sizeof(buf), &s) > STATS_SITES * SITE_NAME_MAX * 5);
+	assert_int_equal(stats_sites(&s, out), STATS_SITES);
+	assert_int_equal(strlen(out[0].name), SITE_NAME_MAX - 1);
+	/* One writer; the list is as before until it is done. */
+	stats_child();
+	at = stats_sites_begin();
+	assert_ptr_equal(at, off_stats_now);
+	assert_null(stats_sites_begin());
+	at->site[0].bytes = 5;
+	stats_sites_end(at, 1);
+	assert_int_equal(stats_sites(off_stats_now, out), 1);
+	assert_int_equal(out[0].bytes, 5);
+	at = stats_sites_begin();
+	stats_child();		/* forked in the middle */
+	assert_non_null(stats_sites_begin());
+	stats_child();
 }
 
 static void json_needs_room(void **state)
@@ -304,6 +349,7 @@ int main(void)
 		cmocka_unit_test(json_keys_in_order),
 		cmocka_unit_test(json_values),
 		cmocka_unit_test(json_strings),
+		cmocka_unit_test(json_sites),
 		cmocka_unit_test(json_needs_room),
 		cmocka_unit_test(rows_make_objects),
 		cmocka_unit_test(summary_text),

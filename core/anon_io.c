@@ -1,0 +1,591 @@
+/* SPDX-License-Identifier: MIT */
+/* anon_io.c - the heap's chunks on their way in and out.
+ *
+ *   out: PLAIN or READY --taken out--> JUDGING --worker-->
+ *          nothing but zeros         -> EMPTY
+ *          as the copy it has stored -> ABSENT, the frame is free
+ *          not from a file           -> READY again, once: see judged
+ *          perhaps from a file       -> COMPARING --worker--> ABSENT, or
+ *          else                      -> QUEUED --> WRITING --> ABSENT
+ *   in:  ABSENT --> READING --> CHECKING --worker--> READY
+ *
+ * (1) To the policy it is ABSENT from the moment it is taken out. Who faults
+ *     before that is over gets the frame back (wanted).
+ * (2) Whether a chunk was written is judged by its hash, out of the program's
+ *     reach, in both modes.
+ * (3) The frame is let go only when the copy is complete (R2).
+ * (4) A copy in a place shared with a forked process is never overwritten:
+ *     spill.c gives a new place.
+ * (5) Frames are hashed, compared and filled by workers; meanwhile the chunk
+ *     is busy, and its frame nobody else's.
+ * Lock: none; pager thread.
+ */
+#include "core/anon.h"
+#include "core/anon_int.h"
+#include "core/core_int.h"
+#include "core/learned.h"
+#include "core/spill.h"
+#include "core/work.h"
+
+#include <sys/mman.h>
+
+#define WRITES_MAX	4
+#define JOBS		64		/* more than can be under way */
+
+struct job {
+	struct work work;
+	bool used;
+	uint32_t c;
+	uintptr_t addr;
+	char *frame;
+	const struct source *source;
+	const struct bounce *bounce;
+	uint64_t hash;		/* found; or the one it must have, 0: any */
+	bool zero, ok;		/* found */
+};
+
+static struct job job[JOBS];
+static uint32_t queue[SAVE_FRAMES];	/* QUEUED, oldest first */
+static uint32_t queued, writing, out;	/* out: on their way, these included */
+static bool said_write, said_full;
+
+/* ---- what workers do ------------------------------------------------------------- */
+
+static void run_judge(struct work *w)
+{
+	struct job *j = (struct job *)w;
+
+	j->zero = all_zeros(j->frame);
+	j->hash = j->zero ? 0 : chunk_hash(j->frame, CHUNK);
+}
+
+static void run_compare(struct work *w)
+{
+	struct job *j = (struct job *)w;
+
+	j->ok = origin_equal(j->addr, j->source, j->bounce, j->frame);
+}
+
+static void run_check(struct work *w)
+{
+	struct job *j = (struct job *)w;
+
+	j->ok = !j->source || origin_fill(j->addr, j->source, j->bounce, j->frame);
+	if (j->ok && j->hash)
+		j->ok = chunk_hash(j->frame, CHUNK) == j->hash;
+}
+
+static void start(uint32_t c, enum busy busy, void (*run)(struct work *), uint64_t hash)
+{
+	struct anon_chunk *a = anon_at(c);
+	struct job *j = job;
+
+	while (j->used)
+		off_assert(++j < job + JOBS);
+	*j = (struct job){ .work.run = run, .used = true, .c = c, .hash = hash,
+		.addr = chunk_addr(c), .frame = anon_frame(c),
+		.source = a->bounce ? a->source : NULL, .bounce = a->bounce };
+	a->busy = (uint8_t)busy;
+	work_put(&j->work);
+}
+
+/* ---- in -------------------------------------------------------------------------- */
+
+static _Noreturn void lost(uint32_t c, const char *why)
+{
+	off_fatal("anonymous memory at %#lx: 2 MiB cannot be read back: %s; the program is stopped rather than shown wrong bytes",
+		  (unsigned long)chunk_addr(c), why);
+}
+
+void anon_landed(uint32_t c)
+{
+	pg.inflight--;
+	chunk_region(c)->inflight--;
+}
+
+static int read_slot(uint32_t c)
+{
+	struct anon_chunk *a = anon_at(c);
+	struct io_job io = { .kind = IO_READ, .off = spill_offset(a->ref),
+			     .buf = anon_frame(c), .len = CHUNK, .chunk = c };
+	int direct, buffered, err = spill_fds(a->ref, &direct, &buffered);
+
+	io.fd = direct >= 0 && !(pg.chunk[c].flags & CH_RETRY) ? direct : buffered;
+	return err ? err : pg.io->submit(&io);
+}
+
+static int read_origin(uint32_t c)
+{
+	struct anon_chunk *a = anon_at(c);
+	int err = origin_fetch(c, a->source, &a->bounce);
+
+	if (err == -EIO)
+		lost(c, "the file it was read from was changed or cannot be read");
+	return err;
+}
+
+static int fetch_stored(uint32_t c)
+{
+	struct anon_chunk *a = anon_at(c);
+	uint32_t slot = frames_get();
+	int err;
+
+	if (slot == NO_SLOT)
+		return -ENOMEM;
+	off_assert(a->store == STORE_ORIGIN || a->store == STORE_SPILL);
+	pg.chunk[c].slot = slot + 1;
+	a->split = false;
+	err = a->store == STORE_ORIGIN ? read_origin(c) : read_slot(c);
+	if (err) {
+		anon_put_frame(c);
+		return err;
+	}
+	a->busy = BUSY_READING;
+	stat_add(ST_IO_READS, 1);
+	return 0;
+}
+
+static int fetch_zeros(uint32_t c)
+{
+	uint32_t slot = pg.mode == MODE_MOVE ? frames_get_bare() : NO_SLOT;
+
+	if (pg.mode == MODE_MOVE && slot == NO_SLOT)
+		return -ENOMEM;
+	pg.chunk[c].slot = slot + 1;	/* NO_SLOT + 1 is none */
+	return 1;
+}
+
+void anon_unqueue(uint32_t c)
+{
+	uint32_t i = 0;
+
+	while (queue[i] != c)
+		i++;
+	queued--;
+	memmove(queue + i, queue + i + 1, (queued - i) * sizeof(queue[0]));
+	anon_at(c)->busy = BUSY_NO;
+	out--;
+}
+
+int anon_fetch(uint32_t c)
+{
+	struct anon_chunk *a = anon_at(c);
+
+	if (a->busy == BUSY_QUEUED) {
+		anon_unqueue(c);
+		return 1;
+	}
+	if (a->busy) {
+		a->wanted = true;
+		return 0;
+	}
+	return a->store == STORE_ZERO ? fetch_zeros(c) : fetch_stored(c);
+}
+
+/* Page by page: the program made several mappings of this chunk (mprotect of
+ * a part), or some of it is there. */
+static int install_pages(uint32_t c)
+{
+	uintptr_t to = chunk_addr(c);
+	char *frame = anon_frame(c);
+	size_t step;
+
+	for (size_t i = 0; i < CHUNK; i += PAGE) {
+		int again = 0, err;
+
+		do
+			err = uffd_copy(to + i, (uintptr_t)frame + i, PAGE, false, &step);
+		while (err == -EAGAIN && pager_again(&again));
+		if (err && err != -EEXIST)
+			return err;
+	}
+	if (pg.mode == MODE_COPY)
+		anon_put_frame(c);
+	else
+		off_sys_madvise(frame, CHUNK, MADV_DONTNEED);
+	anon_at(c)->split = true;
+	return 0;
+}
+
+int anon_install(uint32_t c)
+{
+	struct anon_chunk *a = anon_at(c);
+	int err;
+
+	if (a->store != STORE_ZERO) {
+		err = pg.ops->install(c);
+		return err ? install_pages(c) : 0;
+	}
+	err = zero_from(c, chunk_addr(c));
+	uffd_wake(chunk_addr(c), CHUNK);
+	if (!err)
+		a->store = STORE_NONE;
+	a->split = true;
+	return err;
+}
+
+static void read_failed(uint32_t c, int res)
+{
+	struct chunk *ch = &pg.chunk[c];
+
+	stat_add(ST_IO_ERRORS, 1);
+	if (++ch->tries >= 4)
+		lost(c, res < 0 ? strerrordesc_np(-res) : "short read");
+	ch->flags |= CH_RETRY;
+	anon_landed(c);
+	anon_put_frame(c);
+	chunk_moved(c, POL_ABSENT);
+	if (ch->t_fault)
+		pol_fault(pg.pol, c, ch->stream);
+}
+
+/* What it was doing is over, and it was cleared meanwhile. */
+static void gone_done(uint32_t c)
+{
+	if (anon_at(c)->busy >= BUSY_READING)
+		anon_landed(c);
+	else
+		out--;
+	anon_put_frame(c);
+	anon_forget(c);
+	uffd_wake(chunk_addr(c), CHUNK);
+}
+
+void anon_read_done(uint32_t c, int res)
+{
+	struct anon_chunk *a = anon_at(c);
+
+	if (a->gone) {
+		gone_done(c);
+		return;
+	}
+	a->busy = BUSY_NO;
+	if (res < (int)CHUNK) {
+		read_failed(c, res);
+		return;
+	}
+	pager_count_read(CHUNK);
+	start(c, BUSY_CHECKING, run_check, a->hash);
+}
+
+static void checked(uint32_t c, bool right)
+{
+	struct anon_chunk *a = anon_at(c);
+
+	if (a->bounce)
+		origin_put(a->bounce);
+	a->bounce = NULL;
+	a->busy = BUSY_NO;
+	if (!right)
+		lost(c, a->store == STORE_ORIGIN ?
+		     "the file it was read from was changed or cannot be read" :
+		     "its checksum is another");
+	pg.chunk[c].tries = 0;
+	pg.chunk[c].flags &= (uint16_t)~CH_RETRY;
+	stat_add(ST_IO_READ, CHUNK);
+	anon_landed(c);
+	chunk_moved(c, POL_READY);
+}
+
+/* ---- out ------------------------------------------------------------------------- */
+
+static int take_out(uint32_t c)
+{
+	uint32_t slot;
+	int err;
+
+	if (pg.mode == MODE_MOVE) {
+		err = pg.ops->soften(c);
+		if (err != -EBUSY || unshare_pages(c))
+			return err;
+		anon_at(c)->split = true;
+		err = pg.ops->soften(c);	/* still: pinned by somebody's I/O */
+		stat_add(ST_HOST_EVICT_COPIED, !err);
+		return err;
+	}
+	slot = frames_get();
+	if (slot == NO_SLOT)
+		return -ENOMEM;
+	pg.chunk[c].slot = slot + 1;
+	anon_at(c)->split = false;
+	err = copy_out(c, anon_frame(c));
+	if (err)
+		anon_put_frame(c);
+	return err;
+}
+
+int anon_soften(uint32_t c)
+{
+	return pg.mode == MODE_MOVE ? take_out(c) : -ENOTSUP;
+}
+
+/* Who faulted on it meanwhile looks again. */
+static void become_empty(uint32_t c)
+{
+	anon_put_frame(c);
+	chunk_moved(c, POL_ABSENT);
+	pol_remove(pg.pol, c, 1);
+	anon_empty(c);
+	uffd_wake(chunk_addr(c), CHUNK);
+}
+
+int anon_evict(uint32_t c, bool from_plain)
+{
+	int err = from_plain ? take_out(c) : 0;
+
+	if (err)
+		return err;
+	if (anon_at(c)->store == STORE_ZERO) {	/* never put in place */
+		anon_at(c)->split = true;
+		become_empty(c);
+		return 0;
+	}
+	out++;
+	start(c, BUSY_JUDGING, run_judge, 0);
+	return 0;
+}
+
+/* Its only copy is in the frame, and it was ABSENT to the policy. */
+static void keep(uint32_t c)
+{
+	if (anon_at(c)->wanted)
+		anon_landed(c);
+	anon_at(c)->wanted = false;
+	chunk_moved(c, POL_READY);
+}
+
+/* It cannot be stored now: kept, and left alone for a while. */
+static void keep_busy(uint32_t c)
+{
+	keep(c);
+	pg.chunk[c].flags |= CH_BUSY;
+	pol_pin(pg.pol, c, 1);
+	pager_busy();
+}
+
+/* Queues it. -errno: there is no room for it in the spill file. */
+static int save(uint32_t c)
+{
+	struct anon_chunk *a = anon_at(c);
+	int err = spill_open();
+
+	/* Never over the old copy: a forked process may still read that. */
+	if (a->has_ref)
+		spill_free(a->ref, CHUNK);
+	a->has_ref = false;
+	if (!err)
+		err = spill_alloc(CHUNK, &a->ref);
+	if (err)
+		return err;
+	a->has_ref = true;
+	a->busy = BUSY_QUEUED;
+	queue[queued++] = c;
+	out++;
+	anon_save_more();
+	return 0;
+}
+
+static void save_or_keep(uint32_t c)
+{
+	int err = save(c);
+
+	if (!err)
+		return;
+	if (!said_full)
+		off_log("memory beyond the budget cannot be written to the spill file (%s) and stays: make room, or name another disk with OFFLOAD_SPILL",
+			strerrordesc_np(-err));
+	said_full = true;
+	keep_busy(c);
+}
+
+/* It was written since it was stored. */
+static void outdate(struct anon_chunk *a, uint64_t hash)
+{
+	a->rewritten |= a->store != STORE_NONE;
+	a->hash = hash;
+	a->store = STORE_NONE;
+	origin_forget(a->source);
+	a->source = NULL;
+}
+
+static void judged(uint32_t c, const struct job *j)
+{
+	struct anon_chunk *a = anon_at(c);
+	bool same = !j->zero && a->store != STORE_NONE && j->hash == a->hash;
+	bool first = a->store == STORE_NONE && !a->has_ref && !a->compared;
+
+	out--;
+	a->busy = BUSY_NO;
+	if (!same && (a->wanted || !j->zero))
+		outdate(a, j->hash);
+	if (a->wanted) {
+		keep(c);
+	} else if (j->zero) {
+		a->split = true;	/* the kernel's zero page, mostly */
+		become_empty(c);
+	} else if (same) {
+		anon_put_frame(c);
+	} else if (!a->compared && !origin_compare(c, &a->source, &a->bounce)) {
+		a->compared = true;
+		a->busy = BUSY_COMPARING;
+		out++;
+	} else if (first && !a->skew && learned_any()) {
+		/* The rest was read from a file and this was not: state that
+		 * is written over and over, likely. Looked at again before
+		 * it costs a write. */
+		anon_tell_skew(c);
+		keep(c);
+		if (pg.chunk[c].t_fault)	/* which the policy knows no more */
+			pol_fault(pg.pol, c, pg.chunk[c].stream);
+	} else {
+		save_or_keep(c);
+	}
+}
+
+/* The comparison is over: absent with an origin, or to be written. */
+static void compared(uint32_t c, bool equal)
+{
+	struct anon_chunk *a = anon_at(c);
+
+	out--;
+	origin_put(a->bounce);
+	a->bounce = NULL;
+	a->busy = BUSY_NO;
+	if (equal) {
+		a->store = STORE_ORIGIN;
+	} else {
+		origin_forget(a->source);
+		a->source = NULL;
+	}
+	if (a->wanted)
+		keep(c);
+	else if (equal)
+		anon_put_frame(c);
+	else
+		save_or_keep(c);
+}
+
+/* ---- writing ----------------------------------------------------------------------- */
+
+bool anon_room(void)
+{
+	return out < SAVE_FRAMES;
+}
+
+uint32_t anon_save_more(void)
+{
+	while (queued && writing < WRITES_MAX && !spill_wait_ns(now_ns())) {
+		uint32_t c = queue[0];
+		struct io_job io = { .kind = IO_WRITE, .buf = anon_frame(c),
+			.off = spill_offset(anon_at(c)->ref), .len = CHUNK,
+			.chunk = c | IO_TAG_WRITE };
+		int direct, buffered;
+
+		if (spill_fds(anon_at(c)->ref, &direct, &buffered))
+			break;
+		io.fd = direct >= 0 ? direct : buffered;
+		if (pg.io->submit(&io))
+			break;
+		anon_unqueue(c);
+		anon_at(c)->busy = BUSY_WRITING;
+		out++;
+		writing++;
+		spill_written(CHUNK);
+	}
+	return out;
+}
+
+static void write_failed(uint32_t c, int res)
+{
+	stat_add(ST_IO_ERRORS, 1);
+	if (!said_write)
+		off_log("a write to the spill file failed (%s): what it held stays in memory; see the disk of OFFLOAD_SPILL",
+			res < 0 ? strerrordesc_np(-res) : "short write");
+	said_write = true;
+	keep_busy(c);
+}
+
+static void write_done(uint32_t c, int res)
+{
+	struct anon_chunk *a = anon_at(c);
+
+	writing--;
+	if (a->gone) {
+		gone_done(c);
+		return;
+	}
+	out--;
+	a->busy = BUSY_NO;
+	if (res != (int)CHUNK) {
+		write_failed(c, res);
+		return;
+	}
+	a->store = STORE_SPILL;
+	if (a->wanted)
+		keep(c);
+	else
+		anon_put_frame(c);
+}
+
+/* ---- completions ---------------------------------------------------------------------- */
+
+static void origin_read_done(uint32_t c, int res)
+{
+	struct anon_chunk *a = anon_at(c);
+
+	if (res > 0 && a->busy == BUSY_READING)
+		pager_count_read((uint64_t)res);
+	if (!origin_part_done(a->bounce, res))
+		return;
+	if (a->gone)
+		gone_done(c);
+	else if (a->busy == BUSY_COMPARING)
+		start(c, BUSY_COMPARING, run_compare, 0);
+	else
+		start(c, BUSY_CHECKING, run_check,
+		      origin_suspect(a->source) ? a->hash : 0);
+}
+
+void anon_io_done(uint32_t tag, int res)
+{
+	if (tag & IO_TAG_WRITE)
+		write_done(tag & ~IO_TAG_WRITE, res);
+	else
+		origin_read_done(tag & ~IO_TAG_VERIFY, res);
+}
+
+static void work_over(struct job *j)
+{
+	uint32_t c = j->c;
+
+	j->used = false;
+	if (anon_at(c)->gone)
+		gone_done(c);
+	else if (j->work.run == run_judge)
+		judged(c, j);
+	else if (j->work.run == run_compare)
+		compared(c, j->ok);
+	else
+		checked(c, j->ok);
+}
+
+int anon_work_done(void)
+{
+	struct work *w = work_done();
+	int n = 0;
+
+	while (w) {
+		struct work *next = w->next;
+
+		work_over((struct job *)w);
+		w = next;
+		n++;
+	}
+	return n;
+}
+
+void anon_io_reset(void)
+{
+	memset(job, 0, sizeof(job));
+	queued = writing = out = 0;
+}

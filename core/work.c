@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/* work.c - a few threads that run what the pager gives them.
+ *
+ *   work_put --> todo --> run by a worker --> finished --> work_done
+ *
+ * (1) The pager alone would be one of three that want two processors, and the
+ *     engine's threads spin while they wait: what takes a tenth of a
+ *     millisecond and more is done beside it.
+ * (2) Threads are started with the first heap that is paged, never for files:
+ *     their bytes need no looking at.
+ * Owns the two lists. Lock: `lock`, leaf, held for a few instructions.
+ */
+#include "core/work.h"
+#include "core/core_int.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#define WORKERS_MAX 4
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t more = PTHREAD_COND_INITIALIZER;
+static struct work *todo, **todo_end = &todo;
+static struct work *finished, **finished_end = &finished;
+static int threads;
+
+static void append(struct work ***end, struct work *w)
+{
+	w->next = NULL;
+	**end = w;
+	*end = &w->next;
+}
+
+static struct work *take(void)
+{
+	struct work *w;
+
+	pthread_mutex_lock(&lock);
+	while (!todo)
+		pthread_cond_wait(&more, &lock);
+	w = todo;
+	todo = w->next;
+	if (!todo)
+		todo_end = &todo;
+	pthread_mutex_unlock(&lock);
+	return w;
+}
+
+static void finish(struct work *w)
+{
+	bool first;
+
+	pthread_mutex_lock(&lock);
+	first = !finished;
+	append(&finished_end, w);
+	pthread_mutex_unlock(&lock);
+	if (first)
+		cmd_ring_pager();
+}
+
+static void *worker_main(void *unused)
+{
+	library_thread_enter("offload-work");
+	for (;;) {
+		struct work *w = take();
+
+		w->run(w);
+		finish(w);
+	}
+	return NULL;
+}
+
+/* One for each processor this process may use, four at most. */
+static int wanted(void)
+{
+	cpu_set_t set;
+	int n;
+
+	CPU_ZERO(&set);
+	n = sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
+	return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : n;
+}
+
+void work_open(void)
+{
+	int n = threads ? 0 : wanted();
+	pthread_attr_t attr;
+	pthread_t t;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attr, 256 << 10);
+	while (n-- && !pthread_create(&t, &attr, worker_main, NULL))
+		threads++;
+	pthread_attr_destroy(&attr);
+}
+
+void work_put(struct work *w)
+{
+	if (!threads) {
+		w->run(w);
+		finish(w);
+		return;
+	}
+	pthread_mutex_lock(&lock);
+	append(&todo_end, w);
+	pthread_cond_signal(&more);
+	pthread_mutex_unlock(&lock);
+}
+
+struct work *work_done(void)
+{
+	struct work *w;
+
+	pthread_mutex_lock(&lock);
+	w = finished;
+	finished = NULL;
+	finished_end = &finished;
+	pthread_mutex_unlock(&lock);
+	return w;
+}
+
+void work_reset(void)
+{
+	pthread_mutex_init(&lock, NULL);
+	pthread_cond_init(&more, NULL);
+	threads = 0;
+	todo = finished = NULL;
+	todo_end = &todo;
+	finished_end = &finished;
+}
