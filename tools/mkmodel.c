@@ -376,7 +376,8 @@ static void drop(const char *name)
 /* ---- arguments ----------------------------------------------------------- */
 
 enum { OPT_TYPE = 256, OPT_LAYERS, OPT_DIM, OPT_FF, OPT_VOCAB, OPT_EXPERTS,
-       OPT_USED, OPT_SEED, OPT_THREADS, OPT_DRY, OPT_DROP };
+       OPT_USED, OPT_HEADS, OPT_KV_HEADS, OPT_HEAD_DIM, OPT_SEED, OPT_THREADS,
+       OPT_DRY, OPT_DROP };
 
 static const struct argp_option options[] = {
 	{ "type", OPT_TYPE, "TYPE", 0, "bf16, f16, f32, q8_0 or q4_0", 0 },
@@ -386,6 +387,9 @@ static const struct argp_option options[] = {
 	{ "vocab", OPT_VOCAB, "V", 0, "tokens, 320 at least", 0 },
 	{ "experts", OPT_EXPERTS, "E", 0, "experts per layer (Mixtral-shaped)", 0 },
 	{ "experts-used", OPT_USED, "K", 0, "experts used per token (2)", 0 },
+	{ "heads", OPT_HEADS, "H", 0, "attention heads; with the two below", 0 },
+	{ "kv-heads", OPT_KV_HEADS, "K", 0, "heads with keys and values of their own", 0 },
+	{ "head-dim", OPT_HEAD_DIM, "D", 0, "length of a head, a multiple of 32", 0 },
 	{ "seed", OPT_SEED, "S", 0, "same seed, same file (1)", 0 },
 	{ "threads", OPT_THREADS, "N", 0, "threads (all processors)", 0 },
 	{ "dry-run", OPT_DRY, NULL, 0, "print the size, write nothing", 0 },
@@ -427,6 +431,10 @@ static void check(struct argp_state *state, const struct conf *c)
 		argp_error(state, "no output file");
 	if (c->dim % 64 || c->ff % 32)
 		argp_error(state, "--dim must be a multiple of 64, --ff of 32");
+	if (!c->heads != !c->kv_heads || !c->heads != !c->head_dim)
+		argp_error(state, "--heads, --kv-heads and --head-dim go together");
+	if (c->heads && (c->heads % c->kv_heads || c->head_dim % 32))
+		argp_error(state, "--heads must be a multiple of --kv-heads, --head-dim of 32");
 	if (c->experts && c->used > c->experts)
 		argp_error(state, "--experts-used is more than --experts");
 }
@@ -443,6 +451,9 @@ static error_t parse(int k, char *arg, struct argp_state *state)
 	case OPT_VOCAB: c->vocab = number(state, arg, 320, 1 << 24); break;
 	case OPT_EXPERTS: c->experts = number(state, arg, 2, 1024); break;
 	case OPT_USED: c->used = number(state, arg, 1, 1024); break;
+	case OPT_HEADS: c->heads = number(state, arg, 1, 4096); break;
+	case OPT_KV_HEADS: c->kv_heads = number(state, arg, 1, 4096); break;
+	case OPT_HEAD_DIM: c->head_dim = number(state, arg, 32, 4096); break;
 	case OPT_SEED: c->seed = number(state, arg, 0, UINT64_MAX); break;
 	case OPT_THREADS: c->threads = number(state, arg, 1, MAX_THREADS); break;
 	case OPT_DRY: c->dry = 1; break;

@@ -35,6 +35,7 @@ struct tensor {
 struct conf {
 	const struct kind *kind;
 	uint64_t layers, dim, ff, vocab, experts, used, seed;
+	uint64_t heads, kv_heads, head_dim;	/* all 0: chosen */
 	uint64_t threads;
 	const char *out, *drop;
 	int dry;
@@ -44,7 +45,7 @@ struct model {
 	struct conf conf;
 	struct tensor *t;
 	size_t n;
-	uint64_t heads, head_dim;
+	uint64_t heads, kv_heads, head_dim;
 	uint64_t data_bytes;
 	float base;			/* median sd of a row */
 };
@@ -99,13 +100,14 @@ static void add_weight(struct model *m, const char *what, int layer,
 static void add_layer(struct model *m, int i)
 {
 	const struct conf *c = &m->conf;
-	uint64_t kv = c->dim / 4, e = c->experts;
+	uint64_t q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim;
+	uint64_t e = c->experts;
 
 	add_norm(m, "blk.%u.attn_norm.weight", i);
-	add_weight(m, "attn_q", i, c->dim, c->dim, 1);
+	add_weight(m, "attn_q", i, c->dim, q, 1);
 	add_weight(m, "attn_k", i, c->dim, kv, 1);
 	add_weight(m, "attn_v", i, c->dim, kv, 1);
-	add_weight(m, "attn_output", i, c->dim, c->dim, 1);
+	add_weight(m, "attn_output", i, q, c->dim, 1);
 	add_norm(m, "blk.%u.ffn_norm.weight", i);
 	if (!e) {
 		add_weight(m, "ffn_gate", i, c->dim, c->ff, 1);
@@ -120,16 +122,22 @@ static void add_layer(struct model *m, int i)
 	add_weight(m, "ffn_down_exps", i, c->ff, c->dim, e);
 }
 
-/* Heads of the largest customary size of which there is a multiple of four,
- * so that four share one key/value head. */
+/* Unless they were asked for: heads of the largest customary size of which
+ * there is a multiple of four, so that four share one key/value head. */
 static void choose_heads(struct model *m)
 {
+	m->heads = m->conf.heads;
+	m->kv_heads = m->conf.kv_heads;
+	m->head_dim = m->conf.head_dim;
+	if (m->heads)
+		return;
 	for (uint64_t d = 128; d >= 16; d /= 2)
 		if (!m->head_dim && m->conf.dim % (4 * d) == 0)
 			m->head_dim = d;
 	if (!m->head_dim)
 		die("--dim must be a multiple of 64");
 	m->heads = m->conf.dim / m->head_dim;
+	m->kv_heads = m->heads / 4;
 }
 
 static void shape(struct model *m)
@@ -287,7 +295,11 @@ static void put_keys(struct out *o, const struct model *m)
 	key_u32(o, "llama.block_count", c->layers);
 	key_u32(o, "llama.feed_forward_length", c->ff);
 	key_u32(o, "llama.attention.head_count", m->heads);
-	key_u32(o, "llama.attention.head_count_kv", m->heads / 4);
+	key_u32(o, "llama.attention.head_count_kv", m->kv_heads);
+	if (m->conf.heads) {
+		key_u32(o, "llama.attention.key_length", m->head_dim);
+		key_u32(o, "llama.attention.value_length", m->head_dim);
+	}
 	key_f32(o, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
 	key_u32(o, "llama.rope.dimension_count", m->head_dim);
 	key_f32(o, "llama.rope.freq_base", 10000.0f);

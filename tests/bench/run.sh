@@ -1,32 +1,63 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# run.sh [BENCH [ARGUMENT...]] - run a benchmark; with no argument, all.
-# Results go to the screen as tables and to build/bench/ as JSON lines.
+# run.sh [BENCH [ARGUMENT...]] - run a benchmark; with no argument, all (about
+# 20 minutes). Tables go to the screen, JSON lines to build/bench/.
 #
-#     run.sh engine --type q8_0 --n 1.25 --modes move
-#     run.sh engine --help
-#     run.sh startup 301
-#     run.sh codec 9
+#     startup [RUNS]   what preloading adds to programs that do not need it
+#     malloc           what it adds to small allocations
+#     codec [PASSES]   what packing gains and costs, beside memcpy
+#     torch            python3-torch, more malloc'd weights than memory
+#     engine           llama.cpp, a model or a context larger than memory
+#
+# Each has --help. For example: run.sh engine --type q8_0 --n 1.25 --modes move
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 
-engine() {
-	tools/setup.sh demo || return 1
+# compile PROGRAM SOURCE: to build/bench/PROGRAM.
+compile() {
 	mkdir -p build/bench
-	${CC:-cc} -std=gnu17 -O2 -D_GNU_SOURCE -pthread -o build/bench/diskbw \
-		tests/bench/diskbw.c || return 1
-	kind=$(tools/engine/install.sh build/engine) || return 1
-	[ "$kind" = node ] || {
-		echo "bench: the engine bench needs llama.cpp (node 20)" >&2
-		return 77
-	}
-	exec python3 -B tests/bench/engine/bench.py "$@"
+	${CC:-cc} -std=gnu17 -O2 -Wall -D_GNU_SOURCE -pthread \
+		-o "build/bench/$1" "tests/bench/$2"
+}
+
+# Nothing is installed or built for those who only ask what there is.
+wants_help() {
+	case " $* " in *" -h "* | *" --help "*) return 0 ;; esac
+	return 1
+}
+
+engine() {
+	if ! wants_help "$@"; then
+		tools/setup.sh demo || return 1
+		compile diskbw diskbw.c || return 1
+		kind=$(tools/engine/install.sh build/engine) || return 1
+		[ "$kind" = node ] || {
+			echo "bench: the engine bench needs llama.cpp (node 20)" >&2
+			return 77
+		}
+	fi
+	python3 -B tests/bench/engine/bench.py "$@"
+}
+
+torch() {
+	if ! wants_help "$@"; then
+		tools/setup.sh torch || return 1
+		compile diskbw diskbw.c || return 1
+	fi
+	python3 -B tests/bench/torch/bench.py "$@"
+}
+
+malloc() {
+	wants_help "$@" || compile pairs malloc/pairs.c || return 1
+	python3 -B tests/bench/malloc/bench.py "$@"
 }
 
 startup() {
-	mkdir -p build/bench
-	${CC:-cc} -std=gnu17 -O2 -Wall -D_GNU_SOURCE -o build/bench/startup \
-		tests/bench/startup.c || return 1
+	if wants_help "$@"; then
+		echo "usage: tests/bench/run.sh startup [RUNS]"
+		return 0
+	fi
+	compile startup startup.c || return 1
 	build/bench/startup "$PWD/build/liboffload.so" "$@"
 }
 
@@ -39,12 +70,25 @@ codec() {
 	build/bench/codec "${1:-5}" build/bench/codec.jsonl
 }
 
+usage() {
+	sed -n '3,12s/^# \{0,1\}//p' tests/bench/run.sh
+}
+
+# One that fails, or cannot be run here (77), does not keep the others away.
+all() {
+	bad=0
+	for one in startup malloc codec torch engine "engine --type bf16 --rows no-mmap"; do
+		echo "== $one"
+		$one
+		case $? in 0 | 77) ;; *) bad=1 ;; esac
+	done
+	return $bad
+}
+
 bench=${1:-all}
 [ $# -gt 0 ] && shift
 case $bench in
-all) startup; codec; engine ;;
-codec) codec "$@" ;;
-engine) engine "$@" ;;
-startup) startup "$@" ;;
-*) echo "usage: tests/bench/run.sh [codec|engine|startup [ARGUMENT...]]" >&2; exit 2 ;;
+-h | --help) usage ;;
+all | codec | engine | malloc | startup | torch) "$bench" "$@" ;;
+*) usage >&2; exit 2 ;;
 esac

@@ -93,6 +93,8 @@ for type in bf16 f16 f32 q8_0 q4_0; do
 	[ -e "$dir/one.tmp" ] && fail "$type: a temporary file is left"
 done
 make moe --type q8_0 --experts 4 && well_formed "$dir/moe" moe || fail "experts"
+make heads --type q8_0 --heads 6 --kv-heads 3 --head-dim 96 &&
+	well_formed "$dir/heads" dense || fail "heads"
 make odd --type q8_0 --vocab 333 && well_formed "$dir/odd" dense || fail "odd vocab"
 
 make bf --type bf16
@@ -100,7 +102,8 @@ awk '/^exponent/ { ok = $3 >= 2.55 && $3 <= 2.75 } END { exit !ok }' \
 	"$dir/bf.out" || fail "entropy: $(cat "$dir/bf.out")"
 
 for wrong in "--type q9" "--type f16 --dim 100" "--type f16 --layers 0" \
-	"--type f16 --vocab 12" "--type f16 --seed x"; do
+	"--type f16 --vocab 12" "--type f16 --seed x" "--type f16 --heads 4" \
+	"--type f16 --heads 4 --kv-heads 3 --head-dim 64"; do
 	make wrong $wrong && fail "accepted: $wrong"
 	[ -s "$dir/wrong.err" ] || fail "silent about: $wrong"
 	[ -e "$dir/wrong" ] && fail "made a file of: $wrong"

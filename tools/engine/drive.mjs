@@ -10,7 +10,10 @@
 //    time, as many as asked for.
 // 2. The engine's own check that a model fits the memory is off: whether it
 //    fits is what is being tested.
-// 3. bytes[i] and ms[i] belong to tokens[i]; the first includes the prompt.
+// 3. bytes[i], written[i] and ms[i] belong to tokens[i]; the first includes the
+//    prompt, which is the same tokens every time, as many as asked for.
+// 4. sure[i] is the probability the engine gave tokens[i]: where the tokens are
+//    the same by luck, it is not.
 
 import {createRequire} from "node:module";
 import fs from "node:fs";
@@ -19,6 +22,7 @@ import {parseArgs} from "node:util";
 import {pathToFileURL} from "node:url";
 
 const PROMPT = [1, 300, 271, 314, 275, 309];	// any tokens: never changes
+const WORDS = 320;		// the least tokens a model has
 
 const {values: opt, positionals} = parseArgs({
 	allowPositionals: true,
@@ -26,6 +30,8 @@ const {values: opt, positionals} = parseArgs({
 		tokens: {type: "string", default: "8"},
 		threads: {type: "string", default: "2"},
 		context: {type: "string", default: "256"},
+		prompt: {type: "string", default: String(PROMPT.length)},
+		batch: {type: "string", default: "32"},
 		engine: {type: "string"},
 		// A file that counts something: hits of the limit.
 		watch: {type: "string", default: process.env.DEMO_FAILS},
@@ -50,7 +56,10 @@ async function loadEngine() {
 
 function ioCounters() {
 	const text = fs.readFileSync("/proc/self/io", "utf8");
-	return Number(/^read_bytes: (\d+)/m.exec(text)[1]);
+	return {
+		read: Number(/^read_bytes: (\d+)/m.exec(text)[1]),
+		written: Number(/^write_bytes: (\d+)/m.exec(text)[1]),
+	};
 }
 
 function watched() {
@@ -93,16 +102,29 @@ async function waitFor(file) {
 		await new Promise((done) => setTimeout(done, 20));
 }
 
-async function decode(sequence, count) {
-	const out = {tokens: [], ms: [], bytes: [], watched: []};
-	let time = performance.now(), bytes = ioCounters(), seen = watched();
-	const options = {temperature: 0, yieldEogToken: true};
+// As long as asked for: after the ones that never change, as good as random.
+function prompt() {
+	const out = PROMPT.slice(0, Number(opt.prompt));
+	for (let r = 1; out.length < Number(opt.prompt);) {
+		r = (r * 16807) % 2147483647;
+		out.push(3 + r % (WORDS - 3));
+	}
+	return out;
+}
 
-	for await (const token of sequence.evaluate(PROMPT, options)) {
+async function decode(sequence, count) {
+	const out = {tokens: [], sure: [], ms: [], bytes: [], written: [], watched: []};
+	let time = performance.now(), before = ioCounters(), seen = watched();
+	const options = {temperature: 0, yieldEogToken: true};
+	const all = sequence.evaluateWithMetadata(prompt(), {confidence: true}, options);
+
+	for await (const {token, confidence} of all) {
 		const now = performance.now(), io = ioCounters(), w = watched();
 		out.tokens.push(Number(token));
+		out.sure.push(confidence);
 		out.ms.push(Math.round((now - time) * 1000) / 1000);
-		out.bytes.push(io - bytes);
+		out.bytes.push(io.read - before.read);
+		out.written.push(io.written - before.written);
 		out.watched.push(w - seen);
 		if (opt.progress)
 			process.stderr.write(`\r  token ${out.tokens.length} of ` +
@@ -110,7 +132,7 @@ async function decode(sequence, count) {
 		if (out.tokens.length >= count)
 			break;
 		time = performance.now();
-		bytes = ioCounters();
+		before = ioCounters();
 		seen = watched();
 	}
 	if (opt.progress)
@@ -140,11 +162,11 @@ async function main() {
 		ignoreMemorySafetyChecks: true,
 	});
 	const context = await model.createContext({
-		contextSize: Number(opt.context), batchSize: 32, sequences: 1,
+		contextSize: Number(opt.context), batchSize: Number(opt.batch), sequences: 1,
 		threads: Number(opt.threads), ignoreMemorySafetyChecks: true,
 	});
 	const loaded = performance.now();
-	const loadBytes = ioCounters() - io;
+	const loadBytes = ioCounters().read - io.read;
 	if (opt["wait-file"])
 		await waitFor(opt["wait-file"]);
 	const out = await decode(context.getSequence(), Number(opt.tokens));

@@ -7,7 +7,8 @@ a result too: it is reported with its message, and as missed.
 
 import sys
 
-from measure import MIB, Failed, Run, median
+from common import KILLED, MIB, Failed, median
+from measure import Run
 
 RESERVE = 192 * MIB
 # Speed-up over the page cache at N = 1.25 M, q8_0.
@@ -23,23 +24,26 @@ def attempt(bench, run, **what):
         got = bench.run(run)
     except Failed as e:
         print(f"bench: {what['row']} {run.pager}: {e}", file=sys.stderr)
-        return None, {**result, "s": None, "missed": ["failed"],
-                      "error": str(e)}
+        return None, {**result, **e.group, "s": None, "missed": ["failed"],
+                      "killed": e.status in KILLED, "error": str(e)}
     print(f"bench: {what['row']} {run.pager}: "
           f"{median(got['ms']) / 1000:.3f} s/token", file=sys.stderr)
     result.update(
         s=median(got["ms"]) / 1000, bytes=median(got["bytes"]),
         load_s=got["load_ms"] / 1000, load_bytes=got["load_bytes"],
-        fails=median(got["watched"]), max_usage=got.get("max_usage"),
-        oom_kill=got.get("oom_kill"), peak_anon=got.get("peak_anon"),
+        wrote=got["stats"][0].get("io", {}).get("written_bytes"),
+        fails=median(got["watched"]), noise=got["noise"],
+        **{k: got.get(k) for k in ("max_usage", "oom_kill", "peak_anon")},
         ms=got["ms"], bytes_each=got["bytes"], fails_each=got["watched"],
+        written_each=got["written"],
         stats=got["stats"][0], stderr=got["stderr"])
     return got, result
 
 
 def compare(result, got, ref):
     if got:
-        result["same"] = all(e["tokens"] == ref["tokens"] for e in got["all"])
+        result["same"] = all(e["tokens"] == ref["tokens"] and
+                             e["sure"] == ref["sure"] for e in got["all"])
 
 
 def memory_bars(result, ref):
@@ -84,7 +88,7 @@ def limit_for(ref, n, processes=1):
 
 
 def dense(bench, args, ref, report):
-    for n in args.n:
+    for n in args.n or [1.05, 1.25, 2.0]:
         dense_at(bench, args, ref, report, n)
 
 
