@@ -62,6 +62,10 @@ startup() {
 }
 
 codec() {
+	if wants_help "$@"; then
+		echo "usage: tests/bench/run.sh codec [PASSES]"
+		return 0
+	fi
 	mkdir -p build/bench
 	${CC:-cc} -std=gnu17 -O2 -Wall -D_GNU_SOURCE -pthread -I. \
 		-o build/bench/codec tests/bench/codec.c -Wl,--start-group \
