@@ -50,11 +50,13 @@ static bool make_room(void)
 	if (room || !p)
 		return room != NULL;
 	room = (char *)chunk_down((uintptr_t)p + CHUNK - 1);
-	off_sys_madvise(room, len, MADV_HUGEPAGE);
 	off_sys_madvise(room, len, MADV_DONTFORK);
 	off_sys_madvise(room, len, MADV_DONTDUMP);
-	for (uint32_t i = 0; i < BUFFERS; i++)
+	for (uint32_t i = 0; i < BUFFERS; i++) {
 		bounce[i].buf = room + i * STRIDE;
+		off_sys_madvise(bounce[i].buf, CHUNK, MADV_HUGEPAGE);
+		off_sys_madvise(bounce[i].buf + CHUNK, CHUNK, MADV_NOHUGEPAGE);
+	}
 	/* A fetch holds one until a worker is done with it. */
 	if (pg.depth > FETCHES)
 		pg.depth = FETCHES;
@@ -209,7 +211,7 @@ bool origin_suspect(const struct source *s)
 
 uint32_t anon_extra_frames(void)
 {
-	return SAVE_FRAMES + (room ? FETCHES : 0);
+	return SAVE_FRAMES + (learned_any() ? FETCHES : 0);
 }
 
 void origin_forget(struct source *s)

@@ -579,6 +579,9 @@ static void publish(void)
 	pol_counts(pg.pol, &pc);
 	if (pg.mode == MODE_MOVE && have_frames)
 		frames_trim(have_frames - (have_pool < have_frames ? have_pool : 0));
+	/* There what was installed leaves its frame behind. */
+	if (pg.mode == MODE_COPY)
+		frames_trim(pc.used - pg.plain + pg.saving + COPY_STAGING);
 	own = pg.mode == MODE_HINTS ? (uint64_t)pc.used * CHUNK : frames_bytes();
 	if (pg.mode == MODE_COPY)
 		own += (uint64_t)pg.plain * CHUNK;
