@@ -95,12 +95,12 @@ def environment(lib, more=()):
     return env
 
 
-def pairs_once(args, case, kind):
+def pairs_once(args, case, kind, shift):
     """Nanoseconds."""
     lib, large = KINDS[kind]
     done = subprocess.run(
-        [args.pairs, case] + [str(LARGE)] * large, stdout=subprocess.PIPE,
-        text=True, env=environment(args.lib if lib else None))
+        [args.pairs, case, str(LARGE * large), str(shift)], text=True,
+        stdout=subprocess.PIPE, env=environment(args.lib if lib else None))
     if done.returncode:
         sys.exit(f"bench: {args.pairs} {case} ({kind}) failed ({done.returncode})")
     return float(done.stdout)
@@ -118,7 +118,7 @@ def one_case(args, case):
     ns = {k: [] for k in KINDS}
     for i in range(args.runs):
         for kind in KINDS if i % 2 else reversed(KINDS):
-            ns[kind].append(pairs_once(args, case, kind))
+            ns[kind].append(pairs_once(args, case, kind, 16 * (i % 4)))
     result = {"table": "pairs", "case": case, "missed": []}
     for kind, other in BESIDE.items():
         result[other] = statistics.median(ns[other])

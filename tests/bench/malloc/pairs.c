@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* pairs.c - how long small requests of memory take.
  *
- *     pairs                 the names of its cases
- *     pairs CASE [LARGE]    nanoseconds per pair, the best of a few rounds
+ *     pairs                       the names of its cases
+ *     pairs CASE [LARGE [SHIFT]]  nanoseconds per pair, the best of a few rounds
  *
  * A case is, say, malloc-64-2t: malloc and free of 64 bytes, in two threads.
  * LARGE bytes are asked for first and kept, so that a library that looks after
@@ -14,7 +14,8 @@
  * 3. What a pair returns is written to, and hidden from the compiler: none is
  *    left out.
  * 4. Where a block lies in its cache line is chance, and worth more than what is
- *    to be seen: it differs from run to run, by a block that is never freed.
+ *    to be seen. A block of SHIFT bytes is asked for first and never freed: runs
+ *    that are compared get the same, others another.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -23,7 +24,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #define ROUNDS	5
 #define PAIRS	40000
@@ -97,6 +97,8 @@ static void loop_mixed(size_t size)
 		free(live[i]);
 }
 
+static size_t shift;		/* rule 4; immutable */
+
 struct work {
 	void (*loop)(size_t);
 	size_t size;
@@ -109,7 +111,8 @@ static void *worker(void *arg)
 	struct work *w = arg;
 	double start;
 
-	seen(malloc(16 * (1 + (size_t)getpid() % 4)));	/* rule 4 */
+	if (shift)
+		seen(malloc(shift));
 	atomic_fetch_sub(w->away, 1);
 	while (atomic_load(w->away))	/* no sleep: who wakes up comes late */
 		;
@@ -181,6 +184,7 @@ int main(int argc, char **argv)
 	size_t large = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
 	char name[64];
 
+	shift = argc > 3 ? strtoull(argv[3], NULL, 10) : 0;
 	if (large)
 		memset(seen(malloc(large)), 1, 4096);
 	for (int threads = 1; threads <= 2; threads++) {
