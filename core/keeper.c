@@ -255,12 +255,14 @@ static void convert_all(const struct region *unseen)
 }
 
 /* What the heap was promised and has not populated yet must fit beside what
- * is needed now. Bytes of a request to come, or 0. */
+ * is needed now; mapped pages of files are not, for the kernel drops them, and
+ * if they are missed the files are converted. Bytes of a request to come, or 0. */
 static void judge_heap(size_t bytes)
 {
 	uint64_t limit = cap(UINT64_MAX);
+	uint64_t room = unshared + (now.limit == BUDGET_NONE ? 0 : now.mapped);
 
-	if (anon_judge(bytes, unshared, limit == UINT64_MAX ? 0 : limit)) {
+	if (anon_judge(bytes, room, limit == UINT64_MAX ? 0 : limit)) {
 		read_budget();
 		tell_frames();
 	}
