@@ -21,7 +21,7 @@
 #include <sys/mman.h>
 
 #define PARTS	8
-#define FETCHES	12U		/* the rest are for comparisons */
+#define FETCHES	16U		/* the rest are for comparisons */
 #define BUFFERS	(FETCHES + SAVE_FRAMES)
 #define ROOM	(CHUNK + PARTS * 2 * PAGE)
 #define STRIDE	(2 * CHUNK)

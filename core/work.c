@@ -95,7 +95,7 @@ void work_open(void)
 	pthread_attr_destroy(&attr);
 }
 
-void work_put(struct work *w)
+void work_put(struct work *w, bool urgent)
 {
 	if (!threads) {
 		w->run(w);
@@ -103,7 +103,12 @@ void work_put(struct work *w)
 		return;
 	}
 	pthread_mutex_lock(&lock);
-	append(&todo_end, w);
+	if (urgent && todo) {
+		w->next = todo;
+		todo = w;
+	} else {
+		append(&todo_end, w);
+	}
 	pthread_cond_signal(&more);
 	pthread_mutex_unlock(&lock);
 }

@@ -8,6 +8,8 @@
 #ifndef OFFLOAD_WORK_H
 #define OFFLOAD_WORK_H
 
+#include <stdbool.h>
+
 struct work {
 	void (*run)(struct work *w);	/* no lock, no allocation, never waits */
 	struct work *next;
@@ -16,7 +18,8 @@ struct work {
 /* Keeper. Starts the threads, at the first call. Never fails: without threads what is
  * put is run at once, by the pager. */
 void work_open(void);
-void work_put(struct work *w);
+/* urgent: before what waits already. */
+void work_put(struct work *w, bool urgent);
 /* All that is finished, oldest first, or NULL. Never waits; the pager is rung
  * when there is something. */
 struct work *work_done(void);
