@@ -37,6 +37,7 @@
 #define WRITES_MAX	4
 #define JOBS		64		/* more than can be under way */
 #define IMAGES		4
+#define SECONDS_MOST	64
 #define IMAGE_MOST	(CHUNK - CHUNK / 8)	/* larger ones are not worth it */
 
 struct job {
@@ -55,6 +56,7 @@ struct job {
 
 static struct job job[JOBS];
 static uint32_t queue[SAVE_FRAMES];	/* QUEUED, oldest first */
+static uint32_t seconds;		/* chunks that had a second look */
 static uint32_t queued, writing, out;	/* out: on their way, these included */
 static char *image_room;		/* IMAGES of them; reserved, used as need be */
 static bool image_used[IMAGES];
@@ -569,10 +571,11 @@ static void judged(uint32_t c, const struct job *j)
 		a->compared = true;
 		a->busy = BUSY_COMPARING;
 		out++;
-	} else if (first && !a->skew && learned_any()) {
+	} else if (first && !a->skew && learned_any() && seconds < SECONDS_MOST) {
 		/* The rest was read from a file and this was not: state that
 		 * is written over and over, likely. Looked at again before
-		 * it costs a write. */
+		 * it costs a write. More than a little is no such state. */
+		seconds++;
 		anon_tell_skew(c);
 		keep(c);
 		if (pg.chunk[c].t_fault)	/* which the policy knows no more */
@@ -732,7 +735,7 @@ int anon_work_done(void)
 void anon_io_reset(void)
 {
 	memset(job, 0, sizeof(job));
-	queued = writing = out = 0;
+	queued = writing = out = seconds = 0;
 	memset(image_used, 0, sizeof(image_used));
 }
 
