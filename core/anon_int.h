@@ -42,6 +42,7 @@ struct anon_chunk {
 	bool compared;		/* with its origin, if it had one */
 	bool rewritten;		/* its stored copy was out of date once */
 	bool skew;		/* the policy was told so */
+	uint8_t looks;		/* how often it was kept rather than written */
 	bool split;		/* its memory is small pages: not to be recycled */
 	struct source *source;	/* STORE_ORIGIN, or being compared */
 	struct bounce *bounce;	/* reads of it under way, or being looked at */

@@ -4,7 +4,7 @@
  *   out: PLAIN or READY --taken out--> JUDGING --worker-->
  *          nothing but zeros         -> EMPTY
  *          as the copy it has stored -> ABSENT, the frame is free
- *          not from a file           -> READY again, once: see judged
+ *          not from a file           -> READY again, for a while: see judged
  *          perhaps from a file       -> COMPARING --worker--> ABSENT, or
  *          else                      -> PACKING --worker--> ABSENT, or
  *          it does not get smaller   -> QUEUED --> WRITING --> ABSENT
@@ -38,6 +38,7 @@
 #define JOBS		64		/* more than can be under way */
 #define IMAGES		4
 #define SECONDS_MOST	64
+#define LOOKS_MOST	8
 #define IMAGE_MOST	(CHUNK - CHUNK / 8)	/* larger ones are not worth it */
 
 struct job {
@@ -571,12 +572,14 @@ static void judged(uint32_t c, const struct job *j)
 		a->compared = true;
 		a->busy = BUSY_COMPARING;
 		out++;
-	} else if (first && !a->skew && learned_any() && seconds < SECONDS_MOST) {
+	} else if (first && learned_any() && a->looks < LOOKS_MOST &&
+		   (a->looks || seconds < SECONDS_MOST)) {
 		/* The rest was read from a file and this was not: state that
 		 * is written over and over, likely. Looked at again before
 		 * it costs a write. More than a little is no such state. */
-		seconds++;
-		anon_tell_skew(c);
+		seconds += !a->looks++;
+		if (!a->skew)
+			anon_tell_skew(c);
 		keep(c);
 		if (pg.chunk[c].t_fault)	/* which the policy knows no more */
 			pol_fault(pg.pol, c, pg.chunk[c].stream);
