@@ -402,9 +402,11 @@ void anon_fork_child(void)
 	atomic_store(&admitted, 0);
 	resident = 0;
 	pool_fork_child(was);
-	if (!was)
-		return;
 	anon_child_reset();
+	if (!was) {
+		spill_forget();		/* its descriptors are the parent's */
+		return;
+	}
 	adopting = true;
 	if (keeper_start() || !anon_live())
 		off_fatal("the paged memory of a forked process cannot be served in it; run with OFFLOAD_PAGER=off, or give it more memory");

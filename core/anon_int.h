@@ -102,8 +102,6 @@ bool origin_equal(uintptr_t a, const struct source *s, const struct bounce *b,
 		  const char *frame);
 /* Makes the frame of them. False: a read failed. Any thread. */
 bool origin_fill(uintptr_t a, const struct source *s, const struct bounce *b, char *frame);
-/* One of its files was touched since it was opened: hashes must tell. */
-bool origin_suspect(const struct source *s);
 void origin_forget(struct source *s);	/* NULL is fine */
 struct origin *origin_nth(const struct source *s, int i);	/* NULL past the end */
 void origin_reset(void);	/* child of a fork: nothing is under way */

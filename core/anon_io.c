@@ -361,6 +361,22 @@ void anon_read_done(uint32_t c, int res)
 	start(c, BUSY_CHECKING, run_check, a->hash);
 }
 
+/* From a file: a read may have failed, or was short, for once. From the pool:
+ * the worker may have had no memory. */
+static bool once_more(uint32_t c)
+{
+	struct anon_chunk *a = anon_at(c);
+
+	if (a->store == STORE_POOL)
+		return !pool_get(a->slot, anon_frame(c), CHUNK);
+	if (a->store != STORE_ORIGIN)
+		lost(c, "its checksum is another");
+	if (pg.chunk[c].tries >= 3)
+		lost(c, "the file it was read from was changed or cannot be read");
+	read_failed(c, -EIO);
+	return false;
+}
+
 static void checked(uint32_t c, bool right)
 {
 	struct anon_chunk *a = anon_at(c);
@@ -369,10 +385,11 @@ static void checked(uint32_t c, bool right)
 		origin_put(a->bounce);
 	a->bounce = NULL;
 	a->busy = BUSY_NO;
-	if (!right)
-		lost(c, a->store == STORE_ORIGIN ?
-		     "the file it was read from was changed or cannot be read" :
-		     "its checksum is another");
+	if (!right && !once_more(c)) {
+		if (a->store == STORE_POOL)
+			lost(c, "its packed copy is damaged");
+		return;
+	}
 	if (a->store == STORE_POOL) {
 		pool_free(a->slot);
 		a->store = STORE_NONE;
@@ -556,12 +573,14 @@ static void judged(uint32_t c, const struct job *j)
 	struct anon_chunk *a = anon_at(c);
 	bool same = !j->zero && a->store != STORE_NONE && j->hash == a->hash;
 	bool first = a->store == STORE_NONE && !a->has_ref && !a->compared;
+	/* Locked meanwhile: its frame must not be given away either. */
+	bool wanted = a->wanted || pg.chunk[c].flags & CH_LOCKED;
 
 	out--;
 	a->busy = BUSY_NO;
-	if (!same && (a->wanted || !j->zero))
+	if (!same && (wanted || !j->zero))
 		outdate(a, j->hash);
-	if (a->wanted) {
+	if (wanted) {
 		keep(c);
 	} else if (j->zero) {
 		a->split = true;	/* the kernel's zero page, mostly */
@@ -688,8 +707,7 @@ static void origin_read_done(uint32_t c, int res)
 	else if (a->busy == BUSY_COMPARING)
 		start(c, BUSY_COMPARING, run_compare, 0);
 	else
-		start(c, BUSY_CHECKING, run_check,
-		      origin_suspect(a->source) ? a->hash : 0);
+		start(c, BUSY_CHECKING, run_check, a->hash);
 }
 
 void anon_io_done(uint32_t tag, int res)

@@ -34,6 +34,7 @@ struct source {
 struct bounce {
 	char *buf;
 	bool busy, failed;
+	bool later;		/* a read could not be submitted now */
 	int pending;
 	size_t skip[PARTS];	/* in buf, where a piece's bytes begin */
 };
@@ -71,7 +72,7 @@ static struct bounce *get(void)
 		if (b->busy)
 			continue;
 		b->busy = true;
-		b->failed = false;
+		b->failed = b->later = false;
 		b->pending = 0;
 		return b;
 	}
@@ -84,14 +85,17 @@ static size_t read_part(struct bounce *b, const struct learned_piece *p, int i,
 {
 	struct origin *o = p->origin;
 	size_t len = p->hi - p->lo;
+	bool direct = o->fd_direct >= 0 && !(pg.chunk[tag & ~IO_TAG_VERIFY].flags & CH_RETRY);
 	uint64_t from = p->off & ~(PAGE - 1), to = (p->off + len + PAGE - 1) & ~(PAGE - 1);
 	struct io_job job = { .kind = IO_READ, .buf = b->buf + at, .off = from,
-		.fd = o->fd_direct >= 0 ? o->fd_direct : o->fd,
+		.fd = direct ? o->fd_direct : o->fd,
 		.len = (uint32_t)(to - from), .chunk = tag };
 
 	b->skip[i] = at + (size_t)(p->off - from);
-	if (origin_check(o, p->off + len) || pg.io->submit(&job))
+	if (origin_check(o, p->off + len))
 		b->failed = true;
+	else if (pg.io->submit(&job))
+		b->failed = b->later = true;
 	else
 		b->pending++;
 	return at + (size_t)(to - from);
@@ -108,7 +112,7 @@ static int begin(struct bounce **out, const struct source *s, uint32_t tag)
 		at = read_part(b, &s->piece[i], i, at, tag);
 	if (!b->pending) {
 		b->busy = false;
-		return -EIO;
+		return b->later ? -EAGAIN : -EIO;
 	}
 	*out = b;
 	return 0;
@@ -198,15 +202,6 @@ bool origin_fill(uintptr_t a, const struct source *s, const struct bounce *b, ch
 	}
 	memset(frame + (at - a), 0, a + CHUNK - at);
 	return !b->failed;
-}
-
-bool origin_suspect(const struct source *s)
-{
-	bool moved = false;
-
-	for (int i = 0; i < s->n; i++)
-		moved |= s->piece[i].origin->moved;
-	return moved;
 }
 
 uint32_t anon_extra_frames(void)

@@ -22,6 +22,7 @@
 #include "core/anon.h"
 #include "core/core_int.h"
 #include "core/pool.h"
+#include "core/spill.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -649,8 +650,8 @@ static int turn(bool io_signalled)
 		work += take_faults();
 	torture_pause();
 	work += take_reads(io_signalled);
+	pager_commands();		/* takes the ring: so before what it rang for */
 	work += anon_work_done();
-	pager_commands();
 	if (pg.dying)
 		pager_bury();
 	take_budget();
@@ -665,6 +666,19 @@ static int turn(bool io_signalled)
 	pg.saving = anon_save_more();
 	publish();
 	return work;
+}
+
+/* Once a second, when there is nothing else to do. */
+static void tidy(void)
+{
+	static uint64_t last;
+	uint64_t t = now_ns();
+
+	if (!anon_live() || pg.inflight || pg.saving || pg.frozen || t - last < 1000000000)
+		return;
+	last = t;
+	spill_poll();
+	pool_compact(64);
 }
 
 static void *pager_main(void *started)
@@ -688,6 +702,7 @@ static void *pager_main(void *started)
 			continue;
 		}
 		trace_flush();
+		tidy();
 		off_sys_poll(p, 3, wait_ms());
 	}
 	return NULL;
