@@ -51,7 +51,7 @@ struct job {
 	const struct bounce *bounce;
 	char *image;		/* PACKING: room for one; else the one to unpack */
 	ssize_t n;		/* its bytes; -E2BIG: it does not pay */
-	uint64_t hash;		/* found; or the one it must have, 0: any */
+	uint64_t hash;		/* found; or the one it must have */
 	bool zero, ok;		/* found */
 };
 
@@ -440,7 +440,7 @@ static int take_out(uint32_t c)
 
 int anon_soften(uint32_t c)
 {
-	return pg.mode == MODE_MOVE ? take_out(c) : -ENOTSUP;
+	return pg.mode == MODE_MOVE ? move_out(c) : -ENOTSUP;
 }
 
 /* Who faulted on it meanwhile looks again. */

@@ -8,7 +8,8 @@
  *   pager   owns every chunk, frame and read in flight, and is the only one
  *           to act on them, so none of that needs a lock (R7).
  * plus reader threads of the pread engine, which touch only their own job,
- * and, once the heap is watched, one that makes names (unwind.c).
+ * and, once the heap is watched, one that makes names (unwind.c), once it is
+ * paged, workers that look at frames for the pager (work.c).
  *
  * Lock ranks (take upwards only; never held across I/O, R7):
  *   1 region_lock   the region table and the extents in it
