@@ -61,7 +61,7 @@ int anon_register(uintptr_t lo, uintptr_t hi)
 			off_sys_madvise((void *)lo, end - lo, MADV_DONTFORK);
 		/* Else a fault makes a page table before it comes to us, and a
 		 * huge page that is moved there is split. */
-		if (end > lo && !err && pg.mode == MODE_MOVE)
+		if (end > lo && !err)
 			off_sys_madvise((void *)lo, end - lo, MADV_HUGEPAGE);
 		lo = end + CHUNK;
 	}
@@ -290,7 +290,7 @@ bool core_read_unsafe(int fd)
 {
 	int fl;
 
-	if (!anon_live() || pg.mode != MODE_COPY)
+	if (!anon_live() || exchange_moves())
 		return false;
 	fl = fcntl(fd, F_GETFL);
 	return fl >= 0 && fl & O_DIRECT;

@@ -55,6 +55,8 @@ static int settle(uint32_t c)
 		st = POL_PLAIN;
 	}
 	a->child = st == POL_PLAIN ? CHILD_IN_PLACE : CHILD_STORED;
+	/* Shared from now on: who writes gets small pages. MOVE tells, by refusing. */
+	a->split |= st == POL_PLAIN && !exchange_moves();
 	return err || a->store != STORE_ORIGIN ? err : take_origins(a->source);
 }
 

@@ -69,9 +69,11 @@ void anon_unqueue(uint32_t c);	/* BUSY_QUEUED: it stays in its frame */
 void anon_landed(uint32_t c);	/* a fetch of it is over */
 void anon_io_reset(void);
 
-/* ---- anon_copy.c ---- */
+/* ---- anon_pages.c ---- */
 
 int pages_open(void);		/* 0 or -errno */
+/* The kernel's word for each page: there if bits 62 or 63 are set. 0 or -EIO. */
+int pages_read(uintptr_t at, size_t len, uint64_t *entry);
 void pages_reset(void);		/* child of a fork */
 /* One bit per page of the chunk that is there or in swap; how many, or -EIO. */
 int pages_there(uint32_t c, uint64_t map[CHUNK / PAGE / 64]);
@@ -82,9 +84,6 @@ bool all_zeros(const char *frame);
 /* Zeros in all that is missing from addr to the chunk's end, or the next page
  * that is there. 0 or -errno. */
 int zero_from(uint32_t c, uintptr_t addr);
-/* Copy mode: the pages are protected, so that who writes waits
- * for this thread, copied to a frame, and dropped. 0, or -errno and all is as it was. */
-int copy_out(uint32_t c, char *to);
 
 /* ---- anon_origin.c ---- */
 

@@ -240,11 +240,11 @@ static int fetch_stored(uint32_t c)
 
 static int fetch_zeros(uint32_t c)
 {
-	uint32_t slot = pg.mode == MODE_MOVE ? frames_get_bare() : NO_SLOT;
+	uint32_t slot = frames_get_bare();
 
-	if (pg.mode == MODE_MOVE && slot == NO_SLOT)
+	if (slot == NO_SLOT)
 		return -ENOMEM;
-	pg.chunk[c].slot = slot + 1;	/* NO_SLOT + 1 is none */
+	pg.chunk[c].slot = slot + 1;
 	return 1;
 }
 
@@ -292,10 +292,7 @@ static int install_pages(uint32_t c)
 		if (err && err != -EEXIST)
 			return err;
 	}
-	if (pg.mode == MODE_COPY)
-		anon_put_frame(c);
-	else
-		off_sys_madvise(frame, CHUNK, MADV_DONTNEED);
+	off_sys_madvise(frame, CHUNK, MADV_DONTNEED);
 	anon_at(c)->split = true;
 	return 0;
 }
@@ -404,7 +401,7 @@ static void checked(uint32_t c, bool right)
 
 /* ---- out ------------------------------------------------------------------------- */
 
-static int move_out(uint32_t c)
+int anon_soften(uint32_t c)
 {
 	int err = pg.ops->soften(c);
 
@@ -420,29 +417,6 @@ static int move_out(uint32_t c)
 	return err;
 }
 
-static int take_out(uint32_t c)
-{
-	uint32_t slot;
-	int err;
-
-	if (pg.mode == MODE_MOVE)
-		return move_out(c);
-	slot = frames_get();
-	if (slot == NO_SLOT)
-		return -ENOMEM;
-	pg.chunk[c].slot = slot + 1;
-	anon_at(c)->split = false;
-	err = copy_out(c, anon_frame(c));
-	if (err)
-		anon_put_frame(c);
-	return err;
-}
-
-int anon_soften(uint32_t c)
-{
-	return pg.mode == MODE_MOVE ? move_out(c) : -ENOTSUP;
-}
-
 /* Who faulted on it meanwhile looks again. */
 static void become_empty(uint32_t c)
 {
@@ -455,7 +429,7 @@ static void become_empty(uint32_t c)
 
 int anon_evict(uint32_t c, bool from_plain)
 {
-	int err = from_plain ? take_out(c) : 0;
+	int err = from_plain ? anon_soften(c) : 0;
 
 	if (err)
 		return err;

@@ -133,8 +133,7 @@ void anon_make_plain(uint32_t c, enum store store)
 	anon_make_known(c);
 	anon_at(c)->store = store;
 	anon_at(c)->split = true;	/* the kernel's pages */
-	if (pg.mode == MODE_MOVE)
-		pg.chunk[c].slot = frames_get_bare() + 1;
+	pg.chunk[c].slot = frames_get_bare() + 1;
 	chunk_moved(c, POL_PLAIN);
 }
 

@@ -66,18 +66,17 @@ static int tell_pager(enum cmd_op op, struct region *r)
 	return cmd_pager_call(&c);
 }
 
-static char *build_range(const struct region *r, bool move)
+static char *build_range(const struct region *r)
 {
 	size_t len = r->end - r->base;
-	char *p = off_sys_mmap(NULL, len, move ? PROT_READ | PROT_WRITE : r->prot,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *p = reserve_range(len);
 
-	if (p == MAP_FAILED)
+	if (!p)
 		return NULL;
-	off_sys_madvise(p, len, move ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	off_sys_madvise(p, len, MADV_HUGEPAGE);
 	off_sys_madvise(p, len, MADV_DONTDUMP);
 	if (off_sys_madvise(p, len, MADV_DONTFORK) ||
-	    uffd_register(p, len, true, r->writable != move)) {
+	    uffd_register_moving(p, len, true, !r->writable || !exchange_moves())) {
 		off_sys_munmap(p, len);
 		return NULL;
 	}
@@ -137,7 +136,7 @@ static int convert_anon(struct region *r)
 
 	if (err)
 		return err;
-	range = lock_future_set() ? NULL : build_range(r, pg.mode == MODE_MOVE);
+	range = lock_future_set() ? NULL : build_range(r);
 	if (!range)
 		return -ENOMEM;
 	if (lock_future_set()) {	/* then it may be full of zeros already */

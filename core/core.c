@@ -332,8 +332,7 @@ static int protect_live(struct region *r, const void *addr, size_t len, int prot
 			prot & PROT_WRITE ? CORE_PASS : 0;
 	if (whole)
 		r->prot = prot;
-	/* Move mode keeps it writable underneath. */
-	return pg.mode == MODE_MOVE ? 0 : CORE_PASS;
+	return 0;	/* it stays writable underneath */
 }
 
 /* Pages that may not be written cannot be moved: what loses that right comes

@@ -42,7 +42,6 @@
 #ifndef MADV_POPULATE_READ	/* newer than some headers */
 #define MADV_POPULATE_READ 22
 #endif
-#define COPY_STAGING	16U	/* frames copy mode keeps beside what is PLAIN */
 #define HINTS_SLACK	32U	/* chunks hints mode leaves to what it cannot see */
 
 /* assert's text would go to a library thread's stderr, which is nowhere. */
@@ -150,10 +149,14 @@ static inline uint32_t region_chunks(const struct region *r)
 enum mode { MODE_MOVE, MODE_COPY, MODE_HINTS };
 
 /* Library thread. Opens userfaultfd in full mode with what this kernel has
- * and tries MOVE (or COPY) for real. Returns the best mode not above `want`. */
+ * and tries MOVE for real. Returns the best mode not above `want`. */
 enum mode uffd_open(enum mode want);
-int uffd_fd(void);
+/* Descriptors to be polled, and how many; the second only in mode copy. */
+int uffd_fds(int fd[2]);
 int uffd_register(void *p, size_t len, bool missing, bool wp);
+/* The same for a range that mremap will move and that stays registered then:
+ * who moves it waits for the pager. */
+int uffd_register_moving(void *p, size_t len, bool missing, bool wp);
 /* Bytes moved or copied before the error are told in *done. 0 or -errno:
  * -EAGAIN (an event waits to be read), -EBUSY (pinned), -EEXIST, -ENOENT. */
 int uffd_move(uintptr_t dst, uintptr_t src, size_t len, bool wake, size_t *done);
@@ -167,6 +170,23 @@ enum uffd_what { UFFD_MISSING, UFFD_WRITE, UFFD_OTHER };
 struct uffd_event { enum uffd_what what; uintptr_t addr; uint32_t tid; };
 /* Reads at most max events; returns how many. */
 int uffd_read(struct uffd_event *out, int max);
+
+/* ---- exchange.c: how memory changes places (pager only) -------------------- */
+
+enum how { HOW_MOVE, HOW_REMAP, HOW_COPY };
+
+/* Keeper, before the pager runs. 0; -errno: not even COPY is possible. */
+int exchange_open(bool moves);
+bool exchange_moves(void);	/* any thread: by MOVE, which refuses pinned pages */
+/* Between [at, at + len) of chunk c in its region and the same of its slot;
+ * *done bytes did. 0 or -errno as uffd_move says; by REMAP or COPY all or nothing.
+ * In: the region's are missing, and if wake who waits for them is woken. */
+int exchange_in(uint32_t c, uintptr_t at, size_t len, bool wake, size_t *done);
+int exchange_out(uint32_t c, uintptr_t at, size_t len, size_t *done);
+/* In by copying: pages that are pinned. 0 or -errno. */
+int exchange_copy(uint32_t c, uintptr_t at, size_t len);
+/* These chunks' range was built anew. */
+void exchange_fresh(uint32_t first, uint32_t n);
 
 /* ---- frames.c: the arena (pager only) ------------------------------------ */
 
@@ -253,7 +273,6 @@ extern struct pager pg;
 /* What a mode does to one chunk. Pager thread; 0 or -errno, and on an error
  * the chunk is as it was. */
 struct mode_ops {
-	enum mode mode;
 	const char *name;
 	bool anon;			/* regions are anonymous ranges */
 	int (*fetch)(uint32_t c);	/* starts the read */

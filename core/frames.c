@@ -59,7 +59,7 @@ int frames_open(size_t bytes)
  * comes back. Write-protect mode: the kernel still serves its page faults. */
 int frames_register(void)
 {
-	return uffd_register(arena, (size_t)slots * CHUNK, false, true);
+	return !exchange_moves() ? 0 : uffd_register(arena, (size_t)slots * CHUNK, false, true);
 }
 
 /* A locked arena would be populated whole, and refuses MOVE. */

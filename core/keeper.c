@@ -134,9 +134,6 @@ static void tell_frames(void)
 	uint32_t want = (uint32_t)(target / CHUNK < MAX_CHUNKS ? target / CHUNK : MAX_CHUNKS);
 	uint64_t t = now_ns();
 
-	/* There a frame that was copied from stays, for the next read. */
-	if (pg.mode == MODE_COPY && want > 4 * COPY_STAGING)
-		want -= COPY_STAGING;
 	/* There the kernel caches what the program touches, whatever we plan. */
 	if (pg.mode == MODE_HINTS && want > 4 * HINTS_SLACK)
 		want -= HINTS_SLACK;
@@ -459,7 +456,7 @@ static enum mode choose_mode(bool private)
 	if (private)
 		got = uffd_open(want);
 	if (got != MODE_HINTS && (frames_open(now.mem_total ? now.mem_total : 64ull << 30) ||
-				  frames_register()))
+				  exchange_open(got == MODE_MOVE) || frames_register()))
 		got = MODE_HINTS;
 	if (got == want)
 		return got;

@@ -110,7 +110,7 @@ static void watch(void)
 }
 
 const struct mode_ops mode_hints = {
-	.mode = MODE_HINTS, .name = "hints",
+	.name = "hints",
 	.fetch = fetch, .install = install, .soften = soften, .evict = evict,
 	.watch = watch,
 };

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* mode_move.c - chunks go in and out by UFFDIO_MOVE (kernel 6.8 and later).
+/* mode_move.c - chunks go in and out by changing places with frames: by
+ * UFFDIO_MOVE in mode move, by what older kernels have in mode copy.
  *
  *   slot: [frame]          region: missing      READY
- *       --UFFDIO_MOVE-->
+ *       --exchange.c-->
  *   slot: empty, owned     region: [frame]      PLAIN
  *
  * (1) No copy, no zeroing; a whole chunk stays one huge page. A chunk that is
  *     mapped in part (ends of a mapping, holes) moves piece by piece and its
  *     frame is split by that.
- * (2) MOVE takes and gives only writable memory, so a read-only mapping is
+ * (2) Only writable memory changes places, so a read-only mapping is
  *     writable underneath and write-protected through userfaultfd after each
  *     move in; a write to it gets the SIGSEGV it would have got. What was
  *     written to a private one is found by its hash after the move out, when
- *     nobody can write any more: MOVE keeps no write-protection.
+ *     nobody can write any more: the protection does not move along.
  * (3) An error in the middle is undone before it is reported.
  * Lock: none; pager thread.
  */
@@ -23,10 +24,11 @@
 
 #define BUSY_TRIES 64
 
+enum way { IN, IN_QUIETLY, OUT };	/* quietly: who waits is not woken */
+
 /* All of it, or -errno with *done bytes moved. An event that waits to be
  * read (-EAGAIN) and a pin that outlives its read (-EBUSY) are over soon. */
-static int move_all(uintptr_t dst, uintptr_t src, size_t len, bool wake,
-		    size_t *done)
+static int move_all(uint32_t c, uintptr_t at, size_t len, enum way way, size_t *done)
 {
 	int busy = 0, again = 0, err = 0;
 
@@ -34,7 +36,8 @@ static int move_all(uintptr_t dst, uintptr_t src, size_t len, bool wake,
 	while (*done < len) {
 		size_t step;
 
-		err = uffd_move(dst + *done, src + *done, len - *done, wake, &step);
+		err = way == OUT ? exchange_out(c, at + *done, len - *done, &step) :
+			exchange_in(c, at + *done, len - *done, way == IN, &step);
 		*done += step;
 		if (!err && step)
 			continue;
@@ -61,27 +64,6 @@ static int fetch(uint32_t c)
 	return err;
 }
 
-/* Where in its slot a region address of this chunk rests. */
-static uintptr_t in_slot(uint32_t c, uintptr_t addr)
-{
-	return (uintptr_t)frames_at(pg.chunk[c].slot - 1) + (addr - chunk_addr(c));
-}
-
-/* The pages are pinned for good, it seems: copies serve as well. */
-static int install_copy(uintptr_t dst, uintptr_t src, size_t len)
-{
-	size_t done = 0, step;
-	int again = 0, err;
-
-	while (done < len) {
-		err = uffd_copy(dst + done, src + done, len - done, false, &step);
-		done += step;
-		if (err && !(err == -EAGAIN && pager_again(&again)))
-			return err;
-	}
-	return off_sys_madvise((void *)src, len, MADV_DONTNEED) ? -errno : 0;
-}
-
 static int install(uint32_t c)
 {
 	struct extent piece[MAX_EXTENTS];
@@ -89,13 +71,12 @@ static int install(uint32_t c)
 	bool guard = !chunk_region(c)->writable && !(pg.chunk[c].flags & CH_LOCKED);
 
 	for (int i = 0; i < n; i++) {
-		uintptr_t src = in_slot(c, piece[i].lo);
 		size_t len = piece[i].hi - piece[i].lo, done;
 		/* A writer that waits may go on once it is protected only. */
-		int err = move_all(piece[i].lo, src, len, !guard, &done);
+		int err = move_all(c, piece[i].lo, len, guard ? IN_QUIETLY : IN, &done);
 
-		if (err == -EBUSY)
-			err = install_copy(piece[i].lo + done, src + done, len - done);
+		if (err == -EBUSY)	/* pinned for good, it seems */
+			err = exchange_copy(c, piece[i].lo + done, len - done);
 		if (!err && guard) {
 			err = uffd_protect(piece[i].lo, len, true);
 			uffd_wake(piece[i].lo, len);
@@ -114,15 +95,14 @@ static int take_out(uint32_t c)
 	size_t done = 0, back;
 
 	for (i = 0; i < n && !err; i++)
-		err = move_all(in_slot(c, piece[i].lo), piece[i].lo,
-			       piece[i].hi - piece[i].lo, true, &done);
+		err = move_all(c, piece[i].lo, piece[i].hi - piece[i].lo, OUT, &done);
 	if (!err)
 		return 0;
 	/* piece i-1 failed after `done` bytes; those before it went whole */
 	for (int k = 0; k < i; k++) {
 		size_t len = k == i - 1 ? done : piece[k].hi - piece[k].lo;
 
-		if (len && move_all(piece[k].lo, in_slot(c, piece[k].lo), len, true, &back))
+		if (len && move_all(c, piece[k].lo, len, IN, &back))
 			off_fatal("a chunk could not be put back at %#lx (R1)",
 				  (unsigned long)piece[k].lo);
 	}
@@ -169,6 +149,9 @@ static int evict(uint32_t c, enum pol_state from)
 }
 
 const struct mode_ops mode_move = {
-	.mode = MODE_MOVE, .name = "move", .anon = true,
+	.name = "move", .anon = true,
+	.fetch = fetch, .install = install, .soften = soften, .evict = evict,
+}, mode_copy = {
+	.name = "copy", .anon = true,
 	.fetch = fetch, .install = install, .soften = soften, .evict = evict,
 };

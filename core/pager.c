@@ -204,8 +204,8 @@ static void refuse_write(uintptr_t addr, uint32_t tid)
 	syscall(SYS_rt_tgsigqueueinfo, getpid(), tid, SIGSEGV, &info);
 }
 
-/* Write-protect fault: on private pages (copy mode) the program may write; on
- * a read-only mapping (move mode) it may not. */
+/* Write-protect fault: on a read-only mapping the program may not write; on
+ * others it was protected for a moment, while it was copied out. */
 static void write_fault(uintptr_t addr, uint32_t tid)
 {
 	uint32_t c;
@@ -578,14 +578,9 @@ static void publish(void)
 	uint64_t own;
 
 	pol_counts(pg.pol, &pc);
-	if (pg.mode == MODE_MOVE && have_frames)
+	if (pg.ops->anon && have_frames)
 		frames_trim(have_frames - (have_pool < have_frames ? have_pool : 0));
-	/* There what was installed leaves its frame behind. */
-	if (pg.mode == MODE_COPY)
-		frames_trim(pc.used - pg.plain + pg.saving + COPY_STAGING);
 	own = pg.mode == MODE_HINTS ? (uint64_t)pc.used * CHUNK : frames_bytes();
-	if (pg.mode == MODE_COPY)
-		own += (uint64_t)pg.plain * CHUNK;
 	own += pool_bytes();
 	stat_set(ST_HOST_PACKED, pool_bytes());
 	stat_set(ST_HOST_PACKED_RAW, pool_raw_bytes());
@@ -683,11 +678,11 @@ static void tidy(void)
 
 static void *pager_main(void *started)
 {
-	struct pollfd p[3] = {
+	struct pollfd p[4] = {
 		{ .fd = cmd_pager_fd(), .events = POLLIN },
 		{ .fd = -1, .events = POLLIN },
-		{ .fd = pg.ops->anon ? uffd_fd() : -1, .events = POLLIN },
 	};
+	int n = 2, fd[2], faults = pg.ops->anon ? uffd_fds(fd) : 0;
 
 	library_thread_enter("offload-pager");
 	/* Here, for the ring belongs to the thread that made it. */
@@ -696,6 +691,8 @@ static void *pager_main(void *started)
 	if (!pg.io)
 		return NULL;
 	p[1].fd = pg.io->fd();
+	for (int i = 0; i < faults; i++)
+		p[n++] = (struct pollfd){ .fd = fd[i], .events = POLLIN };
 	for (;;) {
 		if (turn(p[1].revents)) {
 			p[1].revents = 0;
@@ -703,7 +700,7 @@ static void *pager_main(void *started)
 		}
 		trace_flush();
 		tidy();
-		off_sys_poll(p, 3, wait_ms());
+		off_sys_poll(p, (nfds_t)n, wait_ms());
 	}
 	return NULL;
 }
@@ -753,8 +750,6 @@ int pager_start(enum mode mode)
 		return -ENOMEM;
 	if (!conf.window)
 		conf.window = 1;
-	if (mode == MODE_COPY && conf.window > COPY_STAGING)
-		conf.window = COPY_STAGING;
 	pg.pol = pol_init(mem, &conf);
 	have_frames = have_pool = n_events = 0;
 	last_pass = pass_read = pass_ns = busy_since = 0;

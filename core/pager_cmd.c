@@ -63,6 +63,7 @@ static int add(struct region *r, bool adopt)
 		index++;
 	for (uint32_t k = 0; k < r->n; k++)
 		pg.chunk[r->first + k] = (struct chunk){ .region = (uint16_t)index };
+	exchange_fresh(r->first, r->n);
 	pol_add(pg.pol, r->first, r->n, CHUNK, r->file_off & ~(CHUNK - 1),
 		r->spans, r->n_spans, 0);
 	trace_region(r, r->spans, r->n_spans);
@@ -204,7 +205,7 @@ static void guard(uint32_t c, bool on)
 	struct extent piece[MAX_EXTENTS];
 	int n;
 
-	if (pg.mode != MODE_MOVE || chunk_region(c)->writable ||
+	if (!pg.ops->anon || chunk_region(c)->writable ||
 	    pol_state_of(pg.pol, c) != POL_PLAIN)
 		return;
 	n = chunk_pieces(c, piece);
@@ -292,8 +293,6 @@ static int reread(uint32_t c, uintptr_t lo, uintptr_t hi)
 	struct region *r = chunk_region(c);
 	size_t done = 0;
 
-	if (pg.mode == MODE_COPY)
-		uffd_protect(lo, hi - lo, false);
 	while (lo + done < hi) {
 		ssize_t n = off_sys_pread(r->origin->fd, (void *)(lo + done),
 			hi - lo - done, (off_t)(r->file_off + (lo + done - r->base)));

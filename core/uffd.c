@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* uffd.c - userfaultfd: opening, probing, the ioctls, the events.
  *
- * Owns the one userfaultfd of the process. Its descriptor lives in the
- * library's table only (R4): closing it would turn missing pages to zeros.
+ * Owns the userfaultfd of the process, and in mode copy a second one: who
+ * moves a mapping of that waits for the pager, who moves one of the other, the
+ * pager itself (exchange.c), does not. Their descriptors live in the library's
+ * table only (R4): closing them would turn missing pages to zeros.
  *
  * Full mode is needed: in user-mode-only a system call on an evicted buffer
  * fails with EFAULT, and the program would see that; `hints` serves there.
@@ -31,10 +33,13 @@ struct uffdio_move { __u64 dst, src, len, mode; __s64 move; };
 #endif
 
 static int the_fd = -1;
+static int moving_fd = -1;	/* tells of mremap; in mode move the same */
 
-int uffd_fd(void)
+int uffd_fds(int fd[2])
 {
-	return the_fd;
+	fd[0] = the_fd;
+	fd[1] = moving_fd;
+	return moving_fd == the_fd ? 1 : 2;
 }
 
 static int fresh(void)
@@ -64,7 +69,7 @@ static int open_with(uint64_t features)
 	return fd;
 }
 
-int uffd_register(void *p, size_t len, bool missing, bool wp)
+static int register_with(int fd, void *p, size_t len, bool missing, bool wp)
 {
 	struct uffdio_register reg = {
 		.range = { (uintptr_t)p, len },
@@ -72,7 +77,26 @@ int uffd_register(void *p, size_t len, bool missing, bool wp)
 			(wp ? UFFDIO_REGISTER_MODE_WP : 0),
 	};
 
-	return ioctl(the_fd, UFFDIO_REGISTER, &reg) ? -errno : 0;
+	return ioctl(fd, UFFDIO_REGISTER, &reg) ? -errno : 0;
+}
+
+int uffd_register(void *p, size_t len, bool missing, bool wp)
+{
+	return register_with(the_fd, p, len, missing, wp);
+}
+
+int uffd_register_moving(void *p, size_t len, bool missing, bool wp)
+{
+	return register_with(moving_fd, p, len, missing, wp);
+}
+
+/* The kernel woke who waits at the one descriptor only. */
+static void wake_others(uintptr_t p, size_t len)
+{
+	struct uffdio_range range = { p, len };
+
+	if (len && moving_fd != the_fd)
+		(void)!ioctl(moving_fd, UFFDIO_WAKE, &range);
 }
 
 int uffd_move(uintptr_t dst, uintptr_t src, size_t len, bool wake, size_t *done)
@@ -93,6 +117,7 @@ int uffd_copy(uintptr_t dst, uintptr_t src, size_t len, bool wp, size_t *done)
 	int err = ioctl(the_fd, UFFDIO_COPY, &cp) ? -errno : 0;
 
 	*done = cp.copy > 0 ? (size_t)cp.copy : 0;
+	wake_others(dst, *done);
 	return err;
 }
 
@@ -102,6 +127,7 @@ int uffd_zero(uintptr_t p, size_t len, size_t *done)
 	int err = ioctl(the_fd, UFFDIO_ZEROPAGE, &z) ? -errno : 0;
 
 	*done = z.zeropage > 0 ? (size_t)z.zeropage : 0;
+	wake_others(p, *done);
 	return err;
 }
 
@@ -117,6 +143,8 @@ int uffd_protect(uintptr_t p, size_t len, bool on)
 	while (ioctl(the_fd, UFFDIO_WRITEPROTECT, &wp))
 		if (errno != EAGAIN || !pager_again(&again))
 			return -errno;
+	if (!on)
+		wake_others(p, len);
 	return 0;
 }
 
@@ -126,6 +154,7 @@ void uffd_wake(uintptr_t p, size_t len)
 
 	/* Fails only where the range is gone, and nobody waits there. */
 	(void)!ioctl(the_fd, UFFDIO_WAKE, &range);
+	wake_others(p, len);
 }
 
 /* One chunk there and back, as the pager will do it. */
@@ -153,21 +182,22 @@ static bool try_move(void)
 	return ok;
 }
 
-#define FEATURES_COMMON (UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_THREAD_ID)
+#define FEATURES (UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_PAGEFAULT_FLAG_WP)
 
 enum mode uffd_open(enum mode want)
 {
 	if (want == MODE_MOVE) {
 		/* No EVENT_UNMAP: the probe's munmap would wait for a reader. */
-		the_fd = open_with(FEATURES_COMMON | UFFD_FEATURE_MOVE |
-				   UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+		the_fd = moving_fd = open_with(FEATURES | UFFD_FEATURE_EVENT_REMAP |
+					       UFFD_FEATURE_MOVE);
 		if (the_fd >= 0 && try_move())
 			return MODE_MOVE;
 		if (the_fd >= 0)
 			off_sys_close(the_fd);
 	}
-	the_fd = open_with(FEATURES_COMMON | UFFD_FEATURE_PAGEFAULT_FLAG_WP);
-	return the_fd >= 0 ? MODE_COPY : MODE_HINTS;
+	the_fd = open_with(FEATURES);
+	moving_fd = open_with(FEATURES | UFFD_FEATURE_EVENT_REMAP);
+	return the_fd >= 0 && moving_fd >= 0 ? MODE_COPY : MODE_HINTS;
 }
 
 static struct uffd_event decode(const struct uffd_msg *m)
@@ -183,17 +213,26 @@ static struct uffd_event decode(const struct uffd_msg *m)
 	return e;
 }
 
-int uffd_read(struct uffd_event *out, int max)
+static int read_from(int fd, struct uffd_event *out, int max)
 {
 	struct uffd_msg msg[32];
-	ssize_t n;
+	ssize_t n = off_sys_read(fd, msg, sizeof(msg[0]) * (size_t)max);
 
-	if (max > 32)
-		max = 32;
-	n = off_sys_read(the_fd, msg, sizeof(msg[0]) * (size_t)max);
 	if (n <= 0)
 		return 0;
 	for (int i = 0; i < (int)(n / (ssize_t)sizeof(msg[0])); i++)
 		out[i] = decode(&msg[i]);
 	return (int)(n / (ssize_t)sizeof(msg[0]));
+}
+
+int uffd_read(struct uffd_event *out, int max)
+{
+	int n;
+
+	if (max > 32)
+		max = 32;
+	n = read_from(the_fd, out, max);
+	if (moving_fd != the_fd && n < max)
+		n += read_from(moving_fd, out + n, max - n);
+	return n;
 }

@@ -126,8 +126,8 @@ static void check_move(const struct uffd_found *u)
 	if (u->move)
 		tell(FOUND_OK, "MOVE", NULL, NULL, "UFFDIO_MOVE moved 2 MiB");
 	else if (u->mode != UFFD_REFUSED)
-		tell(FOUND_LESS, "MOVE", "the copy mode is used: one more copy "
-		     "per chunk, no huge pages", "Linux 6.8 or later",
+		tell(FOUND_LESS, "MOVE", "the copy mode is used: by mremap, at "
+		     "nearly the same speed", "Linux 6.8 or later",
 		     "no UFFDIO_MOVE (Linux %.40s)", k.release);
 	if (u->mode == UFFD_REFUSED)
 		return;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* anon_copy.c - which pages of the heap are there, and taking them by copying.
+/* anon_pages.c - which pages of the heap are there, and what is in them.
  *
  * Owns a descriptor of /proc/self/pagemap in the library's table. Lock: none;
  * pager thread.
@@ -29,14 +29,21 @@ void pages_reset(void)
 	pagemap = -1;		/* a number of the parent's library table */
 }
 
+int pages_read(uintptr_t at, size_t len, uint64_t *entry)
+{
+	size_t bytes = len / PAGE * sizeof(*entry);
+
+	return off_sys_pread(pagemap, entry, bytes, (off_t)(at / PAGE * sizeof(*entry))) ==
+		(ssize_t)bytes ? 0 : -EIO;
+}
+
 int pages_there(uint32_t c, uint64_t map[CHUNK / PAGE / 64])
 {
 	static uint64_t entry[CHUNK / PAGE];
 	int n = 0;
 
 	memset(map, 0, CHUNK / PAGE / 8);
-	if (off_sys_pread(pagemap, entry, sizeof(entry),
-			  (off_t)(chunk_addr(c) / PAGE * 8)) != (ssize_t)sizeof(entry))
+	if (pages_read(chunk_addr(c), CHUNK, entry))
 		return -EIO;
 	for (uint32_t i = 0; i < CHUNK / PAGE; i++)
 		if (entry[i] >> 62) {
@@ -45,30 +52,6 @@ int pages_there(uint32_t c, uint64_t map[CHUNK / PAGE / 64])
 		}
 	return n;
 }
-
-int copy_out(uint32_t c, char *to)
-{
-	uint64_t map[CHUNK / PAGE / 64];
-	char *from = (char *)chunk_addr(c);
-	int err = uffd_protect(chunk_addr(c), CHUNK, true);
-
-	if (!err && pages_there(c, map) < 0)
-		err = -EIO;
-	for (uint32_t i = 0; !err && i < CHUNK / PAGE; i++) {
-		if (map[i / 64] >> (i % 64) & 1)
-			memcpy(to + i * PAGE, from + i * PAGE, PAGE);
-		else
-			memset(to + i * PAGE, 0, PAGE);
-	}
-	if (!err && off_sys_madvise(from, CHUNK, MADV_DONTNEED))
-		err = -errno;
-	if (err)
-		uffd_protect(chunk_addr(c), CHUNK, false);
-	else
-		uffd_wake(chunk_addr(c), CHUNK);
-	return err;
-}
-
 
 int unshare_pages(uint32_t c)
 {
