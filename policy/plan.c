@@ -3,8 +3,8 @@
  *
  * The pass as a linear program. Everything absent is the start; for each class
  * three unknowns say which share of it is plain, packed or on the device, and
- * one, s, how much less than at the start the longest of disk, link and
- * processors takes. With T0 the longest at the start:
+ * one, s, by how much the longest of disk, link and processors is less than
+ * T0, their sum at the start (of a plan worth having it is not more):
  *
  *     plain + packed + device <= 1                        in each class
  *     sum(bytes plain + bytes packed / ratio) <= ram      sum(device) <= vram
@@ -117,13 +117,14 @@ static double max3(double a, double b, double c)
 static enum pol_bound bound_of(const struct pol_plan *p)
 {
 	double cpu = p->compute_s + p->decode_s;
-	double most = max3(p->disk_s, p->link_s, cpu) * (1 - 1e-6);
+	double moving = p->disk_s > p->link_s ? p->disk_s : p->link_s;
+	double near = max3(moving, cpu, 0) * 1e-6;
 
-	if (most > 0 && p->disk_s >= most)
-		return POL_BOUND_DISK;
-	if (most > 0 && p->link_s >= most)
-		return POL_BOUND_LINK;
-	return p->decode_s > 0 ? POL_BOUND_DECODE : POL_BOUND_COMPUTE;
+	if (p->decode_s > 0 && cpu >= moving - near && moving >= cpu - near)
+		return POL_BOUND_BALANCE;
+	if (moving <= cpu)
+		return p->decode_s > 0 ? POL_BOUND_DECODE : POL_BOUND_COMPUTE;
+	return p->disk_s >= p->link_s ? POL_BOUND_DISK : POL_BOUND_LINK;
 }
 
 void pol_plan_times(const struct pol_plan_in *in, struct pol_plan *p)
@@ -166,7 +167,7 @@ static const enum pol_tier tier_of[C_N] = {
 struct model {
 	const struct pol_plan_in *in;
 	double all;			/* bytes */
-	double t0;			/* longest with all absent; 1 for 0 */
+	double t0;			/* sum with all absent; 1 for 0 */
 	double disk0, link0;		/* of it */
 	double *row[R_N];
 };
@@ -195,7 +196,7 @@ static void measure(struct model *m, const struct pol_plan_in *in)
 		m->disk0 += disk_time(in, &in->class[i]);
 		m->link0 += link_time(in, &in->class[i], POL_TIER_ABSENT);
 	}
-	m->t0 = max3(m->disk0, m->link0, in->compute);
+	m->t0 = m->disk0 + m->link0 + in->compute;
 	if (m->t0 <= 0)
 		m->t0 = 1;
 }

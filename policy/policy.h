@@ -212,6 +212,7 @@ enum pol_bound {
 	POL_BOUND_DECODE,	/* processors, and some of it is unpacking */
 	POL_BOUND_DISK,
 	POL_BOUND_LINK,
+	POL_BOUND_BALANCE,	/* DECODE, and disk or link as long */
 };
 
 struct pol_plan {
