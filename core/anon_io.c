@@ -39,7 +39,7 @@
 #define IMAGES		4
 #define SECONDS_MOST	64
 #define LOOKS_MOST	8
-#define IMAGE_MOST	(CHUNK - CHUNK / 8)	/* larger ones are not worth it */
+#define IMAGE_MOST	codec_worth(CHUNK)
 
 struct job {
 	struct work work;

@@ -60,6 +60,13 @@ void codec_work_free(struct codec_work *w);	/* NULL is fine */
 const struct codec *codec_choose(struct codec_work *w, const void *chunk,
 				 size_t len, uint64_t seed);
 
+/* The most bytes an image of len raw ones may have: one that saves less than
+ * an eighth is not worth its memory. */
+static inline size_t codec_worth(size_t len)
+{
+	return len - len / 8;
+}
+
 struct codec_head {
 	uint32_t magic;
 	uint8_t id;

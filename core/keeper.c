@@ -12,6 +12,7 @@
  */
 #include "core/anon.h"
 #include "core/core_int.h"
+#include "core/header.h"
 #include "core/sites.h"
 
 #include <fcntl.h>
@@ -32,7 +33,6 @@ enum { NOT_STARTED, STARTING, READY, FAILED };
 #define LEAST_FRAMES	4
 #define PUBLISH_NS	200000000ull
 #define TORTURE_RAM	(32ull << 20)
-#define HEADER_MAX	(64ull << 20)
 #define THRASH_NS	2000000000ull
 #define THRASH_FAULTS	500	/* of 128 KiB or more each */
 
@@ -295,53 +295,24 @@ static void watch_tick(void)
 		convert_all(NULL);
 }
 
-/* The first len bytes of the file, or NULL. By reads: a mapping would fault
- * if the file were shortened just now. Undone by munmap. */
-static void *read_head(const struct origin *o, size_t len)
-{
-	char *p = off_sys_mmap(NULL, len, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	size_t got = 0;
-
-	while (p != MAP_FAILED && got < len) {
-		ssize_t n = off_sys_pread(o->fd, p + got, len - got, (off_t)got);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		got += (size_t)n;
-	}
-	return p == MAP_FAILED ? NULL : p;
-}
-
 static uint64_t said_truncated;		/* inode */
 
 /* The spans the file's header tells of; none is fine. */
 static void read_spans(struct region *r)
 {
 	struct origin *o = r->origin;
-	uint64_t len = o->size < (1 << 20) ? o->size : 1 << 20, need = 0;
-	void *buf = read_head(o, len);
-	long n = buf ? pol_spans(buf, len, o->size, NULL, 0, &need) : 0;
+	struct header h;
+	int err = header_read(o->fd, o->size, &h);
 
-	while (n == -EAGAIN && need > len && need <= HEADER_MAX) {
-		off_sys_munmap(buf, len);
-		len = need;
-		buf = read_head(o, len);
-		n = buf ? pol_spans(buf, len, o->size, NULL, 0, &need) : 0;
-	}
-	if (n > 0 && (r->spans = mem_alloc((size_t)n * sizeof(*r->spans))))
-		n = pol_spans(buf, len, o->size, r->spans, (size_t)n, &need);
-	if (n > 0 && r->spans)
-		r->n_spans = (size_t)n;
-	if (n == -EBADMSG && need > o->size && o->ino != said_truncated)
+	r->spans = h.spans;
+	r->n_spans = h.n_spans;
+	h.spans = NULL;
+	if (err == -EBADMSG && h.want > o->size && o->ino != said_truncated)
 		off_log("%s is truncated: its header promises %llu bytes and it has %llu; fetch it again",
-			o->name, (unsigned long long)need, (unsigned long long)o->size);
-	if (n == -EBADMSG)
+			o->name, (unsigned long long)h.want, (unsigned long long)o->size);
+	if (err == -EBADMSG)
 		said_truncated = o->ino;
-	if (buf)
-		off_sys_munmap(buf, len);
+	header_free(&h);
 }
 
 /* Bytes of all regions that every pass is sure to read: embedding rows and

@@ -92,7 +92,7 @@ const void *pool_at(uint32_t slot, uint32_t *bytes)
 
 static size_t worth(const struct codec *codec, uint32_t len)
 {
-	return codec->id == CODEC_RAW ? STAGING : len - len / 8;
+	return codec->id == CODEC_RAW ? STAGING : codec_worth(len);
 }
 
 static uint32_t new_number(void)

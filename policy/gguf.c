@@ -111,6 +111,13 @@ static void skip_value(struct pol_head *h, uint32_t type, unsigned int depth)
 		pol_head_take(h, kv_size[type]);
 }
 
+static bool ends_key(const uint8_t *key, uint64_t len, const char *tail)
+{
+	size_t n = strlen(tail);
+
+	return len >= n && !memcmp(key + len - n, tail, n);
+}
+
 /* Returns the alignment of the data, from the key-values or the default. */
 static uint64_t read_kv(struct pol_head *h, uint64_t n)
 {
@@ -125,6 +132,9 @@ static uint64_t read_kv(struct pol_head *h, uint64_t n)
 		if (key && type == KV_U32 && len == sizeof(name) - 1 &&
 		    !memcmp(key, name, len))
 			align = pol_head_u32(h);
+		else if (key && type == KV_U32 &&
+			 ends_key(key, len, ".expert_used_count"))
+			h->experts_used = pol_head_u32(h);
 		else
 			skip_value(h, type, GGUF_DEPTH_MAX);
 	}

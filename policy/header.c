@@ -214,3 +214,12 @@ long pol_spans(const void *buf, size_t len, uint64_t file_size,
 	*need = h.need;
 	return h.err ? h.err : (long)h.n;
 }
+
+uint32_t pol_experts_used(const void *buf, size_t len)
+{
+	struct pol_head h = { .buf = buf, .len = len, .file_size = UINT64_MAX };
+
+	if (len >= 4 && !memcmp(buf, "GGUF", 4))
+		pol_gguf(&h);
+	return h.experts_used;
+}

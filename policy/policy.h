@@ -25,6 +25,7 @@
 #ifndef OFFLOAD_POLICY_H
 #define OFFLOAD_POLICY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -82,6 +83,10 @@ enum pol_container pol_container_of(const void *head, size_t len,
  * (a truncated model): *need then holds the file size it wants, or 0. */
 long pol_spans(const void *buf, size_t len, uint64_t file_size,
 	       struct pol_span *out, size_t max, uint64_t *need);
+
+/* How many experts a token uses by the same header, as far as it is in buf;
+ * 0: it does not say. */
+uint32_t pol_experts_used(const void *buf, size_t len);
 
 /* ---- live.c: the policy the library runs -------------------------------- */
 
@@ -164,6 +169,103 @@ struct pol_counts {		/* running totals since pol_init */
 	int fallback;		/* 1: the guard gave up on the order (CLOCK) */
 };
 void pol_counts(const struct pol *p, struct pol_counts *out);
+
+/* ---- plan.c: how much of what is kept plain, packed, or not at all ------- */
+
+#define POL_CLASSES 16
+
+/* Where a byte's one copy may be. */
+enum pol_tier {
+	POL_TIER_DEVICE,	/* in device memory; only where there is a link */
+	POL_TIER_PLAIN,
+	POL_TIER_PACKED,
+	POL_TIER_ABSENT,	/* read anew each time: from origin or slot */
+	POL_TIERS
+};
+
+/* Spans that pack alike and are used alike. */
+struct pol_class {
+	double bytes;		/* raw */
+	double uses;		/* of a byte in one pass, on average; a loop: 1 */
+	double ratio;		/* raw bytes per packed one; <= 1: not packed */
+	double unpack;		/* raw bytes/s of one core; 0: not packed */
+	double unpack_device;	/* of the device, while it computes; 0: packed
+				 * bytes are unpacked on this side of the link */
+};
+
+struct pol_plan_in {
+	double ram, vram;	/* bytes that may be held */
+	double window;		/* of ram: frames of what is on its way */
+	double disk;		/* bytes/s while the program computes */
+	double link;		/* bytes/s; 0: the program computes in ram */
+	double cores;
+	double compute;		/* seconds of one pass with all in place */
+	/* How much of the lesser times is hidden behind the greatest, 0 to 1.
+	 * 1 asks for frames for two groups at least: one used, one filled. */
+	double overlap;
+	uint32_t n;
+	struct pol_class class[POL_CLASSES];
+};
+
+enum pol_bound {
+	POL_BOUND_COMPUTE,
+	POL_BOUND_DECODE,	/* processors, and some of it is unpacking */
+	POL_BOUND_DISK,
+	POL_BOUND_LINK,
+	POL_BOUND_BALANCE,	/* DECODE, and disk or link as long */
+};
+
+struct pol_plan {
+	double share[POL_CLASSES][POL_TIERS];	/* of a class; sum: 1 */
+	double ram, vram;			/* bytes it holds, no window */
+	/* Seconds of one pass: each by itself, then together. */
+	double disk_s, link_s, compute_s, decode_s, seconds;
+	enum pol_bound bound;
+};
+
+/* Finds the placement with the shortest pass within ram and vram:
+ *
+ *     seconds = overlap * longest + (1 - overlap) * sum   of
+ *     disk    = absent bytes * uses / disk
+ *     link    = bytes not on the device * uses / link
+ *     cpu     = compute + packed bytes * uses / (unpack * cores)
+ *
+ * An engine keeps all its cores busy, spinning when it waits: unpacking takes
+ * its time from them, and that is a sum; reading is done beside it. Of plans
+ * that take equally long, the one that reads, moves and unpacks least. What
+ * all fits plain needs no window. Exact: a linear program.
+ * Returns 0, or -EINVAL: a number is negative or not finite, disk or cores
+ * are 0, overlap is above 1, or there are too many classes. */
+int pol_plan(const struct pol_plan_in *in, struct pol_plan *out);
+
+/* Sets all but share from in and share: what a placement would take at other
+ * rates. in as pol_plan accepts it. */
+void pol_plan_times(const struct pol_plan_in *in, struct pol_plan *plan);
+
+/* True: a rate, a budget or a class moved by a tenth or more since `was` was
+ * solved, so that solving again may be worth it. */
+bool pol_plan_stale(const struct pol_plan_in *was,
+		    const struct pol_plan_in *now);
+/* True: `next`, solved for `now`, is to replace `have`, which was solved
+ * earlier for the same classes: it is shorter by a twentieth at least, or
+ * `have` no longer fits the budgets. Moving bytes costs, too. */
+bool pol_plan_adopt(const struct pol_plan_in *now, const struct pol_plan *have,
+		    const struct pol_plan *next);
+
+/* Two stages that work on the same bytes, x and y seconds each by itself, of
+ * which `overlap` (0 to 1) of the shorter is hidden: max + (1 - overlap) min.
+ * Bytes read packed at b bytes/s and unpacked at d raw bytes/s so come at
+ * 1 / pol_overlapped(1 / (b * ratio), 1 / d, overlap) raw bytes/s: from
+ * min(b * ratio, d) down to b ratio / (1 + b ratio / d). */
+double pol_overlapped(double x, double y, double overlap);
+
+/* Chunks to be ahead of the program: ceil((latency + bytes / rate) / chunk_s),
+ * 3 at least, POL_LEAD_MOST at most. latency, seconds: what a read takes
+ * beside its own bytes, the queue before it included. rate: bytes/s. chunk_s:
+ * seconds between two chunks the program needs. Where bytes / rate exceeds
+ * chunk_s the disk is the bound: the lead keeps its queue full, no more. */
+#define POL_LEAD_MOST 65536u
+uint32_t pol_lead(double latency, double bytes, double rate, double chunk_s);
 
 /* ---- tape.c: tapes ------------------------------------------------------- */
 

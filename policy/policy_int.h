@@ -27,6 +27,7 @@ struct pol_head {
 	int err;		/* first error sticks: 0, -EAGAIN, -EBADMSG */
 	struct pol_span *out;
 	size_t max, n;		/* room in out, spans seen */
+	uint32_t experts_used;	/* see pol_experts_used */
 };
 
 /* Claims n bytes and returns them, or NULL with h->err set. */
@@ -53,6 +54,28 @@ void pol_names_rank(const uint8_t *buf, struct pol_span *s, size_t n);
 bool pol_name_is_stack(const uint8_t *name, size_t len);
 /* True when needle occurs in the name. */
 bool pol_name_has(const uint8_t *name, size_t len, const char *needle);
+
+/* ---- simplex.c: a small linear program ---------------------------------- */
+
+#define POL_LP_COLS (3 * POL_CLASSES + 1)
+#define POL_LP_ROWS (POL_CLASSES + 5)
+
+struct pol_lp {			/* about 12 KB: fine on a stack */
+	uint32_t rows, cols;
+	double goal[2][POL_LP_COLS];	/* the caller's to fill */
+	double row[POL_LP_ROWS][POL_LP_COLS];
+	double rhs[POL_LP_ROWS];
+	uint32_t col_var[POL_LP_COLS];	/* variables: columns, then slacks */
+	uint32_t row_var[POL_LP_ROWS];
+};
+
+/* An empty program of so many variables, at most POL_LP_COLS. */
+void pol_lp_init(struct pol_lp *lp, uint32_t cols);
+/* One more row, at most POL_LP_ROWS, of zeros for the caller to fill; rhs >= 0. */
+double *pol_lp_row(struct pol_lp *lp, double rhs);
+/* Solves it; cols values at x. A goal without a bound is left at a corner from
+ * which it could go on forever. */
+void pol_lp_solve(struct pol_lp *lp, double *x);
 
 /* ---- live.c: the live policy's state ----------------------------------- */
 

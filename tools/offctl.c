@@ -24,6 +24,8 @@ static const struct command {
 	{ "top", "the same, refreshed on the whole screen", cmd_top },
 	{ "doctor", "say what this machine allows, at what cost, and how to "
 	  "mend it", cmd_doctor },
+	{ "plan", "say what would be kept plain, packed or read each time, and "
+	  "how long a token then takes", cmd_plan },
 	{ "simulate", "replay a tape against eviction policies", cmd_simulate },
 };
 
@@ -64,6 +66,14 @@ double number_arg(const char *option, const char *text)
 		exit(EXIT_USAGE);
 	}
 	return v;
+}
+
+uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 static int usable(const char *path, char *out, size_t len)

@@ -12,8 +12,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "core/stats.h"
+#include "core/trial.h"
 #include "policy/policy.h"
 
 #define EXIT_USAGE 2
@@ -22,6 +24,7 @@ int cmd_run(int argc, char **argv);
 int cmd_stats(int argc, char **argv);
 int cmd_top(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
 int cmd_simulate(int argc, char **argv);
 
 /* ---- offctl.c ------------------------------------------------------------ */
@@ -30,6 +33,9 @@ int cmd_simulate(int argc, char **argv);
 uint64_t size_arg(const char *option, const char *text);
 /* A number with a fraction above 0, the same way. */
 double number_arg(const char *option, const char *text);
+
+/* Nanoseconds of a clock: CLOCK_MONOTONIC ... */
+uint64_t clock_ns(clockid_t clock);
 
 /* Finds liboffload.so: OFFLOAD_LIB, beside offctl, or in ../lib from it.
  * Returns 0 and an absolute path, or -ENOENT. */
@@ -52,6 +58,9 @@ int find_stats(int pid, struct off_stats *out);
 /* Calls cb for every process this user may read that has statistics, in
  * order of pid. Root reads all. */
 void each_stats(void (*cb)(const struct off_stats *s, void *arg), void *arg);
+
+/* Why find_stats failed, for people. */
+const char *find_reason(int err);
 
 /* Stall time in per cent of wall time, all threads added up. */
 double stall_share(uint64_t stall_ns, uint64_t wall_ns);
@@ -96,5 +105,45 @@ void probe_uffd(struct uffd_found *out);
  * at a time, for half a second, from `file` or from a temporary file in dir.
  * Prints its findings. */
 void probe_disk(const char *dir, const char *file);
+
+/* ---- offctl_disk.c, offctl_memory.c: rates, for plan ---------------------- */
+
+#define DISK_DEPTH 8		/* reads at a time while a disk is measured */
+
+/* Measures reading the file, O_DIRECT, a second in all: bytes/s with the
+ * processors idle, and with so many of them busy. Returns 0, or -errno:
+ * -EINVAL no O_DIRECT, -ENODATA too short. */
+int disk_rates(const char *file, int cores, double *idle, double *busy);
+
+/* Processors this process may use. */
+int cores_here(void);
+/* Bytes/s that so many threads together read from memory, or 0: it could not be
+ * measured. A fifth of a second, and 32 MiB each (1 GiB at most in all). */
+double memory_rate(int cores);
+
+/* ---- offctl_model.c ------------------------------------------------------- */
+
+#define MODEL_CLASSES 15
+
+/* Tensors of one element type and one pattern of use; there may be none. */
+struct model_class {
+	uint64_t bytes, tensors;
+	double uses;		/* of a byte in one pass */
+	struct trial_sum trial;	/* of some chunks */
+};
+
+struct model {
+	struct model_class class[MODEL_CLASSES];
+	uint32_t experts, experts_used;	/* used: 0 where nobody says */
+};
+
+/* "bf16 loop" and the like, in buf; 32 bytes suffice. */
+const char *model_class_name(unsigned int class, char *buf, size_t len);
+/* Adds a model file: reads its header, and some chunks of it to try packing.
+ * Returns 0, or 1: it said why not. */
+int model_add(struct model *m, const char *path);
+/* Sets the uses of all classes once all files are added, and experts_used to a
+ * guess where nobody says. */
+void model_uses(struct model *m);
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* offctl_disk.c - O_DIRECT and the speed of a disk, for doctor.
+/* offctl_disk.c - O_DIRECT and the speed of a disk, for doctor and plan.
  *
  * Owns a temporary file without a name while it runs, and eight threads that
  * read it: 2 MiB each, O_DIRECT, which keeps the drive's queue as full as
- * the library would.
+ * the library would. More threads may spin meanwhile, as an engine's do: a
+ * disk of a virtual machine is served by the same processors.
  * Lock: none; `next` and `read` are atomic.
  */
 #include "offctl.h"
@@ -14,11 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define BLOCK	(2u << 20)
-#define THREADS	8
+#define THREADS	DISK_DEPTH
+#define SPINNERS_MAX 256
 #define TEMP_BLOCKS 128			/* 256 MiB */
 #define RUN_NS	500000000ull
 
@@ -30,14 +31,6 @@ struct speed {
 	int err;			/* any thread's */
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static void *read_blocks(void *arg)
 {
 	void *buf = aligned_alloc(BLOCK, BLOCK);
@@ -45,7 +38,7 @@ static void *read_blocks(void *arg)
 	uint64_t i;
 	ssize_t n = buf ? 1 : -1;
 
-	while (n > 0 && now_ns() < s->end_ns) {
+	while (n > 0 && clock_ns(CLOCK_MONOTONIC) < s->end_ns) {
 		i = __atomic_fetch_add(&s->next, 1, __ATOMIC_RELAXED);
 		n = pread(s->fd, buf, BLOCK, (off_t)(i % s->blocks * BLOCK));
 		if (n > 0)
@@ -57,23 +50,47 @@ static void *read_blocks(void *arg)
 	return NULL;
 }
 
-/* GB/s (10^9), or below 0. */
-static double measure(int fd, uint64_t bytes)
+static void *spin(void *arg)
 {
-	uint64_t begin = now_ns();
-	struct speed s = { .fd = fd, .blocks = bytes / BLOCK,
-			   .end_ns = begin + RUN_NS };
-	pthread_t t[THREADS];
-	int n = 0;
+	const struct speed *s = arg;
 
-	while (s.blocks && n < THREADS &&
-	       !pthread_create(&t[n], NULL, read_blocks, &s))
-		n++;
+	while (clock_ns(CLOCK_MONOTONIC) < s->end_ns)
+		;
+	return NULL;
+}
+
+static int start(pthread_t *t, int n, void *(*run)(void *), struct speed *s)
+{
+	int i = 0;
+
+	while (i < n && !pthread_create(&t[i], NULL, run, s))
+		i++;
+	return i;
+}
+
+static void wait_for(const pthread_t *t, int n)
+{
 	for (int i = 0; i < n; i++)
 		pthread_join(t[i], NULL);
-	if (!s.read || s.err)
+}
+
+/* GB/s (10^9) from block `first` on while so many threads spin; < 0: failed. */
+static double measure(int fd, uint64_t bytes, uint64_t first, int spinners)
+{
+	uint64_t begin = clock_ns(CLOCK_MONOTONIC);
+	struct speed s = { .fd = fd, .blocks = bytes / BLOCK, .next = first,
+			   .end_ns = begin + RUN_NS };
+	pthread_t reader[THREADS], spinner[SPINNERS_MAX];
+	int n, n_spin;
+
+	if (!s.blocks)
 		return -1;
-	return (double)s.read / (double)(now_ns() - begin);
+	n_spin = start(spinner, spinners, spin, &s);
+	n = start(reader, THREADS, read_blocks, &s);
+	wait_for(reader, n);
+	begin = clock_ns(CLOCK_MONOTONIC) - begin;
+	wait_for(spinner, n_spin);
+	return !s.read || s.err ? -1 : (double)s.read / (double)begin;
 }
 
 /* ---- the temporary file -------------------------------------------------- */
@@ -148,7 +165,8 @@ static void probe_file(const char *file)
 		tell(FOUND_LESS, "disk", NULL, NULL, "%s is too short to measure "
 		     "with", file);
 	else
-		tell_speed(measure(fd, (uint64_t)st.st_size), file, false);
+		tell_speed(measure(fd, (uint64_t)st.st_size, 0, 0), file,
+			   false);
 	close(fd);
 }
 
@@ -165,7 +183,8 @@ static void probe_dir(const char *dir)
 		     "a temporary file of 256 MiB could not be written in %s: %s",
 		     dir, strerror(-err));
 	else
-		tell_speed(measure(fd, (uint64_t)TEMP_BLOCKS * BLOCK), dir, true);
+		tell_speed(measure(fd, (uint64_t)TEMP_BLOCKS * BLOCK, 0, 0),
+			   dir, true);
 	close(fd);
 }
 
@@ -175,4 +194,28 @@ void probe_disk(const char *dir, const char *file)
 		probe_file(file);
 	else
 		probe_dir(dir);
+}
+
+/* Half a second each; busy reads the other half of the file first. */
+int disk_rates(const char *file, int cores, double *idle, double *busy)
+{
+	int fd = open(file, O_RDONLY | O_DIRECT | O_CLOEXEC), err = 0;
+	struct stat st;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st))
+		err = -errno;
+	else if (st.st_size < BLOCK)
+		err = -ENODATA;
+	if (!err) {
+		uint64_t size = (uint64_t)st.st_size;
+
+		*idle = measure(fd, size, 0, 0) * 1e9;
+		*busy = measure(fd, size, size / BLOCK / 2,
+				cores < SPINNERS_MAX ? cores : SPINNERS_MAX) * 1e9;
+		err = *idle < 0 || *busy < 0 ? -EIO : 0;
+	}
+	close(fd);
+	return err;
 }

@@ -162,6 +162,23 @@ void each_stats(void (*cb)(const struct off_stats *s, void *arg), void *arg)
 		close(proc);
 }
 
+const char *find_reason(int err)
+{
+	switch (err) {
+	case -ENOENT:
+		return "the library has nothing to do in it (no region yet, "
+		       "or it is not loaded)";
+	case -ESRCH:
+		return "no such process";
+	case -EPROTO:
+		return "it uses another version of the library";
+	case -EACCES:
+	case -EPERM:
+		return "it belongs to another user";
+	}
+	return strerror(-err);
+}
+
 double stall_share(uint64_t stall_ns, uint64_t wall_ns)
 {
 	return wall_ns ? 100.0 * (double)stall_ns / (double)wall_ns : 0;

@@ -130,23 +130,6 @@ static void print_whole(const struct off_stats *s)
 		print_row(s, (enum off_stat)i);
 }
 
-static const char *reason(int err)
-{
-	switch (err) {
-	case -ENOENT:
-		return "the library has nothing to do in it (no region yet, "
-		       "or it is not loaded)";
-	case -ESRCH:
-		return "no such process";
-	case -EPROTO:
-		return "it uses another version of the library";
-	case -EACCES:
-	case -EPERM:
-		return "it belongs to another user";
-	}
-	return strerror(-err);
-}
-
 static int one(const struct stats_args *a)
 {
 	struct stats_args count = *a;
@@ -154,7 +137,7 @@ static int one(const struct stats_args *a)
 	int err = find_stats(a->pid, &s);
 
 	if (err) {
-		fprintf(stderr, "offctl: process %d: %s\n", a->pid, reason(err));
+		fprintf(stderr, "offctl: process %d: %s\n", a->pid, find_reason(err));
 		return 1;
 	}
 	if (!a->json) {

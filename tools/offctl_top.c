@@ -46,14 +46,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	return 0;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* The reading before; a process seen first counts from its own beginning. */
 static struct reading before(const struct top *t, const struct off_stats *s,
 			     uint64_t now)
@@ -90,7 +82,7 @@ static void print_process(const struct off_stats *s, const struct reading *was,
 
 static void take(const struct off_stats *s, void *arg)
 {
-	struct reading now = { s->pid, s->start_ns, now_ns(),
+	struct reading now = { s->pid, s->start_ns, clock_ns(CLOCK_MONOTONIC),
 			       stat_get(s, ST_IO_READ),
 			       stat_get(s, ST_FAULTS_STALL) };
 	struct top *t = arg;

@@ -38,7 +38,7 @@ only() {
 only policy 'policy/[^/]*'
 only core 'core/[^/]*|policy/policy\.h'
 only interpose 'interpose/[^/]*|core/core\.h'
-only tools 'tools/[^/]*|core/(core|options|stats|budget)\.(h|def)|policy/policy\.h'
+only tools 'tools/[^/]*|core/(core|options|stats|budget|header|trial)\.(h|def)|policy/policy\.h'
 
 # No system header in policy/ but those that are pure.
 pure='assert|errno|limits|stdbool|stddef|stdint|string'

@@ -57,7 +57,7 @@ try 0 "offctl $version" "$offctl" --version
 try 0 "usage: offctl COMMAND" "$offctl" --help
 try 2 "usage: offctl COMMAND" "$offctl"
 try 2 "no command frobnicate" "$offctl" frobnicate
-for c in run stats top doctor simulate; do
+for c in run stats top doctor plan simulate; do
 	"$offctl" --help | grep -q "^  $c " || fail "--help leaves out $c"
 	try 0 "Usage: offctl $c" "$offctl" $c --help
 	try 2 "" "$offctl" $c --frobnicate
@@ -192,6 +192,10 @@ static void *own(void *arg)
 	stat_set(ST_HOST_MANAGED, 5ull << 29);
 	stat_add(ST_IO_READ, 123456789);
 	stat_add(ST_FAULTS_DEMAND, 42);
+	stat_set(ST_BUDGET_RAM, 2ull << 30);
+	stat_set(ST_TAPE_PERIOD, 1280);
+	stat_set(ST_TAPE_LAST_NS, 400000000);
+	stat_set(ST_TAPE_LAST_READ, 800000000);
 	puts("ready");
 	fflush(stdout);
 	pause();
@@ -231,6 +235,13 @@ a = json.load(sys.stdin)
 assert [p for p in a if p['pid'] == $holder and p['host']['regions'] == 3], a
 " || fail "stats --json is not an array with the process in it"
 	fi
+	try 0 "seen       0.400 s in the last pass, 762.93 MiB read" \
+		"$offctl" plan --compute 0.1 $holder
+	says "disk       2.00 GB/s at least"
+	says "memory     2.00 GiB, 40.00 MiB of it"
+	says "used each pass        2.50 GiB  1.000"
+	try 0 "disk       5.00 GB/s" "$offctl" plan --disk 5 --ram 1G $holder
+	says "memory     1.00 GiB"
 	if command -v script >/dev/null; then
 		(sleep 0.5; echo q) | TERM=xterm script -qec "$offctl top" /dev/null \
 			>"$dir/out" 2>&1
@@ -264,6 +275,82 @@ OFFLOAD_SYSROOT=$PWD/tests/data/sysroot/v2-nested \
 	"$offctl" doctor --no-disk >"$dir/out" 2>&1
 says "cgroup v2 limit 3.00 GiB (of a parent), 1.87 GiB used"
 says "may hold 1.33 GiB"
+
+# ---- plan ------------------------------------------------------------------------
+
+# safetensors FILE MIB: one tensor of a layer, its data from stdin.
+safetensors() {
+	local json="{\"model.layers.0.mlp.up_proj.weight\":{\"dtype\":\"F32\","
+
+	json+="\"shape\":[$(($2 << 18))],\"data_offsets\":[0,$(($2 << 20))]}}"
+	{
+		printf "\\x$(printf %x ${#json})\0\0\0\0\0\0\0%s" "$json"
+		head -c "$2M"
+	} >"$1"
+}
+# number KEY: its value in the JSON of the last try.
+number() {
+	sed -n "s/.*\"$1\":\([0-9.]*\)[,}].*/\1/p" "$dir/out"
+}
+# below A B
+below() {
+	awk -v a="$1" -v b="$2" 'BEGIN { exit !(a != "" && b != "" && a < b) }' ||
+		fail "$1 is not below $2"
+}
+plan="$offctl plan"
+safetensors "$dir/rand.st" 64 </dev/urandom
+yes "a line of text, again and again and again" | safetensors "$dir/text.st" 64
+
+# 48 MiB, a quarter of them on its way: 28 MiB at 1 GB/s are read
+try 0 '"seconds":0.029360,' $plan --json --ram 48M --disk 1 --compute 0.001 "$dir/rand.st"
+says '"absent_bytes":29360128}'
+says '"bottleneck":"disk"'
+says '"gib_more_ram_seconds":0.001000'
+says '"disk_twice_seconds":0.014680'
+try 0 '"seconds":1.000000,' $plan --json --ram 48M --disk 1 --compute 1 "$dir/rand.st"
+says '"bottleneck":"compute"'
+try 0 '"plain_bytes":67108864,' $plan --json --ram 64M --disk 1 --compute 1 "$dir/rand.st"
+try 0 '"seconds":' $plan --json --ram 48M --disk 0.1 --compute 0.001 "$dir/text.st"
+below 2 "$(number ratio)"
+below "$(number seconds)" 0.1		# 0.29 if it did not pack
+below 1000000 "$(number packed_bytes)"
+try 0 "128.00 MiB" $plan --ram 48M --disk 1 "$dir/rand.st" "$dir/text.st"
+says "an estimate: memory is read at"
+says "bottleneck  "
+says "f32 loop  "
+try 0 "device     32.00 MiB, the link 10.0 GB/s" $plan --ram 1G --vram 32M \
+	--link 10 --disk 1 "$dir/rand.st"
+"$offctl" plan --ram 48M "$dir/rand.st" >"$dir/out" 2>&1
+case $? in
+0)	says "GB/s with the processors busy" ;;
+1)	says "give --disk GB/S" ;;
+*)	fail "plan: $(cat "$dir/out")" ;;
+esac
+
+one() {
+	[ "$(wc -l <"$dir/out")" = 1 ] || fail "not one message: $(cat "$dir/out")"
+}
+head -c 40M "$dir/rand.st" >"$dir/cut.st"
+try 1 "is truncated: its header promises" $plan --disk 1 "$dir/cut.st"; one
+head -c 60 "$dir/rand.st" >"$dir/cut.st"
+try 1 "is truncated" $plan --disk 1 "$dir/cut.st"; one
+try 1 "not a model file" $plan --disk 1 "$dir/hold.c"; one
+: >"$dir/empty"
+try 1 "not a model file" $plan --disk 1 "$dir/empty"; one
+try 1 "No such file" $plan --disk 1 "$dir/none"; one
+try 1 "not a regular file" $plan --disk 1 "$dir"; one
+try 1 "not a regular file" $plan --disk 1 /dev/null; one
+printf '\2\0\0\0\0\0\0\0{}' >"$dir/empty"
+try 1 "no tensors" $plan --disk 1 "$dir/empty"; one
+safetensors "$dir/small.st" 1 </dev/urandom
+try 1 "give --disk GB/S" $plan "$dir/small.st"; one
+try 1 "no such process" $plan 4194304; one
+try 1 "nothing to do in it" $plan $$; one
+try 2 "which model file" $plan
+try 2 "K, M, G" $plan --ram 12Q "$dir/rand.st"; one
+try 2 "number above 0" $plan --disk 0 "$dir/rand.st"; one
+try 2 "number above 0" $plan --disk fast "$dir/rand.st"; one
+try 2 "number above 0" $plan --compute -1 "$dir/rand.st"; one
 
 # ---- simulate --------------------------------------------------------------------
 
@@ -332,7 +419,7 @@ cmp -s "$dir/def.stats" "$dir/man.stats" ||
 		"$(diff "$dir/def.stats" "$dir/man.stats")"
 [ "$(wc -l <"$dir/def.stats")" -ge 29 ] || fail "stats.def has too few rows"
 
-for c in run stats top doctor simulate; do
+for c in run stats top doctor plan simulate; do
 	"$offctl" $c --help | grep -oE -- '--[a-z-]+' | sort -u |
 		grep -vxE -- '--(help|usage|version)' >"$dir/flags"
 	while read -r flag; do

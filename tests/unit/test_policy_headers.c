@@ -203,6 +203,29 @@ static void tied_embeddings_are_used_last(void **state)
 	assert_int_equal(t->order, n - 1);
 }
 
+static void experts_used_is_read(void **state)
+{
+	struct buf o = { .n = 0 };
+
+	bytes(&o, "GGUF\3\0\0\0", 8);
+	u64(&o, 0);
+	u64(&o, 3);
+	str(&o, "mixtral.expert_count");
+	u32(&o, 4);
+	u32(&o, 8);
+	str(&o, "mixtral.expert_used_count");
+	u32(&o, 4);
+	u32(&o, 3);
+	str(&o, "x.expert_used_count");	/* not a number of that kind */
+	u32(&o, 7);
+	bytes(&o, "\1", 1);
+	assert_int_equal(pol_experts_used(o.b, o.n), 3);
+	assert_int_equal(pol_experts_used(o.b, 40), 0);
+	assert_int_equal(pol_experts_used(o.b, 2), 0);
+	make_gguf(&o, 3, 0);
+	assert_int_equal(pol_experts_used(o.b, o.n), 0);
+}
+
 static void few_spans_wanted(void **state)
 {
 	struct pol_span s[2];
@@ -440,6 +463,7 @@ int main(void)
 		cmocka_unit_test(gguf_is_read),
 		cmocka_unit_test(order_is_that_of_use),
 		cmocka_unit_test(tied_embeddings_are_used_last),
+		cmocka_unit_test(experts_used_is_read),
 		cmocka_unit_test(few_spans_wanted),
 		cmocka_unit_test(types_have_their_sizes),
 		cmocka_unit_test(truncated_file_says_what_it_wants),
