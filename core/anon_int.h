@@ -69,12 +69,8 @@ void anon_unqueue(uint32_t c);	/* BUSY_QUEUED: it stays in its frame */
 void anon_landed(uint32_t c);	/* a fetch of it is over */
 void anon_io_reset(void);
 
-/* ---- anon_pages.c ---- */
+/* ---- pages.c, the heap's part ---- */
 
-int pages_open(void);		/* 0 or -errno */
-/* The kernel's word for each page: there if bits 62 or 63 are set. 0 or -EIO. */
-int pages_read(uintptr_t at, size_t len, uint64_t *entry);
-void pages_reset(void);		/* child of a fork */
 /* One bit per page of the chunk that is there or in swap; how many, or -EIO. */
 int pages_there(uint32_t c, uint64_t map[CHUNK / PAGE / 64]);
 /* Pages shared with a forked process refuse to move, and go on refusing when it

@@ -16,6 +16,7 @@
  */
 #include "core/core_int.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 
 /* Ids for n chunks: the first gap. region_lock held. UINT32_MAX: none. */
@@ -156,6 +157,35 @@ static int convert_anon(struct region *r)
 	return tell_pager(CMD_GO, r);
 }
 
+/* After it was read anew at p: is it one huge page? */
+static bool comes_huge(const struct region *r, char *p, uint64_t off)
+{
+	off_sys_fadvise(r->origin->fd, (off_t)off, CHUNK, POSIX_FADV_DONTNEED);
+	return !off_sys_madvise(p, CHUNK, MADV_POPULATE_READ) && pages_huge((uintptr_t)p);
+}
+
+/* A second mapping of the file, if its pages come huge there; or NULL. */
+static char *map_huge(const struct region *r)
+{
+	size_t len = r->end - r->base, head = -r->base & (CHUNK - 1);
+	char *p;
+
+	if (len < head + 2 * CHUNK)
+		return NULL;
+	p = map_congruent(len, PROT_READ, MAP_SHARED | MAP_NORESERVE, r->origin->fd,
+			  (off_t)r->file_off);
+	if (p == MAP_FAILED)
+		return NULL;
+	off_sys_madvise(p, len, MADV_DONTFORK);
+	if (off_sys_madvise(p, len, MADV_HUGEPAGE) ||
+	    !comes_huge(r, p + head, r->file_off + head)) {
+		off_sys_munmap(p, len);
+		return NULL;
+	}
+	off_sys_madvise(p + head, CHUNK, MADV_DONTNEED);
+	return p;
+}
+
 static int convert_hints(struct region *r)
 {
 	struct extent ext[MAX_EXTENTS];
@@ -168,6 +198,9 @@ static int convert_hints(struct region *r)
 		return n;
 	for (int i = 0; i < n; i++)	/* what is mapped already is not ours to see */
 		off_sys_madvise((void *)ext[i].lo, ext[i].hi - ext[i].lo, MADV_DONTNEED);
+	r->huge = map_huge(r);
+	for (int i = 0; r->huge && i < n; i++)
+		off_sys_madvise((void *)ext[i].lo, ext[i].hi - ext[i].lo, MADV_HUGEPAGE);
 	tell_pager(CMD_ADD, r);
 	return tell_pager(CMD_GO, r);
 }
@@ -187,9 +220,9 @@ int convert_region(struct region *r)
 			    strerrordesc_np(-err));
 		return err;
 	}
-	off_verbose(1, "%s: %llu MiB at %#lx paged (%s), %zu spans", r->origin->name,
+	off_verbose(1, "%s: %llu MiB at %#lx paged (%s%s), %zu spans", r->origin->name,
 		    (unsigned long long)(len >> 20), (unsigned long)r->base,
-		    pg.ops->name, r->n_spans);
+		    pg.ops->name, r->huge ? ", huge pages" : "", r->n_spans);
 	return 0;
 }
 

@@ -97,29 +97,6 @@ bool core_overlaps(const void *addr, size_t len)
 
 /* ---- mmap ------------------------------------------------------------------------ */
 
-/* The real mapping, at an address congruent to the file offset modulo CHUNK,
- * so that chunks of the file can be huge pages in memory. */
-static void *map_congruent(size_t len, int prot, int flags, int fd, off_t off_)
-{
-	size_t room = page_up(len) + CHUNK, head;
-	char *p = off_sys_mmap(NULL, room, PROT_NONE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	void *at;
-
-	if (p == MAP_FAILED)
-		return MAP_FAILED;
-	head = ((uint64_t)off_ - (uintptr_t)p) & (CHUNK - 1);
-	at = off_sys_mmap(p + head, len, prot, flags | MAP_FIXED, fd, off_);
-	if (at == MAP_FAILED) {
-		off_sys_munmap(p, room);
-		return MAP_FAILED;
-	}
-	if (head)
-		off_sys_munmap(p, head);
-	off_sys_munmap(p + head + page_up(len), CHUNK - head);
-	return at;
-}
-
 static struct region *enter_region(void *at, size_t len, int prot, int flags, off_t off_)
 {
 	struct region *r;

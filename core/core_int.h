@@ -81,6 +81,9 @@ int64_t origin_cached(struct origin *o, uint64_t off, uint64_t len,
 bool origin_wanted(int fd, uint64_t *size);
 /* The same, torture or not. */
 bool origin_tensor(int fd, uint64_t *size);
+/* mmap of a file, at an address congruent to the offset modulo CHUNK, so that
+ * chunks of it can be huge pages in memory. Any thread. MAP_FAILED and errno. */
+void *map_congruent(size_t len, int prot, int flags, int fd, off_t off);
 
 /* ---- region.c: the table of regions ------------------------------------- */
 
@@ -107,6 +110,7 @@ struct region {
 	uint64_t cached_peak;	/* keeper: most of it seen in the page cache */
 	struct origin *origin;
 	char *shadow;		/* plain mapping for forks and undoing, or NULL */
+	char *huge;		/* hints: a mapping to read huge pages through, or NULL */
 	uint32_t first, n;	/* chunk ids; pager (fixed while LIVE) */
 	uint32_t inflight;	/* pager only */
 	struct pol_span *spans;	/* from the file's header, or NULL */
@@ -171,6 +175,16 @@ struct uffd_event { enum uffd_what what; uintptr_t addr; uint32_t tid; };
 /* Reads at most max events; returns how many. */
 int uffd_read(struct uffd_event *out, int max);
 
+/* ---- pages.c: what the kernel says of pages -------------------------------- */
+
+int pages_open(void);		/* 0 or -errno; any number of times */
+void pages_reset(void);		/* child of a fork */
+/* The kernel's word for each page: there if bits 62 or 63 are set. 0 or -EIO. */
+int pages_read(uintptr_t at, size_t len, uint64_t *entry);
+/* Keeper or pager: is the chunk at this address mapped by one entry? False also
+ * where the kernel (before 6.7) cannot be asked. */
+bool pages_huge(uintptr_t at);
+
 /* ---- exchange.c: how memory changes places (pager only) -------------------- */
 
 enum how { HOW_MOVE, HOW_REMAP, HOW_COPY };
@@ -210,7 +224,7 @@ struct io_done { uint32_t chunk; int res; };	/* res: bytes or -errno */
 #define IO_TAG_WRITE	(1U << 30)	/* beside the chunk: a write-back */
 #define IO_TAG_VERIFY	(1U << 29)	/* a read to compare with */
 
-enum io_kind { IO_READ, IO_READAHEAD, IO_WRITE };
+enum io_kind { IO_READ, IO_READAHEAD, IO_POPULATE, IO_WRITE };
 
 struct io_job {
 	enum io_kind kind;
@@ -266,7 +280,6 @@ struct pager {
 	uint32_t plain;		/* chunks in that state */
 	int frozen;		/* forks under way */
 	bool dying;		/* regions wait to be freed */
-	int pagemap;		/* hints: descriptor, or -1 */
 };
 extern struct pager pg;
 

@@ -57,6 +57,12 @@ static int perform(const struct io_job *job)
 	case IO_READ:
 	case IO_WRITE:
 		return all(job);
+	case IO_POPULATE:	/* read when this returns; no longer mapped here */
+		if (!off_sys_madvise(job->buf, job->len, MADV_POPULATE_READ)) {
+			off_sys_madvise(job->buf, job->len, MADV_DONTNEED);
+			return (int)job->len;
+		}
+		__attribute__((fallthrough));
 	case IO_READAHEAD:
 		/* Starts the reads; the wait is for all but the last of them. */
 		if (off_sys_readahead(job->fd, (off_t)job->off, job->len) < 0)

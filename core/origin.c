@@ -161,3 +161,26 @@ int64_t origin_cached(struct origin *o, uint64_t off, uint64_t len,
 		*evicted = cs.recently * PAGE;
 	return (int64_t)(cs.cache * PAGE);
 }
+
+/* ---- mapping one ------------------------------------------------------------- */
+
+void *map_congruent(size_t len, int prot, int flags, int fd, off_t off_)
+{
+	size_t room = page_up(len) + CHUNK, head;
+	char *p = off_sys_mmap(NULL, room, PROT_NONE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *at;
+
+	if (p == MAP_FAILED)
+		return MAP_FAILED;
+	head = ((uint64_t)off_ - (uintptr_t)p) & (CHUNK - 1);
+	at = off_sys_mmap(p + head, len, prot, flags | MAP_FIXED, fd, off_);
+	if (at == MAP_FAILED) {
+		off_sys_munmap(p, room);
+		return MAP_FAILED;
+	}
+	if (head)
+		off_sys_munmap(p, head);
+	off_sys_munmap(p + head + page_up(len), CHUNK - head);
+	return at;
+}

@@ -743,7 +743,6 @@ int pager_start(enum mode mode)
 	pg.ops = mode == MODE_MOVE ? &mode_move :
 		 mode == MODE_COPY ? &mode_copy : &mode_hints;
 	pg.depth = IO_DEPTH;
-	pg.pagemap = -1;
 	pg.chunk = reserve_range(MAX_CHUNKS * sizeof(struct chunk));
 	mem = reserve_range(pol_size(MAX_CHUNKS));
 	if (!pg.chunk || !mem)

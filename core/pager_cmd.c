@@ -158,6 +158,8 @@ static bool bury(struct region *r)
 	mem_free(r->spans);
 	if (r->shadow)
 		off_sys_munmap(r->shadow, r->end - r->base);
+	if (r->huge)
+		off_sys_munmap(r->huge, r->end - r->base);
 	region_lock();
 	region_free(r);
 	region_unlock();

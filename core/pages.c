@@ -1,19 +1,31 @@
 /* SPDX-License-Identifier: MIT */
-/* anon_pages.c - which pages of the heap are there, and what is in them.
+/* pages.c - which pages are there, how, and what is in them.
  *
  * Owns a descriptor of /proc/self/pagemap in the library's table. Lock: none;
- * pager thread.
+ * pager thread, keeper before it has started that (and pages_huge).
  */
 #include "core/anon_int.h"
 #include "core/core_int.h"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+
+/* Linux 6.7; newer than Debian 12's headers. */
+#ifndef PAGEMAP_SCAN
+#define PAGE_IS_HUGE (1 << 6)
+#define PAGEMAP_SCAN _IOWR('f', 16, struct scan_arg)
+#endif
+struct scan_found { uint64_t start, end, categories; };
+struct scan_arg {	/* struct pm_scan_arg */
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages,
+		 category_inverted, category_mask, category_anyof_mask, return_mask;
+};
 
 static int pagemap = -1;
 
@@ -35,6 +47,19 @@ int pages_read(uintptr_t at, size_t len, uint64_t *entry)
 
 	return off_sys_pread(pagemap, entry, bytes, (off_t)(at / PAGE * sizeof(*entry))) ==
 		(ssize_t)bytes ? 0 : -EIO;
+}
+
+bool pages_huge(uintptr_t at)
+{
+	struct scan_found found;
+	struct scan_arg arg = {
+		.size = sizeof(arg), .start = at, .end = at + CHUNK,
+		.vec = (uintptr_t)&found, .vec_len = 1, .max_pages = CHUNK / PAGE,
+		.category_mask = PAGE_IS_HUGE, .return_mask = PAGE_IS_HUGE,
+	};
+
+	return !pages_open() && ioctl(pagemap, PAGEMAP_SCAN, &arg) == 1 &&
+		found.start == at && found.end == at + CHUNK;
 }
 
 int pages_there(uint32_t c, uint64_t map[CHUNK / PAGE / 64])
