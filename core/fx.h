@@ -59,6 +59,7 @@
 #define FX_CODES	(FX_BLOCK / FX_GROUP * 24)
 #define FX_MASK		(FX_BLOCK / 8)
 #define FX_SLACK	64u
+#define FX_LEN_MIN	(4 * FX_BLOCK * 4)	/* less is mostly outside of blocks */
 #define FX_LEN_MAX	(2u << 20)
 #define FX_ESCAPE	7
 
@@ -100,7 +101,8 @@ const struct fx_ops *fx_best(void);
 const struct fx_ops *fx_level(uint64_t simd);
 const char *fx_name(const struct fx_ops *ops);
 
-/* The most bytes an image of len raw ones takes; len 1 to FX_LEN_MAX. */
+/* The most bytes an image of len raw ones takes; len 1 to FX_LEN_MAX. Nothing is
+ * saved to speak of below FX_LEN_MIN. */
 size_t fx_bound(size_t len);
 /* Bytes of working memory fx_pack needs; aligned to 64. */
 size_t fx_scratch_size(void);

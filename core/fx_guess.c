@@ -133,13 +133,12 @@ static uint32_t cost_at(enum fx_kind kind, uint32_t lead, const uint8_t *sample,
 	return raw ? (uint32_t)(1000 * bits / raw) : 1000;
 }
 
-/* So little that values must begin there: hardly an escape. Where they often
- * are zero any place looks good: all are tried. */
+/* So little that values must begin there: hardly an escape. Where they, or
+ * their halves, are often zero any place looks good: all are tried. */
 static bool surely(enum fx_kind kind, uint32_t cost)
 {
 	static const uint16_t most[FX_KINDS] = {
 		[FX_BF16] = 1080 * 11 / 16, [FX_FP16] = 1080 * 14 / 16,
-		[FX_FP32] = 1080 * 27 / 32, [FX_ZMASK] = 0,
 	};
 
 	return cost <= most[kind] && cost >= most[kind] * 9 / 10;
