@@ -19,32 +19,35 @@
 
 /* ---- windows -------------------------------------------------------------------- */
 
-/* n of each byte value; two tables, as equal neighbours would wait for each
- * other. */
+/* How many there are of each byte value. Four tables, as neighbours are often
+ * equal and would wait for each other. */
 static void count(uint8_t *t, const uint8_t *exp, uint32_t n, uint32_t stride)
 {
-	uint8_t odd[256] = { 0 };
+	uint8_t more[3][256] = { 0 };
 	uint32_t i = 0;
 
-	memset(t, 0, 256);
-	for (; i + stride < n; i += 2 * stride) {
+	for (; i + 3 * stride < n; i += 4 * stride) {
 		t[exp[i]]++;
-		odd[exp[i + stride]]++;
+		more[0][exp[i + stride]]++;
+		more[1][exp[i + 2 * stride]]++;
+		more[2][exp[i + 3 * stride]]++;
 	}
-	if (i < n)
+	for (; i < n; i += stride)
 		t[exp[i]]++;
 	for (i = 0; i < 256; i++)
-		t[i] = (uint8_t)(t[i] + odd[i]);
+		t[i] = (uint8_t)(t[i] + more[0][i] + more[1][i] + more[2][i]);
 }
 
-/* The first of n that is the largest. */
-static uint32_t largest(const uint8_t *t, uint32_t n)
+/* The first that is largest, of those from which a window fits. */
+static uint32_t largest(uint8_t *sum, uint32_t from, uint32_t to)
 {
 	uint8_t most = 0;
 
-	for (uint32_t i = 0; i < n; i++)
-		most = t[i] > most ? t[i] : most;
-	return (uint32_t)((const uint8_t *)memchr(t, most, n) - t);
+	memset(sum, 0, from);
+	memset(sum + to + 1, 0, 255 - to);
+	for (int i = 0; i < 256; i++)	/* of fixed length: in vectors */
+		most = sum[i] > most ? sum[i] : most;
+	return (uint32_t)((const uint8_t *)memchr(sum + from, most, 256 - from) - sum);
 }
 
 struct fx_window fx_window(enum fx_kind kind, const uint8_t *exp, uint32_t n,
@@ -54,12 +57,12 @@ struct fx_window fx_window(enum fx_kind kind, const uint8_t *exp, uint32_t n,
 	uint32_t at7, at6;
 
 	count(t, exp, n, stride);
-	for (int i = 0; i < 256; i++) {
+	for (int i = 0; i < 256; i++)
 		six[i] = (uint8_t)(t[i] + t[i + 1] + t[i + 2] + t[i + 3] + t[i + 4] + t[i + 5]);
+	for (int i = 0; i < 256; i++)
 		seven[i] = (uint8_t)(six[i] + t[i + 6]);
-	}
-	at7 = largest(seven, fx_top_base(kind, FX_WINDOW) + 1);
-	at6 = 1 + largest(six + 1, fx_top_base(kind, FX_ZERO7));
+	at7 = largest(seven, 0, fx_top_base(kind, FX_WINDOW));
+	at6 = largest(six, 1, fx_top_base(kind, FX_ZERO7));
 	if ((uint32_t)t[0] + six[at6] > seven[at7])
 		return (struct fx_window){ (uint8_t)at6, FX_ZERO7,
 					   (uint8_t)(t[0] + six[at6]) };

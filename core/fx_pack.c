@@ -15,7 +15,7 @@
 #include "core/core_int.h"
 
 /* Odd, so that it does not fall into step with rows; few enough for counters. */
-#define STRIDE		9u
+#define STRIDE		17u
 _Static_assert((FX_BLOCK + STRIDE - 1) / STRIDE <= FX_LOOKED_MAX, "counters");
 #define BODY_MAX	(4 * FX_BLOCK)	/* a raw one of fp32 */
 #define ESCAPES_MAX	(2 * FX_BLOCK + FX_SLACK)	/* a block's, and what is written after */
