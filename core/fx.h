@@ -23,9 +23,9 @@
  *
  *   raw      the bytes
  *   zero     nothing: all its bytes are zeros
- *   coded    bf16   rests 2048, codes 768
- *            fp16   rests 2048, codes 768, tops 768
- *            fp32   rests 2048, codes 768, low halves 4096, or absent: they are
+ *   coded    bf16   codes 768, rests 2048
+ *            fp16   codes 768, rests 2048, tops 768
+ *            fp32   codes 768, rests 2048, low halves 4096, or absent: they are
  *                   zeros (bf16 kept as fp32)
  *            zmask  2048 bits, the first value's the lowest: it is not 0. Its
  *                   escapes are the values that are not, 2 bytes each
@@ -57,6 +57,8 @@
 #define FX_BLOCK	2048u		/* values */
 #define FX_GROUP	64u		/* values whose codes lie together */
 #define FX_CODES	(FX_BLOCK / FX_GROUP * 24)
+#define FX_RESTS	FX_CODES		/* where they begin in a body */
+#define FX_MORE		(FX_RESTS + FX_BLOCK)	/* tops, low halves */
 #define FX_MASK		(FX_BLOCK / 8)
 #define FX_SLACK	64u
 #define FX_LEN_MIN	(4 * FX_BLOCK * 4)	/* less is mostly outside of blocks */

@@ -203,7 +203,7 @@ INLINE void rotate_apart(__m256i x, __m256i y, uint8_t *rest, uint8_t *exp)
 SIMD static uint32_t split_bf16(const uint8_t *src, uint8_t *body, uint8_t *exp)
 {
 	for (uint32_t i = 0; i < FX_BLOCK; i += 32)
-		rotate_apart(load(src + 2 * i), load(src + 2 * i + 32), body + i, exp + i);
+		rotate_apart(load(src + 2 * i), load(src + 2 * i + 32), body + FX_RESTS + i, exp + i);
 	return 1;
 }
 
@@ -222,11 +222,11 @@ INLINE __m256i tops_apart(const uint8_t *src, uint8_t *rest, uint8_t *exp)
 
 SIMD static uint32_t split_fp16(const uint8_t *src, uint8_t *body, uint8_t *exp)
 {
-	uint8_t *tops = body + FX_BLOCK + FX_CODES;
+	uint8_t *rest = body + FX_RESTS, *tops = body + FX_MORE;
 
 	for (uint32_t g = 0; g < FX_BLOCK; g += FX_GROUP, tops += 24) {
-		__m256i a = tops_apart(src + 2 * g, body + g, exp + g);
-		__m256i b = tops_apart(src + 2 * g + 64, body + g + 32, exp + g + 32);
+		__m256i a = tops_apart(src + 2 * g, rest + g, exp + g);
+		__m256i b = tops_apart(src + 2 * g + 64, rest + g + 32, exp + g + 32);
 
 		put_codes((struct pair){ a, b }, tops);
 	}
@@ -236,7 +236,7 @@ SIMD static uint32_t split_fp16(const uint8_t *src, uint8_t *body, uint8_t *exp)
 SIMD static uint32_t split_fp32(const uint8_t *src, uint8_t *body, uint8_t *exp)
 {
 	const __m256i mask = _mm256_set1_epi32(0xffff);
-	uint8_t *low = body + FX_BLOCK + FX_CODES;
+	uint8_t *low = body + FX_MORE;
 	__m256i any = _mm256_setzero_si256();
 
 	for (uint32_t i = 0; i < FX_BLOCK; i += 32, src += 128, low += 64) {
@@ -250,7 +250,7 @@ SIMD static uint32_t split_fp32(const uint8_t *src, uint8_t *body, uint8_t *exp)
 		}
 		store(low, narrow16(l[0], l[1]));
 		store(low + 32, narrow16(l[2], l[3]));
-		rotate_apart(narrow16(x[0], x[1]), narrow16(x[2], x[3]), body + i, exp + i);
+		rotate_apart(narrow16(x[0], x[1]), narrow16(x[2], x[3]), body + FX_RESTS + i, exp + i);
 	}
 	return !_mm256_testz_si256(any, any);
 }
@@ -278,10 +278,11 @@ INLINE void spread(uint8_t *exp, uint64_t m, const uint8_t *from)
 	}
 }
 
-INLINE bool exponents_spread(const struct fx_coded *c, const uint8_t *codes_of, uint8_t *exp)
+INLINE bool exponents_spread(const struct fx_coded *c, uint8_t *exp)
 {
 	const __m256i dict = _mm256_broadcastsi128_si256(load16(c->dict));
 	const __m256i mark = _mm256_set1_epi8(-1);
+	const uint8_t *codes_of = c->body;
 	const uint8_t *from = c->escape, *end = from + c->escapes;
 
 	for (uint32_t g = 0; g < FX_BLOCK; g += FX_GROUP, codes_of += 24) {
@@ -311,10 +312,11 @@ INLINE uint16_t *list(uint16_t *to, uint64_t m, uint32_t g)
 	return to + n;
 }
 
-INLINE bool exponents_listed(const struct fx_coded *c, const uint8_t *codes_of, uint8_t *exp)
+INLINE bool exponents_listed(const struct fx_coded *c, uint8_t *exp)
 {
 	const __m256i dict = _mm256_broadcastsi128_si256(load16(c->dict));
 	const __m256i mark = _mm256_set1_epi8(-1);
+	const uint8_t *codes_of = c->body;
 	uint16_t place[FX_BLOCK + 4], *end = place;
 
 	for (uint32_t g = 0; g < FX_BLOCK; g += FX_GROUP, codes_of += 24) {
@@ -334,10 +336,7 @@ INLINE bool exponents_listed(const struct fx_coded *c, const uint8_t *codes_of, 
 
 INLINE bool exponents(const struct fx_coded *c, uint8_t *exp)
 {
-	const uint8_t *codes_of = c->body + FX_BLOCK;
-
-	return c->escapes > MANY ? exponents_spread(c, codes_of, exp) :
-				   exponents_listed(c, codes_of, exp);
+	return c->escapes > MANY ? exponents_spread(c, exp) : exponents_listed(c, exp);
 }
 
 /* ---- joining ------------------------------------------------------------------------------------ */
@@ -375,7 +374,7 @@ SIMD static bool unpack_bf16(uint8_t *dst, const struct fx_coded *c)
 	if (!exponents(c, exp))
 		return false;
 	for (uint32_t i = 0; i < FX_BLOCK; i += 32) {
-		struct pair x = rotate_together(c->body + i, exp + i);
+		struct pair x = rotate_together(c->body + FX_RESTS + i, exp + i);
 
 		store(dst + 2 * i, x.a);
 		store(dst + 2 * i + 32, x.b);
@@ -398,15 +397,15 @@ INLINE void join_tops(uint8_t *dst, const uint8_t *rest, const uint8_t *exp, __m
 SIMD static bool unpack_fp16(uint8_t *dst, const struct fx_coded *c)
 {
 	uint8_t exp[FX_BLOCK] __attribute__((aligned(64)));
-	const uint8_t *tops = c->body + FX_BLOCK + FX_CODES;
+	const uint8_t *rest = c->body + FX_RESTS, *tops = c->body + FX_MORE;
 
 	if (!exponents(c, exp))
 		return false;
 	for (uint32_t g = 0; g < FX_BLOCK; g += FX_GROUP, tops += 24) {
 		struct pair top = get_codes(tops);
 
-		join_tops(dst + 2 * g, c->body + g, exp + g, top.a);
-		join_tops(dst + 2 * g + 64, c->body + g + 32, exp + g + 32, top.b);
+		join_tops(dst + 2 * g, rest + g, exp + g, top.a);
+		join_tops(dst + 2 * g + 64, rest + g + 32, exp + g + 32, top.b);
 	}
 	return true;
 }
@@ -421,10 +420,10 @@ INLINE void join_low(uint8_t *dst, __m256i low, __m256i high)
 
 INLINE void join_fp32(uint8_t *dst, const struct fx_coded *c, const uint8_t *exp, bool has_low)
 {
-	const uint8_t *low = c->body + FX_BLOCK + FX_CODES;
+	const uint8_t *low = c->body + FX_MORE;
 
 	for (uint32_t i = 0; i < FX_BLOCK; i += 32, low += 64, dst += 128) {
-		struct pair x = rotate_together(c->body + i, exp + i);
+		struct pair x = rotate_together(c->body + FX_RESTS + i, exp + i);
 
 		join_low(dst, has_low ? load(low) : _mm256_setzero_si256(), x.a);
 		join_low(dst + 64, has_low ? load(low + 32) : _mm256_setzero_si256(), x.b);

@@ -63,7 +63,7 @@ static struct fx_entry coded(struct packing *p, const uint8_t *src, uint8_t *bod
 	if (!p->ops->split[p->kind](src, body, p->s->exp))
 		e.mode = FX_NO_LOW;
 	w = fx_window(p->kind, p->s->exp, FX_BLOCK, STRIDE);
-	*escapes = p->ops->code(p->s->exp, w, body + FX_BLOCK, escape);
+	*escapes = p->ops->code(p->s->exp, w, body, escape);
 	for (uint32_t i = 0; p->kind == FX_FP16 && i < *escapes; i++)
 		escape[i] = (uint8_t)(escape[i] << 2);
 	e.base = w.base;

@@ -90,14 +90,14 @@ static uint32_t split_bf16(const uint8_t *src, uint8_t *body, uint8_t *exp)
 
 	for (uint32_t g = 0; g < FX_BLOCK; g += FX_GROUP) {
 		memcpy(x, src + 2 * g, sizeof(x));
-		rotate_apart(x, body + g, exp + g);
+		rotate_apart(x, body + FX_RESTS + g, exp + g);
 	}
 	return 1;
 }
 
 static uint32_t split_fp16(const uint8_t *src, uint8_t *body, uint8_t *exp)
 {
-	uint8_t *tops = body + FX_BLOCK + FX_CODES;
+	uint8_t *tops = body + FX_MORE;
 
 	for (uint32_t g = 0; g < FX_BLOCK; g += FX_GROUP, tops += 24) {
 		uint8_t top[FX_GROUP];
@@ -105,7 +105,7 @@ static uint32_t split_fp16(const uint8_t *src, uint8_t *body, uint8_t *exp)
 		for (uint32_t i = 0; i < FX_GROUP; i++) {
 			uint8_t high = src[2 * (g + i) + 1];
 
-			body[g + i] = src[2 * (g + i)];
+			body[FX_RESTS + g + i] = src[2 * (g + i)];
 			top[i] = (high & 3) | (high >> 5 & 4);
 			exp[g + i] = high >> 2 & 31;
 		}
@@ -116,7 +116,7 @@ static uint32_t split_fp16(const uint8_t *src, uint8_t *body, uint8_t *exp)
 
 static uint32_t split_fp32(const uint8_t *src, uint8_t *body, uint8_t *exp)
 {
-	uint8_t *lows = body + FX_BLOCK + FX_CODES;
+	uint8_t *lows = body + FX_MORE;
 	uint32_t any = 0;
 
 	for (uint32_t g = 0; g < FX_BLOCK; g += FX_GROUP) {
@@ -130,7 +130,7 @@ static uint32_t split_fp32(const uint8_t *src, uint8_t *body, uint8_t *exp)
 			any |= low[i];
 		}
 		memcpy(lows + 2 * g, low, sizeof(low));
-		rotate_apart(high, body + g, exp + g);
+		rotate_apart(high, body + FX_RESTS + g, exp + g);
 	}
 	return any;
 }
@@ -208,7 +208,7 @@ static void rotate_together(const uint8_t *rest, const uint8_t *exp, uint16_t *x
 static bool unpack_bf16(uint8_t *dst, const struct fx_coded *c)
 {
 	struct reader r = { c->escape, c->escape + c->escapes };
-	const uint8_t *codes = c->body + FX_BLOCK;
+	const uint8_t *codes = c->body;
 
 	for (uint32_t g = 0; g < FX_BLOCK; g += FX_GROUP, codes += 24) {
 		uint8_t exp[FX_GROUP];
@@ -216,7 +216,7 @@ static bool unpack_bf16(uint8_t *dst, const struct fx_coded *c)
 
 		if (!exponents(codes, c, 0, &r, exp))
 			return false;
-		rotate_together(c->body + g, exp, x);
+		rotate_together(c->body + FX_RESTS + g, exp, x);
 		memcpy(dst + 2 * g, x, sizeof(x));
 	}
 	return r.escape == r.end;
@@ -225,7 +225,7 @@ static bool unpack_bf16(uint8_t *dst, const struct fx_coded *c)
 static bool unpack_fp16(uint8_t *dst, const struct fx_coded *c)
 {
 	struct reader r = { c->escape, c->escape + c->escapes };
-	const uint8_t *codes = c->body + FX_BLOCK, *tops = codes + FX_CODES;
+	const uint8_t *codes = c->body, *tops = c->body + FX_MORE;
 
 	for (uint32_t g = 0; g < FX_BLOCK; g += FX_GROUP, codes += 24, tops += 24) {
 		uint8_t exp[FX_GROUP], top[FX_GROUP];
@@ -238,7 +238,7 @@ static bool unpack_fp16(uint8_t *dst, const struct fx_coded *c)
 			memcpy(top + 8 * i, &t, 8);
 		}
 		for (uint32_t i = 0; i < FX_GROUP; i++) {
-			dst[2 * (g + i)] = c->body[g + i];
+			dst[2 * (g + i)] = c->body[FX_RESTS + g + i];
 			dst[2 * (g + i) + 1] = (uint8_t)(exp[i] | (top[i] & 3) |
 							 (top[i] & 4) << 5);
 		}
@@ -249,7 +249,7 @@ static bool unpack_fp16(uint8_t *dst, const struct fx_coded *c)
 static bool unpack_fp32(uint8_t *dst, const struct fx_coded *c)
 {
 	struct reader r = { c->escape, c->escape + c->escapes };
-	const uint8_t *codes = c->body + FX_BLOCK, *lows = codes + FX_CODES;
+	const uint8_t *codes = c->body, *lows = c->body + FX_MORE;
 
 	for (uint32_t g = 0; g < FX_BLOCK; g += FX_GROUP, codes += 24) {
 		uint8_t exp[FX_GROUP];
@@ -260,7 +260,7 @@ static bool unpack_fp32(uint8_t *dst, const struct fx_coded *c)
 			return false;
 		if (c->low)
 			memcpy(low, lows + 2 * g, sizeof(low));
-		rotate_together(c->body + g, exp, high);
+		rotate_together(c->body + FX_RESTS + g, exp, high);
 		for (uint32_t i = 0; i < FX_GROUP; i++)
 			x[i] = (uint32_t)high[i] << 16 | low[i];
 		memcpy(dst + 4 * g, x, sizeof(x));
