@@ -109,7 +109,7 @@ static void run_pack(struct work *w)
 	j->n = -E2BIG;
 	if (!packer())
 		return;
-	codec = codec_choose(packer(), j->frame, CHUNK, j->hash);
+	codec = codec_choose(packer(), j->frame, CHUNK, j->hash, POL_DT_OTHER);
 	if (codec->id != CODEC_RAW)
 		j->n = codec_image_pack(packer(), codec, j->image, IMAGE_MOST,
 					j->frame, CHUNK, j->hash);

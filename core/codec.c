@@ -5,8 +5,11 @@
  *
  * (1) What is unpacked may have come from anywhere: each length in it is
  *     checked against what the caller knows, and the bytes by their hash.
- * (2) A codec is chosen by trying it, on pieces from jittered places: regular
- *     ones fall into step with the data (a KV cache's half-filled blocks).
+ * (2) A codec is chosen by a sample of pieces from jittered places: regular
+ *     ones fall into step with the data (a KV cache's half-filled blocks). What
+ *     the codes of fixed width save is predicted from it, each being a
+ *     hypothesis of what the data is; the others are tried on it, and only where
+ *     no hypothesis says much: nothing tells beforehand what LZ4 will find.
  * (3) Rows stand in the order of how fast they unpack: a slower one must be
  *     worth it.
  * (4) No allocation after codec_work_new, which maps all of it at once: zstd's
@@ -15,6 +18,7 @@
  */
 #include "core/codec.h"
 #include "core/core_int.h"
+#include "core/fx.h"
 
 #include <lz4.h>
 #define ZSTD_STATIC_LINKING_ONLY
@@ -23,11 +27,15 @@
 #define MAGIC		0x53464f4cu	/* "LOFS" */
 #define ZSTD_LEVEL	1
 /* Many small pieces: a chunk half full of zeros must not look full, nor empty;
- * what LZ4 and zstd would match lies in all of them alike. */
-#define PIECE		256u
+ * what LZ4 and zstd would match lies in all of them alike. For predictions, one
+ * half of them does. */
 #define PIECES		32u
-#define SAMPLE		(PIECE * PIECES)
+#define SAMPLE		(FX_PIECE * PIECES)
+#define WORTH		105u	/* 1/100 of the least ratio worth having */
+/* A prediction of so much is taken as it is: bf16, and all that is often zero. */
+#define STRONG		130u
 #define LZ4_PAYS	125u
+#define LZ4_BETTER	125u
 /* It unpacks at a third of LZ4's speed or less: text is worth that, floats
  * that are often zero are not. */
 #define ZSTD_PAYS	150u
@@ -38,6 +46,8 @@ struct codec_work {
 	ZSTD_CCtx *pack;
 	ZSTD_DCtx *unpack;
 	void *lz4;
+	const struct fx_ops *simd;
+	struct fx_scratch *fx;
 	uint8_t *sample, *trial;	/* SAMPLE; room for any trial */
 };
 
@@ -66,11 +76,6 @@ static int raw_unpack(struct codec_work *w, void *dst, size_t len,
 	return 0;
 }
 
-static bool is_zero(const uint8_t *p, size_t len)
-{
-	return !p[0] && !memcmp(p, p + 1, len - 1);
-}
-
 static size_t zero_bound(size_t len)
 {
 	return 0;
@@ -79,7 +84,7 @@ static size_t zero_bound(size_t len)
 static ssize_t zero_pack(struct codec_work *w, void *dst, size_t cap,
 			 const void *src, size_t len)
 {
-	return is_zero(src, len) ? 0 : -E2BIG;
+	return fx_is_zero(src, len) ? 0 : -E2BIG;
 }
 
 static int zero_unpack(struct codec_work *w, void *dst, size_t len,
@@ -140,17 +145,51 @@ static int zstd_unpack(struct codec_work *w, void *dst, size_t len,
 		       0 : -EBADMSG;
 }
 
+/* ---- FX ---------------------------------------------------------------------- */
+
+#define FX_ROW(name, kind)						\
+static ssize_t name##_pack(struct codec_work *w, void *dst, size_t cap,	\
+			   const void *src, size_t len)			\
+{									\
+	return fx_pack(w->simd, w->fx, kind, dst, cap, src, len);	\
+}									\
+									\
+static int name##_unpack(struct codec_work *w, void *dst, size_t len,	\
+			 const void *src, size_t n)			\
+{									\
+	return fx_unpack(w->simd, kind, dst, len, src, n);		\
+}									\
+									\
+static uint32_t name##_cost(const uint8_t *sample, size_t n)		\
+{									\
+	return fx_cost(kind, sample, n);				\
+}
+
+FX_ROW(bf16, FX_BF16)
+FX_ROW(fp16, FX_FP16)
+FX_ROW(fp32, FX_FP32)
+FX_ROW(zmask, FX_ZMASK)
+
 /* ---- the table ----------------------------------------------------------------- */
 
+#define FX_CODEC(id, name) \
+	{ id, #name, name##_cost, 0, 0, fx_bound, name##_pack, name##_unpack }
+
 static const struct codec codecs[] = {
-	{ CODEC_RAW, "raw", 0, 0, raw_bound, raw_pack, raw_unpack },
-	{ CODEC_ZERO, "zero", 0, 0, zero_bound, zero_pack, zero_unpack },
-	{ CODEC_LZ4, "lz4", LZ4_PAYS, 100, lz4_bound, lz4_pack, lz4_unpack },
-	{ CODEC_ZSTD, "zstd", ZSTD_PAYS, ZSTD_BETTER, zstd_bound, zstd_pack,
+	{ CODEC_RAW, "raw", NULL, 0, 0, raw_bound, raw_pack, raw_unpack },
+	{ CODEC_ZERO, "zero", NULL, 0, 0, zero_bound, zero_pack, zero_unpack },
+	FX_CODEC(CODEC_BF16, bf16),
+	FX_CODEC(CODEC_FP32, fp32),
+	FX_CODEC(CODEC_FP16, fp16),
+	FX_CODEC(CODEC_ZMASK, zmask),
+	{ CODEC_LZ4, "lz4", NULL, LZ4_PAYS, LZ4_BETTER, lz4_bound, lz4_pack,
+	  lz4_unpack },
+	{ CODEC_ZSTD, "zstd", NULL, ZSTD_PAYS, ZSTD_BETTER, zstd_bound, zstd_pack,
 	  zstd_unpack },
 };
 #define N_CODECS (sizeof(codecs) / sizeof(codecs[0]))
-_Static_assert(N_CODECS <= CODEC_IDS, "ids start at 1");
+_Static_assert(N_CODECS < CODEC_IDS, "ids start at 1");
+_Static_assert(CODEC_MAX <= FX_LEN_MAX && SAMPLE <= FX_LEN_MIN, "fx.h");
 
 const struct codec *codec_by_id(uint8_t id)
 {
@@ -177,7 +216,7 @@ struct codec_work *codec_work_new(void)
 	const size_t size[] = { sizeof(struct codec_work), SAMPLE, trial_size(),
 				(size_t)LZ4_sizeofState(),
 				ZSTD_estimateCCtxSize(ZSTD_LEVEL),
-				ZSTD_estimateDCtxSize() };
+				ZSTD_estimateDCtxSize(), fx_scratch_size() };
 	enum { N = sizeof(size) / sizeof(size[0]) };
 	size_t at[N + 1] = { 0 };
 	struct codec_work *w;
@@ -196,6 +235,8 @@ struct codec_work *codec_work_new(void)
 	w->pack = ZSTD_initStaticCCtx(p + at[4], size[4]);
 	w->unpack = ZSTD_initStaticDCtx(p + at[5], size[5]);
 	off_assert(w->pack && w->unpack);
+	w->fx = (struct fx_scratch *)(p + at[6]);
+	w->simd = fx_best();
 	return w;
 }
 
@@ -207,43 +248,51 @@ void codec_work_free(struct codec_work *w)
 
 /* ---- choosing ------------------------------------------------------------------------ */
 
-/* xorshift64*: any seed but 0 will do. */
-static uint64_t next_random(uint64_t *x)
+static const struct codec *hinted(enum pol_dtype hint)
 {
-	*x ^= *x >> 12;
-	*x ^= *x << 25;
-	*x ^= *x >> 27;
-	return *x * 0x2545f4914f6cdd1dull;
+	switch (hint) {
+	case POL_DT_F32:
+		return codec_by_id(CODEC_FP32);
+	case POL_DT_F16:
+		return codec_by_id(CODEC_FP16);
+	case POL_DT_BF16:
+		return codec_by_id(CODEC_BF16);
+	case POL_DT_QUANT:
+	case POL_DT_OTHER:
+		break;
+	}
+	return NULL;
 }
 
-/* One piece from each of PIECES equal parts, at a multiple of 64. Bytes. */
-static size_t take_sample(struct codec_work *w, const uint8_t *chunk, size_t len,
-			  uint64_t seed)
+/* 1/100 of what it is expected to reach, by half of a full sample. */
+static uint32_t predicted(struct codec_work *w, const struct codec *c)
 {
-	size_t part = len / PIECES & ~63ul;
+	uint32_t cost = c->cost(w->sample, SAMPLE / 2);
 
-	if (len <= SAMPLE) {
-		memcpy(w->sample, chunk, len);
-		return len;
-	}
-	seed |= 1;
-	for (size_t i = 0; i < PIECES; i++) {
-		size_t at = next_random(&seed) % (part - PIECE + 1) & ~63ul;
-
-		memcpy(w->sample + i * PIECE, chunk + i * part + at, PIECE);
-	}
-	return SAMPLE;
+	return 100000 / (cost ? cost : 1);
 }
 
-const struct codec *codec_choose(struct codec_work *w, const void *chunk,
-				 size_t len, uint64_t seed)
+/* The best of those that can be predicted, or RAW. */
+static const struct codec *likely(struct codec_work *w, uint32_t *ratio)
 {
-	size_t n = take_sample(w, chunk, len, seed);
 	const struct codec *best = codec_by_id(CODEC_RAW);
-	uint64_t ratio = 100;
 
-	if (is_zero(w->sample, n) && is_zero(chunk, len))
-		return codec_by_id(CODEC_ZERO);
+	*ratio = WORTH - 1;
+	for (size_t i = 0; i < N_CODECS; i++) {
+		uint32_t r = codecs[i].cost ? predicted(w, &codecs[i]) : 0;
+
+		if (r <= *ratio)
+			continue;
+		*ratio = r;
+		best = &codecs[i];
+	}
+	return best;
+}
+
+/* One that does clearly better than best, which will reach ratio. */
+static const struct codec *tried(struct codec_work *w, size_t n,
+				 const struct codec *best, uint64_t ratio)
+{
 	for (size_t i = 0; i < N_CODECS; i++) {
 		const struct codec *c = &codecs[i];
 		ssize_t got;
@@ -258,6 +307,30 @@ const struct codec *codec_choose(struct codec_work *w, const void *chunk,
 		ratio = 100 * n / (uint64_t)got;
 	}
 	return best;
+}
+
+const struct codec *codec_choose(struct codec_work *w, const void *chunk,
+				 size_t len, uint64_t seed, enum pol_dtype hint)
+{
+	size_t n = fx_sample(w->sample, PIECES, chunk, len, seed);
+	const struct codec *best = hinted(hint);
+	uint32_t ratio;
+
+	if (fx_is_zero(w->sample, n) && fx_is_zero(chunk, len))
+		return codec_by_id(CODEC_ZERO);
+	if (hint == POL_DT_QUANT)
+		return codec_by_id(CODEC_RAW);
+	if (len < FX_LEN_MIN)
+		return tried(w, n, codec_by_id(CODEC_RAW), 100);
+	if (best && predicted(w, best) >= WORTH)
+		return best;
+	best = likely(w, &ratio);
+	return ratio >= STRONG ? best : tried(w, n, best, best->cost ? ratio : 100);
+}
+
+size_t codec_worth(size_t len)
+{
+	return 100 * len / WORTH;
 }
 
 /* ---- images ----------------------------------------------------------------------------- */

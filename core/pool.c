@@ -145,7 +145,7 @@ int pool_put(const void *frame, uint32_t len, uint64_t hash,
 	if (pool_arena_bytes() >= limit)
 		return -ENOSPC;
 	if (!codec)
-		codec = codec_choose(work, frame, len, hash);
+		codec = codec_choose(work, frame, len, hash, POL_DT_OTHER);
 	n = codec_image_pack(work, codec, staging, worth(codec, len), frame, len, hash);
 	return n < 0 ? (int)n : pool_put_image(staging, (uint32_t)n, len, slot);
 }

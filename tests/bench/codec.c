@@ -221,7 +221,7 @@ static void unpack(size_t k, const struct codec *c)
 
 static void judge(size_t k, const struct codec *c)
 {
-	if (!codec_choose(work, chunk(data, k), CHUNK, k + 1))
+	if (!codec_choose(work, chunk(data, k), CHUNK, k + 1, POL_DT_OTHER))
 		abort();
 }
 
@@ -282,7 +282,7 @@ static void one_codec(const char *kind, const struct codec *c)
 /* As the pager uses it; the first pass finds no slot to free. */
 static void whole_way(const char *kind)
 {
-	const struct codec *c = codec_choose(work, data, CHUNK, 1);
+	const struct codec *c = codec_choose(work, data, CHUNK, 1, POL_DT_OTHER);
 	double base = speed(copy, NULL), in, out, ratio, us = 1e6 * CHUNK /
 		(speed(judge, NULL) * 1e9);
 	char name[32];

@@ -67,6 +67,7 @@ static void by_itself(void)
 	CHECK(id_in(slot) == CODEC_LZ4 || id_in(slot) == CODEC_ZSTD);
 	CHECK(pool_bytes() < CODEC_MAX / 2 && pool_raw_bytes() == 2 * CODEC_MAX);
 	CHECK(id_in(must_put(NOISE, CODEC_MAX, 1, 0)) == CODEC_RAW);
+	CHECK(id_in(must_put(FLOATS, CODEC_MAX, 1, 0)) == CODEC_BF16);
 	CHECK(id_in(must_put(TEXT, CODEC_MAX, 1, CODEC_ZSTD)) == CODEC_ZSTD);
 	CHECK(holds(slot, TEXT, CODEC_MAX, 1));
 }
@@ -76,7 +77,7 @@ static void does_not_pay(void)
 	uint32_t slot = must_put(TEXT, 4096, 1, (open_pool(16 * MIB), 0)), other = 77;
 	uint64_t bytes = pool_bytes();
 
-	for (uint8_t id = CODEC_ZERO; id <= CODEC_ZSTD; id++) {
+	for (uint8_t id = CODEC_ZERO; id <= CODEC_ZMASK; id++) {
 		fill(in, CODEC_MAX, NOISE, 1);
 		CHECK(pool_put(in, CODEC_MAX, hash_of(CODEC_MAX), codec_by_id(id), &other)
 		      == -E2BIG);
@@ -190,6 +191,7 @@ static void bad_slots(void)
 	bad_slot(CODEC_RAW, NOISE, 3000);
 	bad_slot(CODEC_LZ4, TEXT, 50000);
 	bad_slot(CODEC_ZSTD, TEXT, 50000);
+	bad_slot(CODEC_BF16, FLOATS, 50000);
 }
 
 /* A hash that the bytes never had. */
