@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 
 #include "core/pool.h"
+#include "sanitized.h"
 
 #define MIB (1ull << 20)
 
@@ -95,12 +96,6 @@ static inline uint64_t resident(const void *addr, const char *flags)
 	fclose(f);
 	return rss;
 }
-
-#ifdef __SANITIZE_THREAD__
-#define TSAN 1
-#else
-#define TSAN 0
-#endif
 
 #define CASE(name) \
 	static void test_##name(void **state) { alone(name); }

@@ -446,10 +446,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(case_half_made),
-#if !SANITIZED	/* they need more address space than any limit */
-		CASE(case_half_of_limit),
-		CASE(case_no_room),
-#endif
+		/* Sanitizers need more address space than any limit. */
+		CASE_UNSANITIZED(case_half_of_limit),
+		CASE_UNSANITIZED(case_no_room),
 		CASE(case_sizes_of_range),
 		CASE(case_alignment),
 		CASE(case_dense),

@@ -312,7 +312,7 @@ static void trim(struct block *b, uint64_t *s)
 	b->stamp += cut;
 }
 
-static int rounds = SANITIZED ? 300 : 1200;
+static int rounds = ASAN || TSAN ? 300 : 1200;
 
 static void *storm(void *arg)
 {
@@ -376,10 +376,9 @@ int main(void)
 		CASE(case_lost_above),
 		CASE(case_clearing),
 		CASE(case_clearing_alloc),
-#if !SANITIZED	/* they hold signals back, and know no fork in a thread */
-		CASE(case_clearing_fork),
-		CASE(case_signals),
-#endif
+		/* They hold signals back, and know no fork in a thread. */
+		CASE_UNSANITIZED(case_clearing_fork),
+		CASE_UNSANITIZED(case_signals),
 		CASE(case_many_blocks),
 		CASE(case_storm),
 		CASE(case_threads),

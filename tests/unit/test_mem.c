@@ -22,12 +22,7 @@
 
 #include "core/mem.h"
 #include "core/sys.h"
-
-#ifdef __SANITIZE_THREAD__
-#define TSAN 1
-#else
-#define TSAN 0
-#endif
+#include "sanitized.h"
 
 static void fill(unsigned char *p, size_t n, unsigned int seed)
 {
