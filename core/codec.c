@@ -34,7 +34,6 @@
 #define ZSTD_BETTER	150u
 
 struct codec_work {
-	size_t bytes;			/* of this mapping */
 	ZSTD_CCtx *pack;
 	ZSTD_DCtx *unpack;
 	void *lz4;
@@ -189,7 +188,6 @@ struct codec_work *codec_work_new(void)
 	if (!p)
 		return NULL;
 	w = (struct codec_work *)p;
-	w->bytes = at[N];
 	w->sample = p + at[1];
 	w->trial = p + at[2];
 	w->lz4 = p + at[3];
@@ -197,12 +195,6 @@ struct codec_work *codec_work_new(void)
 	w->unpack = ZSTD_initStaticDCtx(p + at[5], size[5]);
 	off_assert(w->pack && w->unpack);
 	return w;
-}
-
-void codec_work_free(struct codec_work *w)
-{
-	if (w)
-		off_sys_munmap(w, w->bytes);
 }
 
 /* ---- choosing ------------------------------------------------------------------------ */

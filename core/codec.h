@@ -50,9 +50,9 @@ enum codec_id {
 /* The row, or NULL: no such codec here. */
 const struct codec *codec_by_id(uint8_t id);
 
-/* What one thread packs and unpacks with; about 0.7 MiB. NULL: no memory. */
+/* What one thread packs and unpacks with; about 0.7 MiB, never
+ * given back: threads that pack live as long as the process. NULL: no memory. */
 struct codec_work *codec_work_new(void);
-void codec_work_free(struct codec_work *w);	/* NULL is fine */
 
 /* The row that is likely to pay for these bytes, judged by a sample from
  * places that seed decides (their hash will do); RAW where none does. ZERO
