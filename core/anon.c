@@ -298,11 +298,6 @@ bool core_read_unsafe(int fd)
 
 /* ---- forks ----------------------------------------------------------------------- */
 
-struct region *anon_region(void)
-{
-	return atomic_load(&live);
-}
-
 void anon_fork_lock(void)
 {
 	pthread_mutex_lock(&lock);

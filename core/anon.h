@@ -64,7 +64,6 @@ void anon_fork_child(void);
 /* Keeper, starting in a child: descriptors of the program's table to keep. */
 int anon_keep_fds(const int **fds);
 int anon_adopt(void);		/* keeper, started: 0 or -errno */
-struct region *anon_region(void);	/* NULL while WATCHED */
 
 /* ---- anon_pager.c, anon_fork.c, anon_io.c: its chunks. Pager thread. ---------- */
 
@@ -106,7 +105,6 @@ uint32_t anon_extra_frames(void);
 /* ---- heap.c: who owns which addresses of it ------------------------------- */
 
 uint64_t heap_used(void);	/* bytes of blocks handed out; any thread, no lock */
-uintptr_t heap_top(void);	/* end of what was ever handed out */
 void heap_fork_prepare(void);	/* takes the heap's lock; the other two give it back */
 void heap_fork_done(void);	/* in the parent */
 void heap_fork_child(void);

@@ -520,7 +520,7 @@ static void packed(uint32_t c, const struct job *j)
 	a->busy = BUSY_NO;
 	if (a->wanted) {
 		keep(c);
-	} else if (j->n > 0 && !pool_put_image(j->image, (uint32_t)j->n, CHUNK, &a->slot)) {
+	} else if (j->n > 0 && !pool_put(j->image, (uint32_t)j->n, CHUNK, &a->slot)) {
 		a->store = STORE_POOL;
 		if (a->has_ref)
 			spill_free(a->ref, CHUNK);

@@ -112,7 +112,9 @@ int budget_share_poll(struct budget_share *s, const struct budget_now *now,
 		      uint64_t reserve, uint64_t wanted, uint64_t held,
 		      uint64_t *share, unsigned int *sharers);
 
-/* Leaves; the last one removes the file. Not needed before a process ends. */
-void budget_share_leave(struct budget_share *s);
+/* The process ends: it leaves, and the last one removes the file. Any thread:
+ * nothing of s changes, the table is opened again. What is killed, or finds the
+ * lock taken, leaves nothing undone but this. */
+void budget_share_leave(const struct budget_share *s);
 
 #endif

@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -126,10 +127,9 @@ static int is_ours(int fd)
 	       st.st_nlink <= 1;
 }
 
-static int open_in(const char *dir, uint64_t key)
+static int open_in(char path[PATH_MAX], const char *dir, uint64_t key)
 {
-	char path[4096];
-	int fd, err = table_path(path, sizeof(path), dir, key);
+	int fd, err = table_path(path, PATH_MAX, dir, key);
 
 	if (err)
 		return err;
@@ -143,11 +143,12 @@ static int open_in(const char *dir, uint64_t key)
 	return -EPERM;
 }
 
-static int open_table(uint64_t key)
+/* path: where it was found. */
+static int open_table(char path[PATH_MAX], uint64_t key)
 {
-	int fd = open_in("/dev/shm", key);
+	int fd = open_in(path, "/dev/shm", key);
 
-	return fd < 0 ? open_in("/tmp", key) : fd;
+	return fd < 0 ? open_in(path, "/tmp", key) : fd;
 }
 
 static int lock(int fd)
@@ -161,6 +162,7 @@ static int lock(int fd)
  * perhaps between our open and our lock. */
 static int lock_current(struct budget_share *s)
 {
+	char path[PATH_MAX];
 	struct stat st;
 	int err;
 
@@ -173,7 +175,7 @@ static int lock_current(struct budget_share *s)
 		if (st.st_nlink)
 			return 0;
 		off_sys_close(s->fd);
-		s->fd = open_table(s->key);
+		s->fd = open_table(path, s->key);
 		if (s->fd < 0)
 			return s->fd;
 	}
@@ -248,12 +250,14 @@ static uint64_t divide(const struct table *t, const struct entry *me,
 
 int budget_share_join(struct budget_share *s, const struct budget *b)
 {
+	char path[PATH_MAX];
+
 	s->key = table_key(b);
 	s->start = start_time(getpid());
 	s->fd = -1;
 	if (!s->start)
 		return -ESRCH;
-	s->fd = open_table(s->key);
+	s->fd = open_table(path, s->key);
 	return s->fd < 0 ? s->fd : 0;
 }
 
@@ -293,37 +297,24 @@ static int is_empty(const struct table *t)
 	return i == BUDGET_SHARERS;
 }
 
-static void remove_file(const struct budget_share *s)
+void budget_share_leave(const struct budget_share *s)
 {
-	static const char *const dirs[] = { "/dev/shm", "/tmp" };
-	struct stat mine, named;
-	char path[4096];
-
-	for (int i = 0; i < 2; i++)
-		if (!table_path(path, sizeof(path), dirs[i], s->key) &&
-		    !off_sys_stat(path, &named) &&
-		    !off_sys_fstat(s->fd, &mine) &&
-		    mine.st_ino == named.st_ino && mine.st_dev == named.st_dev)
-			unlink(path);
-}
-
-void budget_share_leave(struct budget_share *s)
-{
+	char path[PATH_MAX];
 	struct entry *me;
 	struct table t;
+	struct stat st;
+	int fd = s->fd < 0 ? -1 : open_table(path, s->key);
 
-	if (s->fd < 0)
+	if (fd < 0)
 		return;
-	if (!lock_current(s)) {
-		load(s->fd, &t);
+	if (!lock(fd) && !off_sys_fstat(fd, &st) && st.st_nlink) {
+		load(fd, &t);
 		drop_gone(&t);
 		me = find_pid(&t, getpid());
 		if (me)
 			memset(me, 0, sizeof(*me));
-		if (!save(s->fd, &t) && is_empty(&t))
-			remove_file(s);
+		if (!save(fd, &t) && is_empty(&t))
+			unlink(path);
 	}
-	if (s->fd >= 0)
-		off_sys_close(s->fd);	/* the flock goes with it */
-	s->fd = -1;
+	off_sys_close(fd);	/* the flock goes with it */
 }

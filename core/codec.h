@@ -76,13 +76,6 @@ const struct codec *codec_choose(struct codec_work *w, const void *chunk,
  * cap for codec_image_pack. Less than 1.05x is not. */
 size_t codec_worth(size_t len);
 
-/* The most bytes an image of len raw ones may have: one that saves less than
- * an eighth is not worth its memory. */
-static inline size_t codec_worth(size_t len)
-{
-	return len - len / 8;
-}
-
 struct codec_head {
 	uint32_t magic;
 	uint8_t id;

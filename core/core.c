@@ -79,6 +79,12 @@ void core_exit(void)
 			off_opt.stats, strerrordesc_np(-err));
 }
 
+void core_leave(void)
+{
+	if (owner == (pid_t)syscall(SYS_getpid))
+		keeper_leave();
+}
+
 void core_new_owner(void)
 {
 	owner = (pid_t)syscall(SYS_getpid);

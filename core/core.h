@@ -25,6 +25,9 @@ bool core_strict(void);
 /* The end of the process (destructor, _exit): writes what OFFLOAD_STATS asks
  * for. Any number of times; only the first counts. */
 void core_exit(void);
+/* The destructor, before that: takes back what other processes can see of this
+ * one. Not in _exit, which signal handlers call on stacks of any size. */
+void core_leave(void);
 
 /* True if [addr, addr+len) touches a region, watched or converted. No lock. */
 bool core_overlaps(const void *addr, size_t len);

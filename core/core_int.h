@@ -370,6 +370,7 @@ int cmd_pager_call(struct cmd *c);	/* keeper: runs it there and waits */
 
 int keeper_start(void);		/* program thread; once; 0 or -errno */
 bool keeper_running(void);
+void keeper_leave(void);	/* program thread: the process ends */
 void keeper_reset(void);	/* child of fork */
 uint64_t keeper_budget(void);	/* bytes we may hold now */
 bool library_thread(void);

@@ -69,11 +69,6 @@ uint64_t heap_used(void)
 	return atomic_load_explicit(&used, memory_order_relaxed);
 }
 
-uintptr_t heap_top(void)
-{
-	return n ? piece[n].lo : core_heap_base;
-}
-
 static void heap_lock(void)
 {
 	sigset_t all, old;

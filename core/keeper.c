@@ -40,6 +40,7 @@ static _Atomic uint32_t state;
 static _Thread_local bool in_library;
 static struct budget budget;
 static struct budget_share share = { .fd = -1 };
+static _Atomic bool leaving;	/* the table of sharers, for good */
 static struct budget_now now;
 static uint64_t target;			/* bytes, keeper thread */
 static uint64_t unshared;		/* the same, OFFLOAD_RAM not looked at */
@@ -108,7 +109,7 @@ static void read_budget(void)
 
 	if (budget_read(&budget, &now))
 		return;
-	if (share.fd >= 0)
+	if (share.fd >= 0 && !atomic_load(&leaving))
 		err = budget_share_poll(&share, &now, off_opt.reserve, wanted(),
 					own, &mine, &sharers);
 	if (err == -EAGAIN && share.fd >= 0)
@@ -549,11 +550,19 @@ bool keeper_running(void)
 	return atomic_load(&state) == READY;
 }
 
+void keeper_leave(void)
+{
+	atomic_store(&leaving, true);
+	if (keeper_running())
+		budget_share_leave(&share);
+}
+
 /* Child of a fork: no library thread is here; the next mapping starts anew. */
 void keeper_reset(void)
 {
 	atomic_store(&state, NOT_STARTED);
 	share.fd = -1;
+	atomic_store(&leaving, false);
 	frames = 0;
 	target = 0;
 	said_tiny = false;

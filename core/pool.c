@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* pool.c - slots of packed chunks, by number.
  *
- *   FREE --pool_put: packed, fits, copied--> HELD --pool_free--> FREE
+ *   FREE --pool_put: it fits, copied--> HELD --pool_free--> FREE
  *
- * (1) Packed first, in a buffer of our own, then given memory of just that
- *     size: the limit is passed by nobody, not even for a moment.
- * (2) A slot that saves less than an eighth is not worth its memory: the spill
- *     file holds the bytes as they are.
- * (3) What is unpacked is checked against the hash of what was packed, whatever
+ * (1) Images are made elsewhere, then given memory of just their size: the
+ *     limit is passed by nobody, not even for a moment.
+ * (2) What is unpacked is checked against the hash of what was packed, whatever
  *     the slot says (R4).
- * (4) Slots move only in pool_compact, to lower addresses: the allocator hands
+ * (3) Slots move only in pool_compact, to lower addresses: the allocator hands
  *     out the lowest place it has, so the highest pages run empty.
  * Lock: none; pager thread.
  */
@@ -19,7 +17,6 @@
 #include "core/pool_int.h"
 
 #define SLOTS		HEAP_CHUNKS
-#define STAGING		(CODEC_MAX + sizeof(struct codec_head))
 /* About what one half-empty run of pages for each size class can come to: no
  * moving helps against that. */
 #define WASTE_MIN	(256u << 10)
@@ -36,18 +33,15 @@ static uint32_t fresh;		/* numbers never given out: from here */
 static uint32_t next_free;	/* POOL_NONE: none */
 static uint32_t cursor;		/* compaction: the next to look at */
 static struct codec_work *work;
-static char *staging;
 static uint64_t limit, raw, packed, packed_small;
 
 int pool_open(uint64_t bytes)
 {
 	if (!table)
 		table = reserve_range(SLOTS * sizeof(*table));
-	if (!staging)
-		staging = reserve_range(STAGING);
 	if (!work)
 		work = codec_work_new();
-	if (!table || !staging || !work)
+	if (!table || !work)
 		return -ENOMEM;
 	if (!fresh)
 		next_free = POOL_NONE;
@@ -90,11 +84,6 @@ const void *pool_at(uint32_t slot, uint32_t *bytes)
 
 /* ---- in, out ----------------------------------------------------------------- */
 
-static size_t worth(const struct codec *codec, uint32_t len)
-{
-	return codec->id == CODEC_RAW ? STAGING : codec_worth(len);
-}
-
 static uint32_t new_number(void)
 {
 	uint32_t slot = next_free;
@@ -113,7 +102,7 @@ static void count(const struct slot *s, int sign)
 		packed_small += (uint64_t)((int64_t)s->bytes * sign);
 }
 
-int pool_put_image(const void *image, uint32_t n, uint32_t len, uint32_t *slot)
+int pool_put(const void *image, uint32_t n, uint32_t len, uint32_t *slot)
 {
 	struct slot s = { .bytes = n, .raw = len };
 
@@ -133,21 +122,6 @@ int pool_put_image(const void *image, uint32_t n, uint32_t len, uint32_t *slot)
 	table[*slot] = s;
 	count(&s, 1);
 	return 0;
-}
-
-int pool_put(const void *frame, uint32_t len, uint64_t hash,
-	     const struct codec *codec, uint32_t *slot)
-{
-	ssize_t n;
-
-	if (!work)
-		return -ENODEV;
-	if (pool_arena_bytes() >= limit)
-		return -ENOSPC;
-	if (!codec)
-		codec = codec_choose(work, frame, len, hash, POL_DT_OTHER);
-	n = codec_image_pack(work, codec, staging, worth(codec, len), frame, len, hash);
-	return n < 0 ? (int)n : pool_put_image(staging, (uint32_t)n, len, slot);
 }
 
 int pool_get(uint32_t slot, void *frame, uint32_t len)
@@ -176,7 +150,7 @@ static bool much_wasted(void)
 	return small > packed_small + packed_small / 4 + WASTE_MIN;
 }
 
-/* To a lower address (4), if there is one. */
+/* To a lower address (3), if there is one. */
 static bool move_down(struct slot *s)
 {
 	uint32_t tail;

@@ -8,7 +8,7 @@
  *
  * A chunk in the pool is one whose slot's number is remembered and whose frame
  * was let go after pool_put returned 0 (R2). On any error the frame is still
- * the only copy, and as it was.
+ * the only copy.
  *
  * Forks. The child gets the slots as they are, copied on write by the kernel:
  * the parent need not unpack, keep or share anything, and both go on with the
@@ -34,8 +34,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct codec;
-
 #define POOL_NONE UINT32_MAX	/* never a slot's number */
 
 /* Reserves address space for slots of so many bytes in all (the most the limit
@@ -47,15 +45,10 @@ int pool_open(uint64_t bytes);
  * nothing is taken in until enough was freed. Starts at 0. */
 void pool_limit(uint64_t bytes);
 
-/* Packs the len bytes at frame, whose chunk_hash is hash, by codec (NULL: by
- * what a sample says) into a slot. 0, or and nothing is changed: -E2BIG: it
- * does not pay, keep it elsewhere; -ENOSPC: the limit, or no number is left;
- * -ENODEV: not open. codec RAW always pays. */
-int pool_put(const void *frame, uint32_t len, uint64_t hash,
-	     const struct codec *codec, uint32_t *slot);
-/* The same for an image of n bytes that codec_image_pack made elsewhere, of len
- * raw bytes. 0, -ENOSPC, -ENODEV. */
-int pool_put_image(const void *image, uint32_t n, uint32_t len, uint32_t *slot);
+/* Copies an image of n bytes that codec_image_pack made, of len raw bytes, into
+ * a slot. 0, or and nothing is changed: -ENOSPC: the limit, or no number is
+ * left; -ENODEV: not open. */
+int pool_put(const void *image, uint32_t n, uint32_t len, uint32_t *slot);
 /* Unpacks it; the slot stays. 0, or -EBADMSG: the slot does not hold len bytes
  * as they were put; then frame may hold anything (R4). */
 int pool_get(uint32_t slot, void *frame, uint32_t len);

@@ -129,13 +129,6 @@ int spill_open(void)
 	return err;
 }
 
-void spill_retry(void)
-{
-	if (state == OFF)
-		state = CLOSED;
-	refused = false;
-}
-
 int spill_fds(uint64_t ref, int *direct, int *buffered)
 {
 	const struct spill_file *f = file_of(ref);

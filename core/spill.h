@@ -8,7 +8,7 @@
  * got from its parent.
  *
  *     CLOSED --spill_open--> OPEN          own file: room, leases
- *     CLOSED, OPEN --no file can be had--> OFF --spill_retry--> CLOSED
+ *     CLOSED, OPEN --no file can be had--> OFF          for good
  *
  * The file has no name: nothing is left after a SIGKILL, and when the folder
  * goes away the descriptors work on; only the next file needs it again.
@@ -53,11 +53,8 @@ static inline uint64_t spill_offset(uint64_t ref)
 /* Chooses the folder and makes the file: OFFLOAD_SPILL, else the first of
  * /var/tmp and /tmp that is on a disk, writable and has room. 0, also when it
  * is open already. -errno: none can be had, said in one line; -ENODEV: that
- * was so before, and spilling is off until spill_retry. */
+ * was so before: spilling stays off. */
 int spill_open(void);
-/* After an error: the next spill_open tries again. It says only what it has
- * not said before. */
-void spill_retry(void);
 
 /* Room for bytes, a multiple of 4096 up to 2 MiB; 2 MiB slots lie at a
  * multiple of 2 MiB unless there is no such room left. Slots asked for one

@@ -55,39 +55,14 @@ int off_sys_madvise(void *addr, size_t len, int advice)
 	return (int)syscall(SYS_madvise, addr, len, (long)advice);
 }
 
-int off_sys_mlock(const void *addr, size_t len)
-{
-	return (int)syscall(SYS_mlock, addr, len);
-}
-
-int off_sys_mlock2(const void *addr, size_t len, unsigned int flags)
-{
-	return (int)syscall(SYS_mlock2, addr, len, (long)flags);
-}
-
 int off_sys_munlock(const void *addr, size_t len)
 {
 	return (int)syscall(SYS_munlock, addr, len);
 }
 
-int off_sys_mlockall(int flags)
-{
-	return (int)syscall(SYS_mlockall, (long)flags);
-}
-
-int off_sys_munlockall(void)
-{
-	return (int)syscall(SYS_munlockall);
-}
-
 int off_sys_mincore(void *addr, size_t len, unsigned char *vec)
 {
 	return (int)syscall(SYS_mincore, addr, len, vec);
-}
-
-int off_sys_msync(void *addr, size_t len, int flags)
-{
-	return (int)syscall(SYS_msync, addr, len, (long)flags);
 }
 
 /* ---- descriptors ----------------------------------------------------------- */
@@ -140,11 +115,6 @@ int off_sys_close_range(unsigned int first, unsigned int last, int flags)
 			    (long)flags);
 }
 
-int off_sys_dup3(int fd, int to, int flags)
-{
-	return (int)syscall(SYS_dup3, (long)fd, (long)to, (long)flags);
-}
-
 int off_sys_fcntl(int fd, int cmd, long arg)
 {
 	return (int)syscall(SYS_fcntl, (long)fd, (long)cmd, arg);
@@ -195,12 +165,6 @@ ssize_t off_sys_pread(int fd, void *buf, size_t n, off_t off)
 	return syscall(SYS_pread64, (long)fd, buf, n, off);
 }
 
-/* The kernel takes the offset in two halves and ignores the upper here. */
-ssize_t off_sys_preadv(int fd, const struct iovec *iov, int n, off_t off)
-{
-	return syscall(SYS_preadv, (long)fd, iov, (long)n, off, 0L);
-}
-
 ssize_t off_sys_write(int fd, const void *buf, size_t n)
 {
 	return syscall(SYS_write, (long)fd, buf, n);
@@ -209,11 +173,6 @@ ssize_t off_sys_write(int fd, const void *buf, size_t n)
 ssize_t off_sys_pwrite(int fd, const void *buf, size_t n, off_t off)
 {
 	return syscall(SYS_pwrite64, (long)fd, buf, n, off);
-}
-
-off_t off_sys_lseek(int fd, off_t off, int whence)
-{
-	return syscall(SYS_lseek, (long)fd, off, (long)whence);
 }
 
 int off_sys_ftruncate(int fd, off_t len)
@@ -230,11 +189,6 @@ int off_sys_fallocate(int fd, int mode, off_t off, off_t len)
 int off_sys_fstat(int fd, struct stat *st)
 {
 	return (int)syscall(SYS_fstat, (long)fd, st);
-}
-
-int off_sys_stat(const char *path, struct stat *st)
-{
-	return (int)syscall(SYS_newfstatat, (long)AT_FDCWD, path, st, 0L);
 }
 
 ssize_t off_sys_readlink(const char *path, char *buf, size_t n)

@@ -23,13 +23,8 @@ int off_sys_munmap(void *addr, size_t len);
 void *off_sys_mremap(void *old, size_t old_len, size_t len, int flags, ...);
 int off_sys_mprotect(void *addr, size_t len, int prot);
 int off_sys_madvise(void *addr, size_t len, int advice);
-int off_sys_mlock(const void *addr, size_t len);
-int off_sys_mlock2(const void *addr, size_t len, unsigned int flags);
 int off_sys_munlock(const void *addr, size_t len);
-int off_sys_mlockall(int flags);
-int off_sys_munlockall(void);
 int off_sys_mincore(void *addr, size_t len, unsigned char *vec);
-int off_sys_msync(void *addr, size_t len, int flags);
 
 /* ---- descriptors ----------------------------------------------------------- */
 int off_sys_open(const char *path, int flags, ...);
@@ -37,7 +32,6 @@ int off_sys_openat(int dir, const char *path, int flags, ...);
 int off_sys_creat(const char *path, mode_t mode);
 int off_sys_close(int fd);
 int off_sys_close_range(unsigned int first, unsigned int last, int flags);
-int off_sys_dup3(int fd, int to, int flags);
 int off_sys_fcntl(int fd, int cmd, long arg);
 int off_sys_ioctl(int fd, unsigned long req, ...);
 int off_sys_flock(int fd, int op);
@@ -47,14 +41,11 @@ int off_sys_poll(struct pollfd *fds, nfds_t n, int timeout_ms);
 /* ---- file contents: one attempt, so short counts and EINTR are the caller's */
 ssize_t off_sys_read(int fd, void *buf, size_t n);
 ssize_t off_sys_pread(int fd, void *buf, size_t n, off_t off);
-ssize_t off_sys_preadv(int fd, const struct iovec *iov, int n, off_t off);
 ssize_t off_sys_write(int fd, const void *buf, size_t n);
 ssize_t off_sys_pwrite(int fd, const void *buf, size_t n, off_t off);
-off_t off_sys_lseek(int fd, off_t off, int whence);
 int off_sys_ftruncate(int fd, off_t len);
 int off_sys_fallocate(int fd, int mode, off_t off, off_t len);
 int off_sys_fstat(int fd, struct stat *st);
-int off_sys_stat(const char *path, struct stat *st);
 ssize_t off_sys_readlink(const char *path, char *buf, size_t n);
 ssize_t off_sys_readahead(int fd, off_t off, size_t n);
 /* Unlike the others returns an error number, as posix_fadvise(3) does. */

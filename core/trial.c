@@ -54,7 +54,8 @@ void trial_chunk(struct trial *t, const void *chunk, size_t len,
 		 struct trial_sum *sum)
 {
 	uint64_t hash = chunk_hash(chunk, len), begin;
-	const struct codec *codec = codec_choose(t->work, chunk, len, hash);
+	const struct codec *codec = codec_choose(t->work, chunk, len, hash,
+						 POL_DT_OTHER);
 	ssize_t n = codec_image_pack(t->work, codec, t->image, codec_worth(len),
 				     chunk, len, hash);
 

@@ -31,6 +31,7 @@ __attribute__((constructor)) static void begin(void)
 
 __attribute__((destructor)) static void end(void)
 {
+	core_leave();
 	core_exit();
 }
 

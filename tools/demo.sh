@@ -41,7 +41,7 @@ engine() {
 	if [ "$kind" = node ]; then
 		node tools/engine/drive.mjs --engine $B/engine "$@"
 	else
-		/usr/bin/python3 tools/engine/drive.py "$@"
+		/usr/bin/python3 -B tools/engine/drive.py "$@"
 	fi
 }
 

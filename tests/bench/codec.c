@@ -230,10 +230,13 @@ static uint32_t slot[CHUNKS];
 static void put(size_t k, const struct codec *c)
 {
 	const uint8_t *p = chunk(data, k);
+	ssize_t n;
 
 	if (slot[k] != POOL_NONE)
 		pool_free(slot[k]);
-	if (pool_put(p, CHUNK, chunk_hash(p, CHUNK), c, &slot[k]))
+	n = codec_image_pack(work, c, image(c, k), 2 * CHUNK, p, CHUNK,
+			     chunk_hash(p, CHUNK));
+	if (n < 0 || pool_put(image(c, k), (uint32_t)n, CHUNK, &slot[k]))
 		abort();
 }
 

@@ -98,4 +98,14 @@ loop OFFLOAD_STATS=1 >"$dir/out" 2>"$dir/err" || fail "summary: status $?"
 [ -s "$dir/err" ] || fail "OFFLOAD_STATS=1 says nothing"
 [ "$(wc -l <"$dir/err")" -le 20 ] || fail "the summary is longer than 20 lines"
 [ -e 1 ] && { fail "OFFLOAD_STATS=1 made a file named 1"; rm -f 1; }
+
+# The table of those who share a limit: made, which the folder's time shows,
+# and removed by the last.
+mkdir -p "$dir/root/dev/shm"
+ln -s /proc /sys "$dir/root/"
+touch -d 2000-01-01 "$dir/root/dev/shm"
+loop OFFLOAD_SYSROOT="$dir/root" 2>"$dir/err" ||
+	fail "with a root: $(cat "$dir/err")"
+[ "$(date -r "$dir/root/dev/shm" +%Y)" -gt 2000 ] || fail "no table was made"
+rmdir "$dir/root/dev/shm" 2>/dev/null || fail "a table stays: $(ls "$dir/root/dev/shm")"
 exit $bad

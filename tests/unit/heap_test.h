@@ -36,12 +36,7 @@
 #include "core/anon.h"
 #include "core/core_int.h"
 #include "core/sites.h"
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
+#include "sanitized.h"
 
 #define KIB 1024ul
 #define MIB (1024 * KIB)
@@ -244,6 +239,14 @@ static inline void run_case(void **state)
 	in_child((void (*)(void))*state);
 }
 
+static inline void run_unsanitized(void **state)
+{
+	if (ASAN || TSAN)
+		skip();
+	run_case(state);
+}
+
 #define CASE(f) { #f, run_case, NULL, NULL, (void *)f }
+#define CASE_UNSANITIZED(f) { #f, run_unsanitized, NULL, NULL, (void *)f }
 
 #endif

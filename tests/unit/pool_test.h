@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* pool_test.h - what the tests of the pool share.
  *
- * Owns a chunk of data, room for another and the numbers of slots. Every case
- * runs in a process of its own: it begins with a pool that was never opened.
+ * Owns a chunk of data, room for another and for an image, and the numbers of
+ * slots. Every case runs in a process of its own: it begins with a pool that was
+ * never opened.
  * Lock: none.
  */
 #ifndef OFFLOAD_POOL_TEST_H
@@ -13,6 +14,7 @@
 #include <sys/wait.h>
 
 #include "core/pool.h"
+#include "sanitized.h"
 
 #define MIB (1ull << 20)
 
@@ -26,11 +28,23 @@
 	} while (0)
 
 static uint8_t *in, *out;	/* CODEC_MAX each */
+static uint8_t *image;
+static struct codec_work *packer;
 static uint32_t slots[100000];	/* the cases' own */
 
-static inline uint64_t hash_of(uint32_t len)
+/* The first len bytes of `in`, packed, go to the pool. */
+static inline int put_as(uint32_t len, uint8_t codec, uint64_t hash, uint32_t *slot)
 {
-	return chunk_hash(in, len);
+	ssize_t n = codec_image_pack(packer, codec_by_id(codec), image,
+				     CODEC_MAX + sizeof(struct codec_head), in, len, hash);
+
+	CHECK(n > 0);
+	return pool_put(image, (uint32_t)n, len, slot);
+}
+
+static inline int put(uint32_t len, uint8_t codec, uint32_t *slot)
+{
+	return put_as(len, codec, chunk_hash(in, len), slot);
 }
 
 static inline uint32_t must_put(enum kind kind, uint32_t len, uint64_t seed, uint8_t codec)
@@ -38,7 +52,7 @@ static inline uint32_t must_put(enum kind kind, uint32_t len, uint64_t seed, uin
 	uint32_t slot = POOL_NONE;
 
 	fill(in, len, kind, seed);
-	CHECK(!pool_put(in, len, hash_of(len), codec_by_id(codec), &slot));
+	CHECK(!put(len, codec, &slot));
 	CHECK(slot != POOL_NONE);
 	return slot;
 }
@@ -66,7 +80,9 @@ static inline void alone(void (*one)(void))
 		alarm(120);
 		in = reserve_range(CODEC_MAX);
 		out = reserve_range(CODEC_MAX);
-		CHECK(in && out);
+		image = reserve_range(CODEC_MAX + sizeof(struct codec_head));
+		packer = codec_work_new();
+		CHECK(in && out && image && packer);
 		one();
 		_exit(0);
 	}
@@ -95,12 +111,6 @@ static inline uint64_t resident(const void *addr, const char *flags)
 	fclose(f);
 	return rss;
 }
-
-#ifdef __SANITIZE_THREAD__
-#define TSAN 1
-#else
-#define TSAN 0
-#endif
 
 #define CASE(name) \
 	static void test_##name(void **state) { alone(name); }

@@ -24,7 +24,6 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-	codec_work_free(work);
 	guarded_free(src);
 	guarded_free(dst);
 	guarded_free(img);
@@ -45,7 +44,6 @@ static void test_table(void **state)
 	}
 	assert_int_equal(n, CODEC_ZMASK);
 	assert_string_equal(codec_by_id(CODEC_LZ4)->name, "lz4");
-	codec_work_free(NULL);
 }
 
 /* ---- round trips ----------------------------------------------------------------- */
@@ -636,7 +634,6 @@ static void *one_thread(void *arg)
 	}
 	free(p);
 	free(out);
-	codec_work_free(w);
 	return bad;
 }
 

@@ -61,13 +61,13 @@ static void case_lost(void)
 static void case_lost_above(void)
 {
 	struct block b = block(MIB, 16, false, 1), c;
-	uintptr_t far_ = heap_top() + 64 * MIB;
+	uintptr_t far_ = atomic_load(&grown) + 64 * MIB;
 
 	CHECK(core_heap_unmap((void *)far_, MIB, true) == CORE_PASS);
 	c = block(100 * MIB, 16, true, 2);
 	CHECK((uintptr_t)c.p >= far_ + MIB || (uintptr_t)c.p + 100 * MIB <= far_);
 	atomic_store(&refuse_growth, true);
-	far_ = heap_top() + 64 * MIB;
+	far_ = atomic_load(&grown) + 64 * MIB;
 	CHECK(core_heap_unmap((void *)far_, MIB, true) == CORE_PASS);
 	atomic_store(&refuse_growth, false);
 	for (int i = 0; i < 8; i++) {
@@ -215,7 +215,7 @@ static void case_many_blocks(void)
 		CHECK(p[i]);
 		*(size_t *)p[i] = i;
 	}
-	top = heap_top();
+	top = atomic_load(&grown);
 	for (size_t i = 0; i < n; i++) {
 		CHECK(*(size_t *)p[i] == i);
 		CHECK(core_heap_usable(p[i]) == len);
@@ -227,7 +227,7 @@ static void case_many_blocks(void)
 		p[i] = core_heap_alloc(len, 16, false);
 		*(size_t *)p[i] = i;
 	}
-	CHECK(heap_top() == top);
+	CHECK(atomic_load(&grown) == top);
 	for (size_t i = 0; i < n; i++)
 		CHECK(*(size_t *)p[i] == i);
 	for (size_t i = 0; i < n; i++)
@@ -312,7 +312,7 @@ static void trim(struct block *b, uint64_t *s)
 	b->stamp += cut;
 }
 
-static int rounds = SANITIZED ? 300 : 1200;
+static int rounds = ASAN || TSAN ? 300 : 1200;
 
 static void *storm(void *arg)
 {
@@ -376,10 +376,9 @@ int main(void)
 		CASE(case_lost_above),
 		CASE(case_clearing),
 		CASE(case_clearing_alloc),
-#if !SANITIZED	/* they hold signals back, and know no fork in a thread */
-		CASE(case_clearing_fork),
-		CASE(case_signals),
-#endif
+		/* They hold signals back, and know no fork in a thread. */
+		CASE_UNSANITIZED(case_clearing_fork),
+		CASE_UNSANITIZED(case_signals),
 		CASE(case_many_blocks),
 		CASE(case_storm),
 		CASE(case_threads),

@@ -15,7 +15,7 @@ static void not_open(void)
 	uint32_t slot;
 
 	fill(in, 4096, TEXT, 1);
-	CHECK(pool_put(in, 4096, hash_of(4096), NULL, &slot) == -ENODEV);
+	CHECK(put(4096, CODEC_LZ4, &slot) == -ENODEV);
 	CHECK(pool_bytes() == 0 && pool_raw_bytes() == 0 && pool_packed_bytes() == 0);
 	pool_fork_open();
 	pool_fork_close();
@@ -23,10 +23,10 @@ static void not_open(void)
 	pool_fork_child(false);
 	pool_unlock();
 	CHECK(!pool_open(64 * MIB) && !pool_open(64 * MIB));
-	CHECK(pool_put(in, 4096, hash_of(4096), NULL, &slot) == -ENOSPC);
+	CHECK(put(4096, CODEC_LZ4, &slot) == -ENOSPC);
 	CHECK(pool_compact(1000) == 0);
 	pool_limit(MIB);
-	CHECK(!pool_put(in, 4096, hash_of(4096), NULL, &slot));
+	CHECK(!put(4096, CODEC_LZ4, &slot));
 }
 
 static void round_trips(void)
@@ -48,48 +48,6 @@ static void round_trips(void)
 			pool_free(slot);
 			CHECK(!pool_bytes() && !pool_raw_bytes() && !pool_packed_bytes());
 		}
-}
-
-static uint8_t id_in(uint32_t slot)
-{
-	uint32_t n;
-
-	return ((const struct codec_head *)pool_at(slot, &n))->id;
-}
-
-static void by_itself(void)
-{
-	uint32_t slot;
-
-	open_pool(16 * MIB);
-	CHECK(id_in(must_put(ZEROS, CODEC_MAX, 1, 0)) == CODEC_ZERO);
-	slot = must_put(TEXT, CODEC_MAX, 1, 0);
-	CHECK(id_in(slot) == CODEC_LZ4 || id_in(slot) == CODEC_ZSTD);
-	CHECK(pool_bytes() < CODEC_MAX / 2 && pool_raw_bytes() == 2 * CODEC_MAX);
-	CHECK(id_in(must_put(NOISE, CODEC_MAX, 1, 0)) == CODEC_RAW);
-	CHECK(id_in(must_put(FLOATS, CODEC_MAX, 1, 0)) == CODEC_BF16);
-	CHECK(id_in(must_put(TEXT, CODEC_MAX, 1, CODEC_ZSTD)) == CODEC_ZSTD);
-	CHECK(holds(slot, TEXT, CODEC_MAX, 1));
-}
-
-static void does_not_pay(void)
-{
-	uint32_t slot = must_put(TEXT, 4096, 1, (open_pool(16 * MIB), 0)), other = 77;
-	uint64_t bytes = pool_bytes();
-
-	for (uint8_t id = CODEC_ZERO; id <= CODEC_ZMASK; id++) {
-		fill(in, CODEC_MAX, NOISE, 1);
-		CHECK(pool_put(in, CODEC_MAX, hash_of(CODEC_MAX), codec_by_id(id), &other)
-		      == -E2BIG);
-		CHECK(other == 77 && pool_bytes() == bytes && pool_raw_bytes() == 4096);
-	}
-	/* It gets smaller, but by too little. */
-	memset(in, 0, CODEC_MAX / 16);
-	CHECK(pool_put(in, CODEC_MAX, hash_of(CODEC_MAX), codec_by_id(CODEC_LZ4), &other)
-	      == -E2BIG);
-	memset(in, 0, CODEC_MAX / 4);
-	CHECK(!pool_put(in, CODEC_MAX, hash_of(CODEC_MAX), codec_by_id(CODEC_LZ4), &other));
-	CHECK(holds(slot, TEXT, 4096, 1));
 }
 
 static void numbers_reused(void)
@@ -201,7 +159,7 @@ static void wrong_hash(void)
 
 	open_pool(16 * MIB);
 	fill(in, 9000, TEXT, 1);
-	CHECK(!pool_put(in, 9000, hash_of(9000) ^ 1, NULL, &slot));
+	CHECK(!put_as(9000, CODEC_LZ4, chunk_hash(in, 9000) ^ 1, &slot));
 	CHECK(pool_get(slot, out, 9000) == -EBADMSG);
 }
 
@@ -215,7 +173,7 @@ static uint32_t put_until_full(uint32_t len, uint64_t limit)
 
 	do {
 		fill(in, len, NOISE, n);
-		err = pool_put(in, len, hash_of(len), codec_by_id(CODEC_RAW), &slots[n]);
+		err = put(len, CODEC_RAW, &slots[n]);
 		CHECK(pool_bytes() <= limit);
 		n += !err;
 	} while (!err);
@@ -234,7 +192,7 @@ static void limit_of(uint32_t len, uint64_t limit)
 	CHECK(pool_packed_bytes() > limit - limit / 5 - 2 * len);
 	bytes = pool_bytes();
 	for (int i = 0; i < 300; i++) {
-		CHECK(pool_put(in, len, hash_of(len), codec_by_id(CODEC_RAW), &other) == -ENOSPC);
+		CHECK(put(len, CODEC_RAW, &other) == -ENOSPC);
 		CHECK(other == 77 && pool_bytes() == bytes);
 	}
 	for (uint32_t i = 0; i < n; i++)
@@ -244,7 +202,7 @@ static void limit_of(uint32_t len, uint64_t limit)
 	pool_limit(limit / 2);
 	pool_free(slots[0]);
 	fill(in, len, NOISE, 0);
-	CHECK(pool_put(in, len, hash_of(len), codec_by_id(CODEC_RAW), &other) == -ENOSPC);
+	CHECK(put(len, CODEC_RAW, &other) == -ENOSPC);
 	for (uint32_t i = 1; i < n; i++) {
 		CHECK(holds(slots[i], NOISE, len, i));
 		pool_free(slots[i]);
@@ -269,9 +227,9 @@ static void exact_limit(void)
 
 	open_pool(2 * MIB + 4095);
 	fill(in, CODEC_MAX, NOISE, 1);
-	CHECK(pool_put(in, CODEC_MAX, hash_of(CODEC_MAX), NULL, &slot) == -ENOSPC);
+	CHECK(put(CODEC_MAX, CODEC_RAW, &slot) == -ENOSPC);
 	pool_limit(2 * MIB + 4096);
-	CHECK(!pool_put(in, CODEC_MAX, hash_of(CODEC_MAX), NULL, &slot));
+	CHECK(!put(CODEC_MAX, CODEC_RAW, &slot));
 	CHECK(pool_bytes() == 2 * MIB + 4096);
 }
 
@@ -297,7 +255,7 @@ static void refused_often(void)
 	pool_limit(MIB);
 	put_until_full(700, MIB);
 	for (int i = 0; i < 2000; i++)
-		CHECK(pool_put(in, 700, hash_of(700), codec_by_id(CODEC_RAW), &slot) == -ENOSPC);
+		CHECK(put(700, CODEC_RAW, &slot) == -ENOSPC);
 	pool_limit(64 * MIB);
 	for (uint64_t i = 0; i < 24; i++)
 		must_put(NOISE, CODEC_MAX - 64, i, CODEC_RAW);
@@ -366,7 +324,7 @@ static void no_allocation(void)
 	uint64_t before;
 
 	open_pool(16 * MIB);
-	slot = must_put(TEXT, CODEC_MAX, 1, 0);
+	slot = must_put(TEXT, CODEC_MAX, 1, CODEC_ZSTD);
 	before = ever_allocated();
 	for (int i = 0; i < 20; i++)
 		CHECK(holds(slot, TEXT, CODEC_MAX, 1));
@@ -503,8 +461,6 @@ static void large_need_none(void)
 
 CASE(not_open)
 CASE(round_trips)
-CASE(by_itself)
-CASE(does_not_pay)
 CASE(numbers_reused)
 CASE(churn)
 CASE(bad_slots)
@@ -527,8 +483,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_not_open),
 		cmocka_unit_test(test_round_trips),
-		cmocka_unit_test(test_by_itself),
-		cmocka_unit_test(test_does_not_pay),
 		cmocka_unit_test(test_numbers_reused),
 		cmocka_unit_test(test_churn),
 		cmocka_unit_test(test_bad_slots),

@@ -171,7 +171,7 @@ static void addresses_lost(void)
 		CHECK(pool_open(256 * MIB) == -ENODEV);
 		pool_limit(MIB);
 		fill(in, 4096, TEXT, 1);
-		CHECK(pool_put(in, 4096, hash_of(4096), NULL, &slot) == -ENOSPC);
+		CHECK(put(4096, CODEC_LZ4, &slot) == -ENOSPC);
 		CHECK(pool_bytes() == 0);
 		_exit(0);
 	}

@@ -7,6 +7,7 @@
  * back when nobody holds it, and not before. Lock: none.
  */
 #include "spill_test.h"
+#include "sanitized.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -485,9 +486,8 @@ static void tables_of_their_own(void)
 	pthread_t t;
 	pid_t pid;
 
-#ifdef __SANITIZE_THREAD__
-	_exit(SKIPPED);		/* it allows no thread in a child of a fork */
-#endif
+	if (TSAN)	/* it allows no thread in a child of a fork */
+		_exit(SKIPPED);
 	CHECK(!pipe(step) && !pipe(stepped) && !pipe(go));
 	CHECK(!pthread_create(&t, NULL, parent_pager, NULL));
 	await(stepped[0]);

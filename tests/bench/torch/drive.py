@@ -23,36 +23,12 @@ import hashlib
 import json
 import os
 import sys
-import time
+
+TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), *[".."] * 3)
+sys.path.insert(0, os.path.join(TOP, "tools/engine"))
+from counters import counters, field, since
 
 DIM, FF, WINDOW = 2048, 8192, 64
-
-
-def field(path, name):
-    """The number after NAME, or the only number there; 0 if there is none."""
-    try:
-        with open(path) as f:
-            for line in f:
-                words = line.split()
-                if words[0] in (name, name + ":"):
-                    return int(words[1])
-                if len(words) == 1 and words[0].isdigit():
-                    return int(words[0])
-    except (OSError, TypeError):
-        pass
-    return 0
-
-
-def counters():
-    io = "/proc/self/io"
-    return {"read": field(io, "read_bytes"), "written": field(io, "write_bytes"),
-            "watched": field(os.environ.get("DEMO_FAILS"), "max"),
-            "s": time.monotonic()}
-
-
-def since(before):
-    now = counters()
-    return {key: now[key] - before[key] for key in now}
 
 
 class Stack:
