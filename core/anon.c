@@ -13,6 +13,7 @@
 #include "core/anon.h"
 #include "core/core_int.h"
 #include "core/learned.h"
+#include "core/packed.h"
 #include "core/pool.h"
 #include "core/spill.h"
 #include "core/work.h"
@@ -397,6 +398,7 @@ void anon_fork_child(void)
 	atomic_store(&admitted, 0);
 	resident = 0;
 	pool_fork_child(was);
+	packed_fork_child(was);
 	anon_child_reset();
 	if (!was) {
 		spill_forget();		/* its descriptors are the parent's */

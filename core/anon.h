@@ -91,14 +91,13 @@ int anon_soften(uint32_t c);
 int anon_evict(uint32_t c, bool from_plain);
 void anon_read_done(uint32_t c, int res);
 void anon_io_done(uint32_t tag, int res);	/* IO_TAG_WRITE, IO_TAG_VERIFY */
-/* Takes what the workers have finished; returns how many. */
-int anon_work_done(void);
 /* False: no more evictions now, frames on their way out must get free first. */
 bool anon_room(void);
 /* Submits what waits to be written. Returns how many are on their way out. */
 uint32_t anon_save_more(void);
-/* The budget is so many bytes now. */
-void anon_budget(uint64_t bytes);
+/* Frees the packed copies of a few chunks that are in place to stay and can be read
+ * from their file. */
+void anon_shed(void);
 /* Keeper: memory it holds beside the budget's frames, in frames. */
 uint32_t anon_extra_frames(void);
 

@@ -40,6 +40,7 @@ struct anon_chunk {
 	bool wanted;		/* on its way out: somebody waits for the frame */
 	bool gone;		/* cleared while it was busy */
 	bool compared;		/* with its origin, if it had one */
+	bool raw;		/* packing it does not pay */
 	bool rewritten;		/* its stored copy was out of date once */
 	bool skew;		/* the policy was told so */
 	uint8_t looks;		/* how often it was kept rather than written */

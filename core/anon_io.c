@@ -20,14 +20,16 @@
  * (5) Frames are hashed, compared, packed and filled by workers; meanwhile the
  *     chunk is busy, and its frame and its slot are nobody else's.
  * (6) A packed chunk leaves the pool when it comes in: memory for two copies is
- *     better spent on another chunk.
+ *     better spent on another chunk. Not one that came from a file: it will not
+ *     change, and is packed so that it need not be read (placement.c).
  * Lock: none; pager thread.
  */
 #include "core/anon.h"
 #include "core/anon_int.h"
-#include "core/codec.h"
 #include "core/core_int.h"
 #include "core/learned.h"
+#include "core/packer.h"
+#include "core/placement.h"
 #include "core/pool.h"
 #include "core/spill.h"
 #include "core/work.h"
@@ -36,10 +38,9 @@
 
 #define WRITES_MAX	4
 #define JOBS		64		/* more than can be under way */
-#define IMAGES		4
 #define SECONDS_MOST	64
 #define LOOKS_MOST	8
-#define IMAGE_MOST	codec_worth(CHUNK)
+#define SHED_LOOKS	256
 
 struct job {
 	struct work work;
@@ -59,9 +60,6 @@ static struct job job[JOBS];
 static uint32_t queue[SAVE_FRAMES];	/* QUEUED, oldest first */
 static uint32_t seconds;		/* chunks that had a second look */
 static uint32_t queued, writing, out;	/* out: on their way, these included */
-static char *image_room;		/* IMAGES of them; reserved, used as need be */
-static bool image_used[IMAGES];
-static uint64_t pool_most;		/* bytes of the budget the pool may take */
 static bool said_write, said_full;
 
 /* ---- what workers do ------------------------------------------------------------- */
@@ -90,59 +88,21 @@ static void run_check(struct work *w)
 		j->ok = chunk_hash(j->frame, CHUNK) == j->hash;
 }
 
-/* What a thread packs with, made when it first does; NULL: it cannot. */
-static struct codec_work *packer(void)
-{
-	static _Thread_local struct codec_work *mine
-		__attribute__((tls_model("initial-exec")));
-
-	if (!mine)
-		mine = codec_work_new();
-	return mine;
-}
-
 static void run_pack(struct work *w)
 {
 	struct job *j = (struct job *)w;
-	const struct codec *codec;
 
-	j->n = -E2BIG;
-	if (!packer())
-		return;
-	codec = codec_choose(packer(), j->frame, CHUNK, j->hash, POL_DT_OTHER);
-	if (codec->id != CODEC_RAW)
-		j->n = codec_image_pack(packer(), codec, j->image, IMAGE_MOST,
-					j->frame, CHUNK, j->hash);
+	j->n = packer_pack(j->image, j->frame, j->hash, POL_DT_OTHER);
 }
 
 static void run_unpack(struct work *w)
 {
 	struct job *j = (struct job *)w;
 
-	j->ok = packer() && !codec_image_unpack(packer(), j->frame, CHUNK, j->image,
-						(size_t)j->n);
+	j->ok = !packer_unpack(j->frame, j->image, (size_t)j->n);
 }
 
-/* Few are packed at a time: it is slow, and the rest can be written. NULL: none
- * is free. */
-static char *get_image(void)
-{
-	int i = 0;
-
-	if (!image_room)
-		image_room = reserve_range(IMAGES * IMAGE_MOST);
-	while (i < IMAGES && image_used[i])
-		i++;
-	if (!image_room || i == IMAGES)
-		return NULL;
-	image_used[i] = true;
-	return image_room + i * IMAGE_MOST;
-}
-
-static void put_image(const char *image)
-{
-	image_used[(size_t)(image - image_room) / IMAGE_MOST] = false;
-}
+static void work_over(struct work *w);
 
 static struct job *make_job(uint32_t c, void (*run)(struct work *), uint64_t hash)
 {
@@ -151,7 +111,8 @@ static struct job *make_job(uint32_t c, void (*run)(struct work *), uint64_t has
 
 	while (j->used)
 		off_assert(++j < job + JOBS);
-	*j = (struct job){ .work.run = run, .used = true, .c = c, .hash = hash,
+	*j = (struct job){ .work = { .run = run, .over = work_over }, .used = true,
+		.c = c, .hash = hash,
 		.addr = chunk_addr(c), .frame = anon_frame(c),
 		.source = a->bounce ? a->source : NULL, .bounce = a->bounce };
 	return j;
@@ -358,14 +319,25 @@ void anon_read_done(uint32_t c, int res)
 	start(c, BUSY_CHECKING, run_check, a->hash);
 }
 
+/* Its packed copy is no longer kept; it can be read from its file. */
+static void unpooled(struct anon_chunk *a)
+{
+	pool_free(a->slot);
+	a->store = STORE_ORIGIN;
+}
+
 /* From a file: a read may have failed, or was short, for once. From the pool:
  * the worker may have had no memory. */
 static bool once_more(uint32_t c)
 {
 	struct anon_chunk *a = anon_at(c);
 
-	if (a->store == STORE_POOL)
-		return !pool_get(a->slot, anon_frame(c), CHUNK);
+	if (a->store == STORE_POOL && !pool_get(a->slot, anon_frame(c), CHUNK))
+		return true;
+	if (a->store == STORE_POOL && a->source)
+		unpooled(a);
+	else if (a->store == STORE_POOL)
+		lost(c, "its packed copy is damaged");
 	if (a->store != STORE_ORIGIN)
 		lost(c, "its checksum is another");
 	if (pg.chunk[c].tries >= 3)
@@ -382,15 +354,12 @@ static void checked(uint32_t c, bool right)
 		origin_put(a->bounce);
 	a->bounce = NULL;
 	a->busy = BUSY_NO;
-	if (!right && !once_more(c)) {
-		if (a->store == STORE_POOL)
-			lost(c, "its packed copy is damaged");
+	if (!right && !once_more(c))
 		return;
-	}
-	if (a->store == STORE_POOL) {
+	if (a->store == STORE_POOL && !a->source) {
 		pool_free(a->slot);
 		a->store = STORE_NONE;
-	} else {
+	} else if (a->store != STORE_POOL) {
 		stat_add(ST_IO_READ, CHUNK);
 	}
 	pg.chunk[c].tries = 0;
@@ -496,20 +465,33 @@ static void save_or_keep(uint32_t c)
 	keep_busy(c);
 }
 
-/* Nowhere else: to the pool if it gets smaller, to the spill file if not. */
-static void store(uint32_t c)
+/* To the pool, if it gets smaller. False: there is no room. */
+static bool pack(uint32_t c, bool room)
 {
-	char *image = pool_bytes() < pool_most ? get_image() : NULL;
+	char *image = room && !anon_at(c)->raw ? packer_room() : NULL;
 	struct job *j;
 
-	if (!image) {
-		save_or_keep(c);
-		return;
-	}
+	if (!image)
+		return false;
 	out++;
 	j = make_job(c, run_pack, anon_at(c)->hash);
 	j->image = image;
 	start_job(j, BUSY_PACKING);
+	return true;
+}
+
+/* Its bytes are nowhere else. */
+static void store(uint32_t c)
+{
+	if (!pack(c, placement_spare()))
+		save_or_keep(c);
+}
+
+/* They are in a file. */
+static void let_go(uint32_t c)
+{
+	if (anon_at(c)->store != STORE_ORIGIN || !pack(c, placement_room()))
+		anon_put_frame(c);
 }
 
 static void packed(uint32_t c, const struct job *j)
@@ -518,6 +500,7 @@ static void packed(uint32_t c, const struct job *j)
 
 	out--;
 	a->busy = BUSY_NO;
+	a->raw = j->n < 0;
 	if (a->wanted) {
 		keep(c);
 	} else if (j->n > 0 && !pool_put(j->image, (uint32_t)j->n, CHUNK, &a->slot)) {
@@ -525,6 +508,8 @@ static void packed(uint32_t c, const struct job *j)
 		if (a->has_ref)
 			spill_free(a->ref, CHUNK);
 		a->has_ref = false;
+		anon_put_frame(c);
+	} else if (a->store == STORE_ORIGIN) {
 		anon_put_frame(c);
 	} else {
 		save_or_keep(c);
@@ -534,7 +519,9 @@ static void packed(uint32_t c, const struct job *j)
 /* It was written since it was stored. */
 static void outdate(struct anon_chunk *a, uint64_t hash)
 {
-	off_assert(a->store != STORE_POOL);	/* (6) */
+	if (a->store == STORE_POOL)
+		pool_free(a->slot);
+	a->raw = false;
 	a->rewritten |= a->store != STORE_NONE;
 	a->hash = hash;
 	a->store = STORE_NONE;
@@ -560,7 +547,7 @@ static void judged(uint32_t c, const struct job *j)
 		a->split = true;	/* the kernel's zero page, mostly */
 		become_empty(c);
 	} else if (same) {
-		anon_put_frame(c);
+		let_go(c);
 	} else if (!a->compared && !origin_compare(c, &a->source, &a->bounce)) {
 		a->compared = true;
 		a->busy = BUSY_COMPARING;
@@ -599,7 +586,7 @@ static void compared(uint32_t c, bool equal)
 	if (a->wanted)
 		keep(c);
 	else if (equal)
-		anon_put_frame(c);
+		let_go(c);
 	else
 		store(c);
 }
@@ -692,12 +679,12 @@ void anon_io_done(uint32_t tag, int res)
 		origin_read_done(tag & ~IO_TAG_VERIFY, res);
 }
 
-static void work_over(struct job *done)
+static void work_over(struct work *w)
 {
-	const struct job copy = *done, *j = &copy;
+	const struct job copy = *(struct job *)w, *j = &copy;
 	uint32_t c = j->c;
 
-	done->used = false;
+	((struct job *)w)->used = false;
 	if (anon_at(c)->gone)
 		gone_done(c);
 	else if (j->work.run == run_judge)
@@ -709,34 +696,28 @@ static void work_over(struct job *done)
 	else
 		checked(c, j->ok);
 	if (j->work.run == run_pack)
-		put_image(j->image);
-}
-
-int anon_work_done(void)
-{
-	struct work *w = work_done();
-	int n = 0;
-
-	while (w) {
-		struct work *next = w->next;
-
-		work_over((struct job *)w);
-		w = next;
-		n++;
-	}
-	return n;
+		packer_give(j->image);
 }
 
 void anon_io_reset(void)
 {
 	memset(job, 0, sizeof(job));
 	queued = writing = out = seconds = 0;
-	memset(image_used, 0, sizeof(image_used));
+	packer_reset();
 }
 
-/* A quarter of the budget: what is used again and again is better off plain. */
-void anon_budget(uint64_t bytes)
+void anon_shed(void)
 {
-	pool_most = bytes / 4;
-	pool_limit(pool_most);
+	static uint32_t at;
+	struct region *r = pg.heap;
+
+	for (uint32_t i = 0; r && i < SHED_LOOKS && i < r->n; i++) {
+		struct anon_chunk *a;
+
+		at = at + 1 < r->n ? at + 1 : 0;
+		a = anon_at(r->first + at);
+		if (a->store == STORE_POOL && a->source && !a->busy &&
+		    pol_stays(pg.pol, r->first + at))
+			unpooled(a);
+	}
 }

@@ -102,13 +102,12 @@ void anon_chunk_init(struct region *r, uint32_t from, uint32_t to)
 int anon_add(struct region *r, bool adopt)
 {
 	first = r->first;
+	pg.heap = r;
 	anon_io_reset();
 	if (!table)
 		table = reserve_range((MAX_CHUNKS - first) * sizeof(*table));
 	if (!table || pages_open())
 		return -ENOMEM;
-	if (pool_open((uint64_t)sysconf(_SC_PHYS_PAGES) * PAGE / 2))
-		off_verbose(1, "heap: no room for a packed pool");
 	if (!adopt)
 		anon_chunk_init(r, r->first, r->first + r->n);
 	return 0;

@@ -39,6 +39,7 @@
 #define MAX_REGIONS	1024
 #define MAX_EXTENTS	64
 #define NO_SLOT		UINT32_MAX
+#define MAX_TRIES	4U	/* reads of one chunk, in a row */
 #ifndef MADV_POPULATE_READ	/* newer than some headers */
 #define MADV_POPULATE_READ 22
 #endif
@@ -280,6 +281,7 @@ struct pager {
 	uint32_t plain;		/* chunks in that state */
 	int frozen;		/* forks under way */
 	bool dying;		/* regions wait to be freed */
+	struct region *heap;	/* once it is paged */
 };
 extern struct pager pg;
 
@@ -310,7 +312,11 @@ void chunk_mark_dirty(uint32_t c);
 void chunk_moved(uint32_t c, enum pol_state st);
 void chunk_use(uint32_t c);		/* hints: seen to be used */
 void chunk_drop_frame(uint32_t c);	/* gives its slot back, if it has one */
-int fetch_read(uint32_t c, void *frame);	/* for the modes: starts the read */
+/* file_io.c, for the modes: starts the read. 0 or -errno. */
+int fetch_read(uint32_t c, void *frame);
+void file_read_done(uint32_t c, int res);	/* of the heap, too: passes it on */
+/* R4: its bytes cannot be had. */
+_Noreturn void chunk_lost(uint32_t c, const char *why);
 void pager_read_events(void);
 void pager_count_read(uint64_t bytes);	/* of this pass */
 void pager_busy(void);		/* retry CH_BUSY chunks after a while */

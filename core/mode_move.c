@@ -18,6 +18,7 @@
  * Lock: none; pager thread.
  */
 #include "core/core_int.h"
+#include "core/packed.h"
 
 #include <sched.h>
 #include <sys/mman.h>
@@ -137,13 +138,15 @@ static int soften(uint32_t c)
 static int evict(uint32_t c, enum pol_state from)
 {
 	struct extent piece[MAX_EXTENTS];
-	int n, err = from == POL_PLAIN ? soften(c) : 0;
+	int err = from == POL_PLAIN ? soften(c) : 0;
+	bool whole;
 
 	if (err)
 		return err;
-	n = chunk_pieces(c, piece);
-	frames_put(pg.chunk[c].slot - 1,
-		   n != 1 || piece[0].hi - piece[0].lo != CHUNK);
+	whole = chunk_pieces(c, piece) == 1 && piece[0].hi - piece[0].lo == CHUNK;
+	if (whole && packed_keep(c))
+		return 0;
+	frames_put(pg.chunk[c].slot - 1, !whole);
 	pg.chunk[c].slot = 0;
 	return 0;
 }

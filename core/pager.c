@@ -21,7 +21,10 @@
  */
 #include "core/anon.h"
 #include "core/core_int.h"
+#include "core/packed.h"
+#include "core/placement.h"
 #include "core/pool.h"
+#include "core/work.h"
 #include "core/spill.h"
 
 #include <fcntl.h>
@@ -40,11 +43,11 @@
 
 #define IO_DEPTH	16
 #define BUSY_RETRY_NS	500000000ull
-#define MAX_TRIES	4
 
 struct pager pg;
 
 static _Atomic uint32_t want_frames;	/* set by the keeper */
+static uint64_t stalled;		/* waits for reads in this pass, ns */
 static uint32_t have_frames, have_pool;	/* told to the policy; frames packed in */
 static _Atomic uint64_t own_bytes;
 static uint64_t busy_since;		/* oldest CH_BUSY, 0 = none */
@@ -113,7 +116,7 @@ void chunk_moved(uint32_t c, enum pol_state st)
 	pol_moved(pg.pol, c, st);
 }
 
-static _Noreturn void give_up(uint32_t c, const char *why)
+void chunk_lost(uint32_t c, const char *why)
 {
 	const struct region *r = chunk_region(c);
 
@@ -284,112 +287,6 @@ static int take_faults(void)
 
 /* ---- reads ------------------------------------------------------------------ */
 
-static bool cached(struct origin *o, uint32_t c)
-{
-	uint32_t len = chunk_bytes_in_file(c);
-
-	return o->drop_cache && origin_cached(o, chunk_off(c), len, NULL) >= (int64_t)len;
-}
-
-/* The modes' fetch, where a frame is read into. */
-int fetch_read(uint32_t c, void *frame)
-{
-	struct chunk *ch = &pg.chunk[c];
-	struct origin *o = chunk_region(c)->origin;
-	uint32_t len = chunk_bytes_in_file(c);
-	bool direct = o->fd_direct >= 0 && !(ch->flags & CH_RETRY) && !cached(o, c);
-	struct io_job job = {
-		.kind = IO_READ, .fd = direct ? o->fd_direct : o->fd,
-		.buf = frame, .off = chunk_off(c), .chunk = c,
-		.len = direct ? (uint32_t)page_up(len) : len,
-	};
-
-	if (origin_check(o, chunk_off(c) + len))
-		give_up(c, "the file was shortened");
-	stat_add(ST_IO_READS, 1);
-	if (!direct)
-		stat_add(ST_IO_BUFFERED, len);
-	return pg.io->submit(&job);
-}
-
-void chunk_drop_frame(uint32_t c)
-{
-	struct chunk *ch = &pg.chunk[c];
-
-	if (ch->slot)
-		frames_put(ch->slot - 1, false);
-	ch->slot = 0;
-}
-
-/* The bytes are here: are they those the program was shown before? */
-static void check_bytes(uint32_t c, const unsigned char *frame, uint32_t len)
-{
-	struct chunk *ch = &pg.chunk[c];
-	struct region *r = chunk_region(c);
-	bool want = !(ch->flags & CH_HASHED) || r->origin->moved;
-	uint64_t h;
-
-	if (!want)
-		return;
-	h = chunk_hash(frame, len);
-	if (ch->flags & CH_HASHED && h != ch->hash)
-		give_up(c, "the file's content changed while it was mapped");
-	ch->hash = h;
-	ch->flags |= CH_HASHED;
-}
-
-static bool read_failed(uint32_t c, int res)
-{
-	struct chunk *ch = &pg.chunk[c];
-
-	stat_add(ST_IO_ERRORS, 1);
-	if (++ch->tries >= MAX_TRIES)
-		give_up(c, res < 0 ? strerrordesc_np(-res) : "short read");
-	ch->flags |= CH_RETRY;
-	return true;
-}
-
-static void read_done(const struct io_done *d)
-{
-	uint32_t c = d->chunk, len;
-	struct chunk *ch = &pg.chunk[c];
-	struct region *r = chunk_region(c);
-
-	if (r->anon) {
-		anon_read_done(c, d->res);
-		return;
-	}
-	pg.inflight--;
-	r->inflight--;
-	if (ch->flags & CH_GONE) {
-		ch->flags = CH_FORGOTTEN;
-		chunk_drop_frame(c);
-		return;
-	}
-	len = chunk_bytes_in_file(c);
-	if (d->res < (int)len && read_failed(c, d->res)) {
-		chunk_drop_frame(c);
-		chunk_moved(c, POL_ABSENT);
-		if (ch->t_fault)
-			pol_fault(pg.pol, c, ch->stream);
-		return;
-	}
-	ch->tries = 0;
-	ch->flags &= (uint16_t)~CH_RETRY;
-	stat_add(ST_IO_READ, len);
-	pass_read += len;
-	if (ch->slot) {
-		char *frame = frames_at(ch->slot - 1);
-
-		/* R4: past the end of the file its last page holds zeros. */
-		memset(frame + len, 0, page_up(len) - len);
-		check_bytes(c, (unsigned char *)frame, len);
-	}
-	if (r->origin->drop_cache)
-		off_sys_fadvise(r->origin->fd, (off_t)chunk_off(c), len, POSIX_FADV_DONTNEED);
-	chunk_moved(c, POL_READY);
-}
-
 /* signalled: the engine's descriptor is readable and must be emptied, or
  * poll would never wait again. */
 static int take_reads(bool signalled)
@@ -401,7 +298,7 @@ static int take_reads(bool signalled)
 		if (done[i].chunk & (IO_TAG_WRITE | IO_TAG_VERIFY))
 			anon_io_done(done[i].chunk, done[i].res);
 		else
-			read_done(&done[i]);
+			file_read_done(done[i].chunk, done[i].res);
 	return n;
 }
 
@@ -410,7 +307,10 @@ static int take_reads(bool signalled)
 static void act_fetch(uint32_t c, bool demand)
 {
 	bool anon = chunk_region(c)->anon;
-	int err = anon ? anon_fetch(c) : pg.ops->fetch(c);
+	int err = anon ? anon_fetch(c) : packed_fetch(c);
+
+	if (err == -ENOENT && !anon)
+		err = pg.ops->fetch(c);
 
 	if (err > 0) {
 		chunk_moved(c, POL_INFLIGHT);
@@ -419,7 +319,7 @@ static void act_fetch(uint32_t c, bool demand)
 	}
 	if (err) {
 		if (!anon && err != -EAGAIN && err != -ENOMEM && ++pg.chunk[c].tries >= MAX_TRIES)
-			give_up(c, strerrordesc_np(-err));
+			chunk_lost(c, strerrordesc_np(-err));
 		chunk_moved(c, POL_ABSENT);
 		return;
 	}
@@ -441,13 +341,14 @@ static void act_install(uint32_t c)
 	}
 	err = chunk_region(c)->anon ? anon_install(c) : pg.ops->install(c);
 	if (err)
-		give_up(c, strerrordesc_np(-err));
+		chunk_lost(c, strerrordesc_np(-err));
 	stat_add(ST_HOST_INSTALLS, 1);
 	if (ch->flags & CH_LOCKED)
 		pol_pin(pg.pol, c, 1);
 	ch->flags &= (uint16_t)~CH_SPURIOUS;
 	if (ch->t_fault) {
 		stat_add(ST_FAULTS_STALL, now_ns() - ch->t_fault);
+		stalled += now_ns() - ch->t_fault;
 		ch->t_fault = 0;
 	}
 	chunk_moved(c, POL_PLAIN);
@@ -456,6 +357,7 @@ static void act_install(uint32_t c)
 void pager_count_read(uint64_t bytes)
 {
 	pass_read += bytes;
+	placement_read(bytes);
 }
 
 /* Something is left alone for a while, and then tried again. */
@@ -557,7 +459,20 @@ static void take_budget(void)
 	have_frames = want;
 	have_pool = pool;
 	pol_set_frames(pg.pol, want > pool + 4 ? want - pool : 4);
-	anon_budget((uint64_t)want * CHUNK);
+	placement_budget(want);
+}
+
+/* The pool is full of what is in place as well, or its part of the budget has
+ * become less. */
+static void make_room(void)
+{
+	bool near;
+	uint64_t over = placement_over(&near);
+
+	if (near || over) {
+		packed_shed(over != 0);
+		anon_shed();
+	}
 }
 
 /* Hints mode: a chunk that is not mapped by us was touched. */
@@ -598,9 +513,12 @@ static void publish(void)
 	stat_set(ST_TAPE_PASSES, pc.passes);
 	stat_set(ST_TAPE_LAST_READ, pass_read);
 	stat_set(ST_TAPE_LAST_BOUND, (uint64_t)pc.bound * CHUNK);
-	if (pass_ns)
+	if (pass_ns) {
 		stat_set(ST_TAPE_LAST_NS, now_ns() - pass_ns);
+		placement_pass(now_ns() - pass_ns, stalled);
+	}
 	pass_ns = now_ns();
+	stalled = 0;
 	pass_read = 0;
 }
 
@@ -646,10 +564,12 @@ static int turn(bool io_signalled)
 	torture_pause();
 	work += take_reads(io_signalled);
 	pager_commands();		/* takes the ring: so before what it rang for */
-	work += anon_work_done();
+	work += work_finish();
 	if (pg.dying)
 		pager_bury();
 	take_budget();
+	placement_turn(pg.inflight > packed_inflight());
+	make_room();
 	if (pg.ops->watch)
 		pg.ops->watch();
 	if (!pg.frozen) {
@@ -751,6 +671,8 @@ int pager_start(enum mode mode)
 		conf.window = 1;
 	pg.pol = pol_init(mem, &conf);
 	have_frames = have_pool = n_events = 0;
+	stalled = 0;
+	placement_reset();
 	last_pass = pass_read = pass_ns = busy_since = 0;
 	trace_open();
 	pthread_attr_init(&attr);

@@ -9,6 +9,8 @@
  */
 #include "core/anon.h"
 #include "core/core_int.h"
+#include "core/packed.h"
+#include "core/pool.h"
 
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -57,6 +59,8 @@ static int add(struct region *r, bool adopt)
 {
 	int index = 0;
 
+	if (pool_open((uint64_t)sysconf(_SC_PHYS_PAGES) * PAGE) || !packed_open())
+		off_verbose(1, "no room for a packed pool");
 	if (r->anon)
 		return anon_add(r, adopt);
 	while (region_nth(index) != r)
@@ -105,7 +109,7 @@ static void forget_chunk(uint32_t c)
 	if (st == POL_PLAIN)
 		pg.plain--;
 	pol_remove(pg.pol, c, 1);
-	if (st == POL_INFLIGHT) {
+	if (packed_forget(c) || st == POL_INFLIGHT) {
 		ch->flags |= CH_GONE;
 		return;
 	}

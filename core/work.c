@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* work.c - a few threads that run what the pager gives them.
  *
- *   work_put --> todo --> run by a worker --> finished --> work_done
+ *   work_put --> todo --> run by a worker --> finished --> work_finish
  *
  * (1) The pager alone would be one of three that want two processors, and the
  *     engine's threads spin while they wait: what takes a tenth of a
  *     millisecond and more is done beside it.
- * (2) Threads are started with the first heap that is paged, never for files:
- *     their bytes need no looking at.
+ * (2) Threads are started with the first heap that is paged, or the first file
+ *     that may be worth packing: else its bytes need no looking at.
  * Owns the two lists. Lock: `lock`, leaf, held for a few instructions.
  */
 #include "core/work.h"
@@ -70,23 +70,24 @@ static void *worker_main(void *unused)
 	return NULL;
 }
 
-/* One for each processor this process may use, four at most. */
-static int wanted(void)
+uint32_t work_processors(void)
 {
 	cpu_set_t set;
 	int n;
 
 	CPU_ZERO(&set);
 	n = sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
-	return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : n;
+	return n < 1 ? 1 : (uint32_t)n;
 }
 
+/* One for each processor, a few at most. */
 void work_open(void)
 {
-	int n = threads ? 0 : wanted();
+	uint32_t n = work_processors();
 	pthread_attr_t attr;
 	pthread_t t;
 
+	n = threads ? 0 : n > WORKERS_MAX ? WORKERS_MAX : n;
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attr, 256 << 10);
@@ -113,16 +114,21 @@ void work_put(struct work *w, bool urgent)
 	pthread_mutex_unlock(&lock);
 }
 
-struct work *work_done(void)
+int work_finish(void)
 {
-	struct work *w;
+	struct work *w, *next;
+	int n = 0;
 
 	pthread_mutex_lock(&lock);
 	w = finished;
 	finished = NULL;
 	finished_end = &finished;
 	pthread_mutex_unlock(&lock);
-	return w;
+	for (; w; w = next, n++) {
+		next = w->next;		/* over may put it again */
+		w->over(w);
+	}
+	return n;
 }
 
 void work_reset(void)

@@ -2,16 +2,18 @@
 /* work.h - what the pager gives to other threads: hashing, comparing, copying
  * of whole frames. Internal to core/.
  *
- * A work belongs to the workers from work_put until work_done hands it back;
+ * A work belongs to the workers from work_put until its `over` is called;
  * so does the memory it looks at. Pager thread, where nothing else is said.
  */
 #ifndef OFFLOAD_WORK_H
 #define OFFLOAD_WORK_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct work {
 	void (*run)(struct work *w);	/* no lock, no allocation, never waits */
+	void (*over)(struct work *w);	/* pager, when it has run */
 	struct work *next;
 };
 
@@ -20,9 +22,10 @@ struct work {
 void work_open(void);
 /* urgent: before what waits already. */
 void work_put(struct work *w, bool urgent);
-/* All that is finished, oldest first, or NULL. Never waits; the pager is rung
- * when there is something. */
-struct work *work_done(void);
+/* Calls over of all that is finished, oldest first; returns how many. Never waits;
+ * the pager is rung when there is something. */
+int work_finish(void);
+uint32_t work_processors(void);	/* that this process may use; any thread */
 /* Child of a fork: no threads, nothing is under way. */
 void work_reset(void);
 

@@ -507,6 +507,13 @@ enum pol_state pol_state_of(const struct pol *p, uint32_t chunk)
 	return p->chunk[chunk].state;
 }
 
+int pol_stays(const struct pol *p, uint32_t chunk)
+{
+	const struct pol_chunk *c = &p->chunk[chunk];
+
+	return c->state == POL_PLAIN && !(c->flags & F_HOLE);
+}
+
 void pol_counts(const struct pol *p, struct pol_counts *out)
 {
 	uint64_t want = (uint64_t)p->n_loop + p->skew_quota;

@@ -153,6 +153,9 @@ void pol_moved(struct pol *p, uint32_t chunk, enum pol_state st);
 void pol_pin(struct pol *p, uint32_t chunk, int pinned);
 
 enum pol_state pol_state_of(const struct pol *p, uint32_t chunk);
+/* Not 0: it is PLAIN, and not among those that are given up and fetched again
+ * in each pass. */
+int pol_stays(const struct pol *p, uint32_t chunk);
 
 struct pol_counts {		/* running totals since pol_init */
 	uint64_t faults;	/* pol_fault calls */

@@ -99,7 +99,8 @@ lacks() {
 			n=$(($(figure "$json" converted) +
 			     $(figure "$json" regions))) ;;
 		evictions) n=$(figure "$json" evictions) ;;
-		packed)	n=$(figure "$json" packed_raw_bytes) ;;
+		packed)	[ "${2%%.*}" = hints ] && continue
+			n=$(figure "$json" packed_raw_bytes) ;;
 		none)	n=$(($(figure "$json" converted) +
 			     $(figure "$json" regions) == 0)) ;;
 		reads)	[ "${2%%.*}" = hints ] && continue

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* packer.c - packing and unpacking by the workers, and how fast that goes.
+ *
+ * Owns the rooms for images, and what each thread packs with, which it makes
+ * when it first does and keeps.
+ *
+ * (1) Rates are of the thread's processor time: the engine takes most of the
+ *     time on the clock, and is not what is measured.
+ * Lock: none; rooms are the pager's, the counts are atomic.
+ */
+#include "core/packer.h"
+#include "core/codec.h"
+#include "core/core_int.h"
+
+#include <time.h>
+
+#define ROOMS		4
+#define GUESS		6e9	/* bytes/s, until it was seen */
+
+static char *room;		/* ROOMS chunks; reserved, used as need be */
+static bool used[ROOMS];
+static _Atomic uint32_t tried, paid;
+static _Atomic uint64_t image_bytes, unpacked, unpack_ns;
+
+char *packer_room(void)
+{
+	int i = 0;
+
+	if (!room)
+		room = reserve_range(ROOMS * CHUNK);
+	while (i < ROOMS && used[i])
+		i++;
+	if (!room || i == ROOMS)
+		return NULL;
+	used[i] = true;
+	return room + i * CHUNK;
+}
+
+void packer_give(const char *image)
+{
+	used[(size_t)(image - room) / CHUNK] = false;
+}
+
+void packer_reset(void)
+{
+	memset(used, 0, sizeof(used));
+}
+
+/* NULL: it cannot. */
+static struct codec_work *mine(void)
+{
+	static _Thread_local struct codec_work *work
+		__attribute__((tls_model("initial-exec")));
+
+	if (!work)
+		work = codec_work_new();
+	return work;
+}
+
+ssize_t packer_pack(char *image, const char *frame, uint64_t hash, enum pol_dtype hint)
+{
+	const struct codec *codec;
+	ssize_t n = -E2BIG;
+
+	if (!mine())
+		return n;
+	codec = codec_choose(mine(), frame, CHUNK, hash, hint);
+	if (codec->id != CODEC_RAW)
+		n = codec_image_pack(mine(), codec, image, codec_worth(CHUNK), frame,
+				     CHUNK, hash);
+	atomic_fetch_add(&tried, 1);
+	if (n > 0) {
+		atomic_fetch_add(&paid, 1);
+		atomic_fetch_add(&image_bytes, (uint64_t)n);
+	}
+	return n;
+}
+
+static uint64_t busy_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+int packer_unpack(char *frame, const char *image, size_t n)
+{
+	uint64_t begin = busy_ns();
+	int err = mine() ? codec_image_unpack(mine(), frame, CHUNK, image, n) : -ENOMEM;
+
+	if (!err) {
+		atomic_fetch_add(&unpack_ns, busy_ns() - begin);
+		atomic_fetch_add(&unpacked, CHUNK);
+	}
+	return err;
+}
+
+void packer_seen(struct packer_seen *out)
+{
+	uint64_t ns = atomic_load(&unpack_ns), bytes = atomic_load(&unpacked);
+
+	out->tried = atomic_load(&tried);
+	out->paid = atomic_load(&paid);
+	out->bytes = atomic_load(&image_bytes);
+	out->unpack = bytes > 32 * CHUNK && ns ? (double)bytes * 1e9 / (double)ns : GUESS;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* packer.h - packing and unpacking by the workers, and how fast that goes.
+ * Internal to core/.
+ */
+#ifndef OFFLOAD_PACKER_H
+#define OFFLOAD_PACKER_H
+
+#include "policy/policy.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Pager. Room for one image of a chunk; NULL: all are in use. Few are packed at a
+ * time: it is slow, and what waits for it holds a frame. */
+char *packer_room(void);
+void packer_give(const char *image);
+void packer_reset(void);	/* child of a fork */
+
+/* Any worker. Makes an image of the 2 MiB at frame, whose chunk_hash is hash.
+ * hint: what a file says they are. Its bytes, or -E2BIG: it does not pay. */
+ssize_t packer_pack(char *image, const char *frame, uint64_t hash, enum pol_dtype hint);
+/* Any worker, and the pager. 0, or -EBADMSG: not what was packed, -ENOMEM. */
+int packer_unpack(char *frame, const char *image, size_t n);
+
+/* Any thread. What was seen so far: chunks tried, those that paid, bytes of their
+ * images; raw bytes a processor unpacks in a second, or a guess. */
+struct packer_seen { uint32_t tried, paid; uint64_t bytes; double unpack; };
+void packer_seen(struct packer_seen *out);
+
+#endif

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/* placement.c - how much of the budget holds packed chunks.
+ *
+ * Owns the plan in force and the rates it was made from:
+ *
+ *   disk      bytes of a pass by the time reads were in flight in it; a pass that
+ *             read little says nothing
+ *   compute   the pass, less what threads waited for reads and what unpacking takes
+ *   unpack    packer.c's
+ *
+ * (1) Solved anew once a pass when one of them has moved by a tenth, and adopted
+ *     when it is shorter by a twentieth (plan.c).
+ * (2) Before it can be solved a few chunks are packed for trial.
+ * (3) Reading is reckoned dearer than it is: the disk is shared, its rate varies,
+ *     and a wait for it stops the engine's threads in the middle of a layer.
+ * (4) A quarter of the budget, beside the plan, may hold what would have to be
+ *     written otherwise.
+ * Lock: none; pager thread.
+ */
+#include "core/placement.h"
+#include "core/core_int.h"
+#include "core/packer.h"
+#include "core/pool.h"
+#include "core/work.h"
+
+#define TRIED_LEAST	8u
+#define READ_LEAST	(64u << 20)	/* of a pass, to judge the disk by */
+#define DISK_GUESS	1e9
+#define DISK_DEARER	0.7		/* (3) */
+#define OVERLAP		0.5		/* seen: a pass takes 1.5 to 1.8 times the
+					 * longer of compute and reading */
+#define FRAMES_LEAST	32u		/* half of the budget if that is less: not packed in */
+
+static struct pol_plan_in was;
+static struct pol_plan plan;
+static bool planned;
+static uint64_t target;			/* bytes */
+static uint32_t frames;
+static double disk, compute;		/* bytes/s, s; 0: not seen */
+static uint64_t read_bytes, read_ns, last_turn;
+static bool was_reading;
+
+void placement_reset(void)
+{
+	planned = was_reading = false;
+	target = read_bytes = read_ns = last_turn = 0;
+	frames = 0;
+	disk = compute = 0;
+}
+
+void placement_turn(bool reading)
+{
+	uint64_t t = now_ns();
+
+	if (was_reading)
+		read_ns += t - last_turn;
+	last_turn = t;
+	was_reading = reading;
+}
+
+void placement_read(uint64_t bytes)
+{
+	read_bytes += bytes;
+}
+
+/* The chunks of the loop, those that pack and those that do not. */
+static void classes(struct pol_plan_in *in, const struct packer_seen *seen)
+{
+	struct pol_counts pc;
+	double all, packs;
+
+	pol_counts(pg.pol, &pc);
+	all = (double)pc.period * CHUNK;
+	packs = seen->tried ? all * seen->paid / seen->tried : 0;
+	in->n = 2;
+	in->class[0] = (struct pol_class){ .bytes = packs, .uses = 1, .unpack = seen->unpack,
+		.ratio = seen->bytes ? (double)seen->paid * CHUNK / (double)seen->bytes : 1 };
+	in->class[1] = (struct pol_class){ .bytes = all - packs, .uses = 1, .ratio = 1 };
+	in->window = (double)(frames / 4 < 32 ? frames / 4 : 32) * CHUNK;
+}
+
+static void solve(void)
+{
+	struct pol_plan_in in = {
+		.ram = (double)frames * CHUNK, .cores = work_processors(),
+		.disk = DISK_DEARER * (disk > 0 ? disk : DISK_GUESS),
+		.compute = compute, .overlap = OVERLAP,
+	};
+	struct packer_seen seen;
+	struct pol_plan next;
+	uint32_t least = frames / 2 < FRAMES_LEAST ? frames / 2 : FRAMES_LEAST;
+	uint64_t most = (uint64_t)(frames - least) * CHUNK;
+
+	packer_seen(&seen);
+	if (torture()) {
+		target = most;
+		return;
+	}
+	if (seen.tried < TRIED_LEAST) {
+		target = TRIED_LEAST * CHUNK < most ? TRIED_LEAST * CHUNK : most;
+		return;
+	}
+	classes(&in, &seen);
+	if (planned && !pol_plan_stale(&was, &in))
+		return;
+	if (pol_plan(&in, &next) || (planned && !pol_plan_adopt(&in, &plan, &next)))
+		return;
+	was = in;
+	plan = next;
+	planned = true;
+	target = (uint64_t)(plan.share[0][POL_TIER_PACKED] * in.class[0].bytes /
+			    in.class[0].ratio);
+	target = target < most ? target : most;
+	off_verbose(1, "plan: %.0f%% plain, %.0f%% packed (%.2fx), %.0f%% absent; %.3f s a pass (disk %.2f, unpack %.2f GB/s, compute %.3f s)",
+		    100 * plan.share[0][POL_TIER_PLAIN], 100 * plan.share[0][POL_TIER_PACKED],
+		    in.class[0].ratio, 100 * plan.share[0][POL_TIER_ABSENT], plan.seconds,
+		    in.disk / 1e9, in.class[0].unpack / 1e9, in.compute);
+}
+
+void placement_budget(uint32_t n)
+{
+	frames = n;
+	solve();
+	pool_limit(target + (uint64_t)frames * CHUNK / 4);
+}
+
+void placement_pass(uint64_t ns, uint64_t stall_ns)
+{
+	double s = (double)(ns > 2 * stall_ns ? ns - stall_ns : ns / 2) / 1e9;
+
+	s -= planned ? plan.decode_s : 0;
+	if (s < (double)ns / 4e9)
+		s = (double)ns / 4e9;
+	compute = compute > 0 && s > compute * 1.02 ? compute * 1.02 : s;
+	if (read_bytes >= READ_LEAST && read_ns) {
+		double rate = (double)read_bytes * 1e9 / (double)read_ns;
+
+		disk = disk * 0.9 > rate ? disk * 0.9 : rate;
+	}
+	read_bytes = read_ns = 0;
+	placement_budget(frames);
+}
+
+bool placement_room(void)
+{
+	return pool_bytes() < target;
+}
+
+bool placement_spare(void)
+{
+	return pool_bytes() < target + (uint64_t)frames * CHUNK / 4;
+}
+
+uint64_t placement_over(bool *near)
+{
+	uint64_t have = pool_bytes();
+
+	*near = have + 4 * CHUNK > target;
+	return have > target + (uint64_t)frames * CHUNK / 4 ? have - target : 0;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* placement.h - how much of the budget holds packed chunks. Internal to core/.
+ *
+ * Pager thread. policy/plan.c solves it; here its inputs are measured.
+ */
+#ifndef OFFLOAD_PLACEMENT_H
+#define OFFLOAD_PLACEMENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+void placement_reset(void);
+void placement_budget(uint32_t frames);	/* it is so much now, packed chunks included */
+/* Once a turn. reading: reads of stored chunks are in flight. */
+void placement_turn(bool reading);
+void placement_read(uint64_t bytes);	/* one is done */
+/* A pass took so long, and threads waited for reads for so long in it. */
+void placement_pass(uint64_t ns, uint64_t stall_ns);
+/* There is room for a chunk that could be had again otherwise; for one that would
+ * have to be written. */
+bool placement_room(void);
+bool placement_spare(void);
+/* Bytes of packed chunks beyond what is planned, 0 if not; near: there is hardly
+ * any room left. */
+uint64_t placement_over(bool *near);
+
+#endif

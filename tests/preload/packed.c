@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* packed.c - chunks of a file that are kept packed rather than read again.
+ *
+ * Owns nothing; lock: none. (1) Read in turn and out of turn, so that chunks are
+ * wanted while they are being packed. (2) A child, and a mapping that loses its
+ * middle, while some are packed. (3) A second mapping takes over their numbers.
+ */
+/* env: OFFLOAD_RAM=32M */
+/* needs: regions evictions packed */
+#include "trap.h"
+
+static void in_child(struct trap *t)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		verify_passes(t, 2, "child");
+		_exit(0);
+	}
+	verify_random(t, 200, 5, "parent beside its child");
+	trap_wait(pid, "child");
+}
+
+int main(void)
+{
+	struct trap t;
+
+	trap_shared(&t, TRAP_SIZE, TRAP_SOFT | 1);
+	trap_map(&t, PROT_READ, MAP_SHARED);
+	verify_passes(&t, 8, "in turn");
+	verify_random(&t, 400, 7, "out of turn");
+	in_child(&t);
+	verify_passes(&t, 2, "after the child");
+	check(!munmap(t.map + 24 * MIB, 16 * MIB + 64 * KIB));
+	for (int i = 0; i < 4; i++) {
+		verify(&t, 0, 24 * MIB, "before the hole");
+		verify(&t, 40 * MIB + 64 * KIB, t.size - 40 * MIB - 64 * KIB, "behind it");
+	}
+	trap_unmap(&t);
+	trap_map(&t, PROT_READ, MAP_PRIVATE);
+	verify_passes(&t, 8, "mapped anew");
+	t.map = NULL;		/* it stays, packed, for the statistics */
+	return trap_done(&t);
+}
