@@ -94,6 +94,9 @@ $(B)/fuzz/%: $(B)/o/tests/fuzz/%.o $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ -Wl,--start-group $^ -Wl,--end-group -fsanitize=fuzzer -pthread $(SAN) $(LDFLAGS)
 
+# Intrinsics of a CPU that need not be there.
+$(B)/o/tests/unit/test_fx512.o: CFLAGS += -Itests/unit/shim
+
 # Test programs of the preload suite: plain programs, nothing of ours inside.
 $(B)/preload/sites: trap_ld := -rdynamic	# its functions' names can be found
 $(B)/preload/%: tests/preload/%.c

@@ -22,6 +22,15 @@ static bool has_avx2(void)
 	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
 	       __builtin_cpu_supports("popcnt");
 }
+
+/* These names stand for what the kernel saves and restores, too. */
+static bool has_avx512(void)
+{
+	return has_avx2() && __builtin_cpu_supports("avx512f") &&
+	       __builtin_cpu_supports("avx512bw") &&
+	       __builtin_cpu_supports("avx512vbmi") &&
+	       __builtin_cpu_supports("avx512vbmi2");
+}
 #endif
 
 const struct fx_ops *fx_level(uint64_t simd)
@@ -31,6 +40,8 @@ const struct fx_ops *fx_level(uint64_t simd)
 #if defined(__x86_64__)
 	if (simd == OPT_SIMD_AVX2)
 		return has_avx2() ? &fx_avx2 : NULL;
+	if (simd == OPT_SIMD_AVX512)
+		return has_avx512() ? &fx_avx512 : NULL;
 #endif
 	return NULL;
 }
