@@ -119,6 +119,7 @@ struct image {
 	struct fx_shape shape;
 	const uint8_t *at;
 	uint32_t bodies, escapes;	/* bytes of them */
+	bool stream;
 };
 
 /* (1) */
@@ -209,6 +210,7 @@ static bool unpack_coded(const struct fx_ops *ops, const struct image *im, uint8
 		.base = e->base,
 		.zero7 = e->mode & FX_ZERO7,
 		.low = !(e->mode & FX_NO_LOW),
+		.stream = im->stream,
 	};
 
 	dictionary(c.dict, im->kind, e);
@@ -229,28 +231,46 @@ static bool unpack_block(const struct fx_ops *ops, const struct image *im, uint8
 	return true;
 }
 
+static bool unpack_blocks(const struct fx_ops *ops, const struct image *im, uint8_t *to)
+{
+	struct fx_entry e, next = entry_at(im, 0);
+
+	if (next.escape || next.body)
+		return false;
+	for (uint32_t i = 0; i < im->shape.blocks; i++, to += im->shape.block) {
+		e = next;
+		next = entry_at(im, i + 1);
+		if (!unpack_block(ops, im, to, &e, &next))
+			return false;
+	}
+	return true;
+}
+
+/* Stores that went past the caches are seen by all before whatever is next. */
+static void settle(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_sfence();
+#endif
+}
+
 int fx_unpack(const struct fx_ops *ops, enum fx_kind kind, void *dst, size_t len,
 	      const void *src, size_t n)
 {
 	struct image im = { .kind = kind, .at = src };
-	struct fx_entry e, next;
-	const uint8_t *rest;
 	uint8_t *to = dst;
+	const uint8_t *rest;
+	bool good;
 
 	if (!head_good(&im, len, n) || !padding_good(&im, n))
 		return -EBADMSG;
 	rest = im.at + im.shape.bodies + im.bodies + im.escapes;
 	memcpy(to, rest, im.shape.lead);
 	to += im.shape.lead;
-	next = entry_at(&im, 0);
-	if (next.escape || next.body)
-		return -EBADMSG;
-	for (uint32_t i = 0; i < im.shape.blocks; i++, to += im.shape.block) {
-		e = next;
-		next = entry_at(&im, i + 1);
-		if (!unpack_block(ops, &im, to, &e, &next))
-			return -EBADMSG;
-	}
-	memcpy(to, rest + im.shape.lead, im.shape.tail);
-	return 0;
+	im.stream = len >= FX_STREAM && (uintptr_t)to % 64 == 0;
+	good = unpack_blocks(ops, &im, to);
+	if (im.stream)
+		settle();
+	memcpy(to + len - im.shape.lead - im.shape.tail, rest + im.shape.lead, im.shape.tail);
+	return good ? 0 : -EBADMSG;
 }

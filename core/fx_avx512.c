@@ -9,6 +9,7 @@
  * (2) Escapes are read 64 bytes at a time, and only where there are as many left
  *     as the codes want: FX_SLACK covers the rest.
  * (3) Compressed to a register and then stored: to memory it is slow on some CPUs.
+ * (4) What is unpacked is stored past the caches or not: each loop exists twice.
  * Lock: none.
  */
 #include "core/fx.h"
@@ -53,6 +54,15 @@ INLINE __m512i load(const void *p)
 INLINE void store(void *p, __m512i v)
 {
 	_mm512_storeu_si512(p, v);
+}
+
+/* What is unpacked. */
+INLINE void put(void *p, __m512i v, bool stream)
+{
+	if (stream)
+		_mm512_stream_si512(p, v);
+	else
+		store(p, v);
 }
 
 INLINE uint64_t word(const uint8_t *p)
@@ -229,7 +239,7 @@ INLINE __m512i rotate_together(__m512i rest, __m512i exp, int half)
 	return _mm512_shrdi_epi16(x, x, 1);
 }
 
-SIMD static bool unpack_bf16(uint8_t *dst, const struct fx_coded *c)
+INLINE bool join_bf16(uint8_t *dst, const struct fx_coded *c, bool stream)
 {
 	struct reader r = { c->escape, c->escape + c->escapes };
 
@@ -238,13 +248,18 @@ SIMD static bool unpack_bf16(uint8_t *dst, const struct fx_coded *c)
 
 		if (!exponents(c, g, &r, &exp))
 			return false;
-		store(dst + 2 * g, rotate_together(rest, exp, 0));
-		store(dst + 2 * g + 64, rotate_together(rest, exp, 1));
+		put(dst + 2 * g, rotate_together(rest, exp, 0), stream);
+		put(dst + 2 * g + 64, rotate_together(rest, exp, 1), stream);
 	}
 	return r.escape == r.end;
 }
 
-SIMD static bool unpack_fp16(uint8_t *dst, const struct fx_coded *c)
+SIMD static bool unpack_bf16(uint8_t *dst, const struct fx_coded *c)
+{
+	return c->stream ? join_bf16(dst, c, true) : join_bf16(dst, c, false);
+}
+
+INLINE bool join_fp16(uint8_t *dst, const struct fx_coded *c, bool stream)
 {
 	struct reader r = { c->escape, c->escape + c->escapes };
 	const uint8_t *tops = c->body + FX_MORE;
@@ -255,21 +270,26 @@ SIMD static bool unpack_fp16(uint8_t *dst, const struct fx_coded *c)
 		if (!exponents(c, g, &r, &exp))
 			return false;
 		exp = _mm512_or_si512(exp, looked_up(tops, top_bits));
-		store(dst + 2 * g, weave8(rest, exp, 0));
-		store(dst + 2 * g + 64, weave8(rest, exp, 1));
+		put(dst + 2 * g, weave8(rest, exp, 0), stream);
+		put(dst + 2 * g + 64, weave8(rest, exp, 1), stream);
 	}
 	return r.escape == r.end;
 }
 
-/* 32 values. */
-INLINE void join_low(uint8_t *dst, __m512i low, __m512i high)
+SIMD static bool unpack_fp16(uint8_t *dst, const struct fx_coded *c)
 {
-	for (int half = 0; half < 2; half++)
-		store(dst + 64 * half,
-		      _mm512_permutex2var_epi16(low, load(woven16[half]), high));
+	return c->stream ? join_fp16(dst, c, true) : join_fp16(dst, c, false);
 }
 
-INLINE bool join_fp32(uint8_t *dst, const struct fx_coded *c, bool has_low)
+/* 32 values. */
+INLINE void join_low(uint8_t *dst, __m512i low, __m512i high, bool stream)
+{
+	for (int half = 0; half < 2; half++)
+		put(dst + 64 * half,
+		    _mm512_permutex2var_epi16(low, load(woven16[half]), high), stream);
+}
+
+INLINE bool join_fp32(uint8_t *dst, const struct fx_coded *c, bool has_low, bool stream)
 {
 	struct reader r = { c->escape, c->escape + c->escapes };
 	const uint8_t *lows = c->body + FX_MORE;
@@ -282,14 +302,16 @@ INLINE bool join_fp32(uint8_t *dst, const struct fx_coded *c, bool has_low)
 		for (int half = 0; half < 2; half++)
 			join_low(dst + 128 * half,
 				 has_low ? load(lows + 64 * half) : _mm512_setzero_si512(),
-				 rotate_together(rest, exp, half));
+				 rotate_together(rest, exp, half), stream);
 	}
 	return r.escape == r.end;
 }
 
 SIMD static bool unpack_fp32(uint8_t *dst, const struct fx_coded *c)
 {
-	return c->low ? join_fp32(dst, c, true) : join_fp32(dst, c, false);
+	if (c->stream)
+		return c->low ? join_fp32(dst, c, true, true) : join_fp32(dst, c, false, true);
+	return c->low ? join_fp32(dst, c, true, false) : join_fp32(dst, c, false, false);
 }
 
 /* ---- masks ------------------------------------------------------------------------------------ */
@@ -309,7 +331,7 @@ SIMD static uint32_t mask(const uint8_t *src, uint8_t *body, uint8_t *escape)
 	return (uint32_t)(to - escape);
 }
 
-SIMD static bool unpack_zmask(uint8_t *dst, const struct fx_coded *c)
+INLINE bool spread_masked(uint8_t *dst, const struct fx_coded *c, bool stream)
 {
 	const uint8_t *from = c->escape, *end = from + c->escapes;
 
@@ -319,10 +341,15 @@ SIMD static bool unpack_zmask(uint8_t *dst, const struct fx_coded *c)
 		memcpy(&m, c->body + i, 4);
 		if (2 * __builtin_popcount(m) > end - from)
 			return false;
-		store(dst, _mm512_maskz_expand_epi16(m, load(from)));
+		put(dst, _mm512_maskz_expand_epi16(m, load(from)), stream);
 		from += 2 * __builtin_popcount(m);
 	}
 	return from == end;
+}
+
+SIMD static bool unpack_zmask(uint8_t *dst, const struct fx_coded *c)
+{
+	return c->stream ? spread_masked(dst, c, true) : spread_masked(dst, c, false);
 }
 
 const struct fx_ops fx_avx512 = {

@@ -21,6 +21,11 @@ static void test_compare(void **state)
 	fx_compare(&fx_shim512, &fx_plain);
 }
 
+static void test_compare_long(void **state)
+{
+	fx_compare_long(&fx_shim512, &fx_plain);
+}
+
 static void test_compare_short(void **state)
 {
 	fx_compare_short(&fx_shim512, &fx_plain);
@@ -36,6 +41,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_compare_short),
 		cmocka_unit_test(test_compare),
+		cmocka_unit_test(test_compare_long),
 		cmocka_unit_test(test_compare_flipped),
 	};
 

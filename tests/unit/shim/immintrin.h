@@ -38,6 +38,14 @@ static inline void _mm512_storeu_si512(void *p, __m512i v)
 	memcpy(p, &v, 64);
 }
 
+/* A fault where it is not aligned, as there. */
+static inline void _mm512_stream_si512(void *p, __m512i v)
+{
+	if ((uintptr_t)p % 64)
+		__builtin_trap();
+	memcpy(p, &v, 64);
+}
+
 static inline __m128i _mm_loadu_si128(const __m128i *p)
 {
 	__m128i v;
