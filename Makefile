@@ -28,6 +28,7 @@ core_src   := $(sort $(wildcard core/*.c))
 ipo_src    := $(sort $(wildcard interpose/*.c))
 offctl_src := $(sort $(wildcard tools/offctl*.c))
 unit_src   := $(sort $(wildcard tests/unit/test_*.c))
+fuzz_src   := $(sort $(wildcard tests/fuzz/*.c))
 trap_src   := $(sort $(wildcard tests/preload/*.c))
 
 # malloc itself may not be turned into calls of malloc.
@@ -88,6 +89,14 @@ $(B)/unit/%: $(B)/o/tests/unit/%.o $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ -Wl,--start-group $^ -Wl,--end-group -lcmocka -pthread $(SAN) $(LDFLAGS)
 
+$(B)/fuzz/%: $(B)/o/tests/fuzz/%.o $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ -Wl,--start-group $^ -Wl,--end-group -fsanitize=fuzzer -pthread $(SAN) $(LDFLAGS)
+
+# Intrinsics of a CPU that need not be there.
+$(B)/o/tests/unit/test_fx512.o: CFLAGS += -Itests/unit/shim
+
 # Test programs of the preload suite: plain programs, nothing of ours inside.
 $(B)/preload/sites: trap_ld := -rdynamic	# its functions' names can be found
 $(B)/preload/%: tests/preload/%.c
@@ -96,6 +105,7 @@ $(B)/preload/%: tests/preload/%.c
 	$(Q)$(CC) -std=gnu17 $(WARN) -D_GNU_SOURCE -O2 -g -pthread -MMD -MP -o $@ $< $(trap_ld)
 
 unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src))
+fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))
 trap_bin := $(patsubst tests/preload/%.c,$(B)/preload/%,$(trap_src))
 
 setup:
@@ -107,7 +117,8 @@ check: setup
 	$(Q)$(MAKE) --no-print-directory all tests-bin
 	$(Q)tests/run.sh check
 
-check-long: setup
+check-long:
+	$(Q)tools/setup.sh build test long
 	$(Q)$(MAKE) --no-print-directory all tests-bin
 	$(Q)tests/run.sh long
 
@@ -116,6 +127,11 @@ check-asan:
 	$(Q)$(MAKE) --no-print-directory B=$(B)/asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" unit
 check-tsan:
 	$(Q)$(MAKE) --no-print-directory B=$(B)/tsan SAN="-fsanitize=thread" unit
+
+# A fuzzer for each decoder, by clang: tests/run.sh long runs them.
+fuzz:
+	$(Q)$(MAKE) --no-print-directory B=$(B)/clang CC=clang SAN="-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined" fuzz-bin
+fuzz-bin: $(fuzz_bin)
 
 unit: $(unit_bin)
 	$(Q)B=$(B) tests/run.sh unit
@@ -138,6 +154,6 @@ install: all
 clean:
 	rm -rf $(B)
 
-.PHONY: all setup check check-long check-asan check-tsan unit tests-bin demo bench install clean
+.PHONY: all setup check check-long check-asan check-tsan unit tests-bin fuzz fuzz-bin demo bench install clean
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

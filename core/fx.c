@@ -22,6 +22,15 @@ static bool has_avx2(void)
 	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
 	       __builtin_cpu_supports("popcnt");
 }
+
+/* These names stand for what the kernel saves and restores, too. */
+static bool has_avx512(void)
+{
+	return has_avx2() && __builtin_cpu_supports("avx512f") &&
+	       __builtin_cpu_supports("avx512bw") &&
+	       __builtin_cpu_supports("avx512vbmi") &&
+	       __builtin_cpu_supports("avx512vbmi2");
+}
 #endif
 
 const struct fx_ops *fx_level(uint64_t simd)
@@ -31,6 +40,8 @@ const struct fx_ops *fx_level(uint64_t simd)
 #if defined(__x86_64__)
 	if (simd == OPT_SIMD_AVX2)
 		return has_avx2() ? &fx_avx2 : NULL;
+	if (simd == OPT_SIMD_AVX512)
+		return has_avx512() ? &fx_avx512 : NULL;
 #endif
 	return NULL;
 }
@@ -108,6 +119,7 @@ struct image {
 	struct fx_shape shape;
 	const uint8_t *at;
 	uint32_t bodies, escapes;	/* bytes of them */
+	bool stream;
 };
 
 /* (1) */
@@ -198,6 +210,7 @@ static bool unpack_coded(const struct fx_ops *ops, const struct image *im, uint8
 		.base = e->base,
 		.zero7 = e->mode & FX_ZERO7,
 		.low = !(e->mode & FX_NO_LOW),
+		.stream = im->stream,
 	};
 
 	dictionary(c.dict, im->kind, e);
@@ -218,28 +231,46 @@ static bool unpack_block(const struct fx_ops *ops, const struct image *im, uint8
 	return true;
 }
 
+static bool unpack_blocks(const struct fx_ops *ops, const struct image *im, uint8_t *to)
+{
+	struct fx_entry e, next = entry_at(im, 0);
+
+	if (next.escape || next.body)
+		return false;
+	for (uint32_t i = 0; i < im->shape.blocks; i++, to += im->shape.block) {
+		e = next;
+		next = entry_at(im, i + 1);
+		if (!unpack_block(ops, im, to, &e, &next))
+			return false;
+	}
+	return true;
+}
+
+/* Stores that went past the caches are seen by all before whatever is next. */
+static void settle(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_sfence();
+#endif
+}
+
 int fx_unpack(const struct fx_ops *ops, enum fx_kind kind, void *dst, size_t len,
 	      const void *src, size_t n)
 {
 	struct image im = { .kind = kind, .at = src };
-	struct fx_entry e, next;
-	const uint8_t *rest;
 	uint8_t *to = dst;
+	const uint8_t *rest;
+	bool good;
 
 	if (!head_good(&im, len, n) || !padding_good(&im, n))
 		return -EBADMSG;
 	rest = im.at + im.shape.bodies + im.bodies + im.escapes;
 	memcpy(to, rest, im.shape.lead);
 	to += im.shape.lead;
-	next = entry_at(&im, 0);
-	if (next.escape || next.body)
-		return -EBADMSG;
-	for (uint32_t i = 0; i < im.shape.blocks; i++, to += im.shape.block) {
-		e = next;
-		next = entry_at(&im, i + 1);
-		if (!unpack_block(ops, &im, to, &e, &next))
-			return -EBADMSG;
-	}
-	memcpy(to, rest + im.shape.lead, im.shape.tail);
-	return 0;
+	im.stream = len >= FX_STREAM && (uintptr_t)to % 64 == 0;
+	good = unpack_blocks(ops, &im, to);
+	if (im.stream)
+		settle();
+	memcpy(to + len - im.shape.lead - im.shape.tail, rest + im.shape.lead, im.shape.tail);
+	return good ? 0 : -EBADMSG;
 }

@@ -11,6 +11,7 @@
  *     branches on where they are.
  * (3) Escapes are read 8 (16 bytes, in masks) at a time, and only where there
  *     are as many left as the codes want: FX_SLACK covers the rest.
+ * (4) What is unpacked is stored past the caches or not: each loop exists twice.
  * Lock: none.
  */
 #include "core/fx.h"
@@ -63,6 +64,15 @@ INLINE __m256i load(const uint8_t *p)
 INLINE void store(uint8_t *p, __m256i v)
 {
 	_mm256_storeu_si256((__m256i *)p, v);
+}
+
+/* What is unpacked. */
+INLINE void put(uint8_t *p, __m256i v, bool stream)
+{
+	if (stream)
+		_mm256_stream_si256((__m256i *)p, v);
+	else
+		store(p, v);
 }
 
 INLINE __m128i load16(const uint8_t *p)
@@ -367,22 +377,31 @@ INLINE struct pair rotate_together(const uint8_t *rest, const uint8_t *exp)
 	return (struct pair){ rotate_back(x.a), rotate_back(x.b) };
 }
 
+INLINE void join_bf16(uint8_t *dst, const struct fx_coded *c, const uint8_t *exp, bool stream)
+{
+	for (uint32_t i = 0; i < FX_BLOCK; i += 32) {
+		struct pair x = rotate_together(c->body + FX_RESTS + i, exp + i);
+
+		put(dst + 2 * i, x.a, stream);
+		put(dst + 2 * i + 32, x.b, stream);
+	}
+}
+
 SIMD static bool unpack_bf16(uint8_t *dst, const struct fx_coded *c)
 {
 	uint8_t exp[FX_BLOCK] __attribute__((aligned(64)));
 
 	if (!exponents(c, exp))
 		return false;
-	for (uint32_t i = 0; i < FX_BLOCK; i += 32) {
-		struct pair x = rotate_together(c->body + FX_RESTS + i, exp + i);
-
-		store(dst + 2 * i, x.a);
-		store(dst + 2 * i + 32, x.b);
-	}
+	if (c->stream)
+		join_bf16(dst, c, exp, true);
+	else
+		join_bf16(dst, c, exp, false);
 	return true;
 }
 
-INLINE void join_tops(uint8_t *dst, const uint8_t *rest, const uint8_t *exp, __m256i top)
+INLINE void join_tops(uint8_t *dst, const uint8_t *rest, const uint8_t *exp, __m256i top,
+		      bool stream)
 {
 	const __m256i where = _mm256_broadcastsi128_si256(_mm_setr_epi8(
 		0, 1, 2, 3, (char)0x80, (char)0x81, (char)0x82, (char)0x83,
@@ -390,43 +409,54 @@ INLINE void join_tops(uint8_t *dst, const uint8_t *rest, const uint8_t *exp, __m
 	__m256i high = _mm256_or_si256(load(exp), _mm256_shuffle_epi8(where, top));
 	struct pair x = together8(load(rest), high);
 
-	store(dst, x.a);
-	store(dst + 32, x.b);
+	put(dst, x.a, stream);
+	put(dst + 32, x.b, stream);
+}
+
+INLINE void join_fp16(uint8_t *dst, const struct fx_coded *c, const uint8_t *exp, bool stream)
+{
+	const uint8_t *rest = c->body + FX_RESTS, *tops = c->body + FX_MORE;
+
+	for (uint32_t g = 0; g < FX_BLOCK; g += FX_GROUP, tops += 24, dst += 128) {
+		struct pair top = get_codes(tops);
+
+		join_tops(dst, rest + g, exp + g, top.a, stream);
+		join_tops(dst + 64, rest + g + 32, exp + g + 32, top.b, stream);
+	}
 }
 
 SIMD static bool unpack_fp16(uint8_t *dst, const struct fx_coded *c)
 {
 	uint8_t exp[FX_BLOCK] __attribute__((aligned(64)));
-	const uint8_t *rest = c->body + FX_RESTS, *tops = c->body + FX_MORE;
 
 	if (!exponents(c, exp))
 		return false;
-	for (uint32_t g = 0; g < FX_BLOCK; g += FX_GROUP, tops += 24) {
-		struct pair top = get_codes(tops);
-
-		join_tops(dst + 2 * g, rest + g, exp + g, top.a);
-		join_tops(dst + 2 * g + 64, rest + g + 32, exp + g + 32, top.b);
-	}
+	if (c->stream)
+		join_fp16(dst, c, exp, true);
+	else
+		join_fp16(dst, c, exp, false);
 	return true;
 }
 
-INLINE void join_low(uint8_t *dst, __m256i low, __m256i high)
+INLINE void join_low(uint8_t *dst, __m256i low, __m256i high, bool stream)
 {
 	low = crossed(low);
 	high = crossed(high);
-	store(dst, _mm256_unpacklo_epi16(low, high));
-	store(dst + 32, _mm256_unpackhi_epi16(low, high));
+	put(dst, _mm256_unpacklo_epi16(low, high), stream);
+	put(dst + 32, _mm256_unpackhi_epi16(low, high), stream);
 }
 
-INLINE void join_fp32(uint8_t *dst, const struct fx_coded *c, const uint8_t *exp, bool has_low)
+INLINE void join_fp32(uint8_t *dst, const struct fx_coded *c, const uint8_t *exp, bool has_low,
+		      bool stream)
 {
 	const uint8_t *low = c->body + FX_MORE;
 
 	for (uint32_t i = 0; i < FX_BLOCK; i += 32, low += 64, dst += 128) {
 		struct pair x = rotate_together(c->body + FX_RESTS + i, exp + i);
 
-		join_low(dst, has_low ? load(low) : _mm256_setzero_si256(), x.a);
-		join_low(dst + 64, has_low ? load(low + 32) : _mm256_setzero_si256(), x.b);
+		join_low(dst, has_low ? load(low) : _mm256_setzero_si256(), x.a, stream);
+		join_low(dst + 64, has_low ? load(low + 32) : _mm256_setzero_si256(), x.b,
+			 stream);
 	}
 }
 
@@ -436,10 +466,14 @@ SIMD static bool unpack_fp32(uint8_t *dst, const struct fx_coded *c)
 
 	if (!exponents(c, exp))
 		return false;
-	if (c->low)
-		join_fp32(dst, c, exp, true);
+	if (c->low && c->stream)
+		join_fp32(dst, c, exp, true, true);
+	else if (c->low)
+		join_fp32(dst, c, exp, true, false);
+	else if (c->stream)
+		join_fp32(dst, c, exp, false, true);
 	else
-		join_fp32(dst, c, exp, false);
+		join_fp32(dst, c, exp, false, false);
 	return true;
 }
 
@@ -474,7 +508,7 @@ SIMD static uint32_t mask(const uint8_t *src, uint8_t *body, uint8_t *escape)
 	return (uint32_t)(to - escape);
 }
 
-SIMD static bool unpack_zmask(uint8_t *dst, const struct fx_coded *c)
+INLINE bool spread_masked(uint8_t *dst, const struct fx_coded *c, bool stream)
 {
 	const uint8_t *from = c->escape, *end = from + c->escapes;
 
@@ -486,11 +520,19 @@ SIMD static bool unpack_zmask(uint8_t *dst, const struct fx_coded *c)
 		for (int k = 0; k < 8; k++, m >>= 8, dst += 16) {
 			__m128i x = _mm_shuffle_epi8(load16(from), load16(spread2[m & 255]));
 
-			_mm_storeu_si128((__m128i *)dst, x);
+			if (stream)
+				_mm_stream_si128((__m128i *)dst, x);
+			else
+				_mm_storeu_si128((__m128i *)dst, x);
 			from += 2 * _mm_popcnt_u64(m & 255);
 		}
 	}
 	return from == end;
+}
+
+SIMD static bool unpack_zmask(uint8_t *dst, const struct fx_coded *c)
+{
+	return c->stream ? spread_masked(dst, c, true) : spread_masked(dst, c, false);
 }
 
 const struct fx_ops fx_avx2 = {

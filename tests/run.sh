@@ -5,8 +5,10 @@
 #
 #     tests/run.sh unit     build/unit/*
 #     tests/run.sh check    unit, tests/check/*.sh, the traps (under 10 minutes)
-#     tests/run.sh long     the same with sanitizers and many torture seeds;
-#                           OFFLOAD_LONG=N: N times 1000 of them
+#     tests/run.sh long     the same with sanitizers, many torture seeds, fuzzers
+#                           and more data; OFFLOAD_LONG=N: N times 1000 seeds,
+#                           600 s for each fuzzer, 1 GiB through the codecs.
+#                           FUZZ_SECONDS=N: N s instead, cores used at once
 #
 # Owns build/test (outputs). Exit status 0 only if something passed and
 # nothing failed; 77 from a test is a skip, counted and told. B: the build
@@ -46,7 +48,7 @@ unit() {
 	local t
 
 	for t in "$B"/unit/*; do
-		[ -x "$t" ] && single "unit/$(basename "$t")" 300 "$t"
+		[ -x "$t" ] && single "unit/$(basename "$t")" "${limit:-300}" "$t"
 	done
 }
 
@@ -76,12 +78,34 @@ sanitizers() {
 	done
 }
 
+# Each decoder's fuzzer, all cores at it; what it finds is kept in build/fuzz.
+fuzzers() {
+	local t name cores seconds
+
+	cores=$(nproc)
+	seconds=${FUZZ_SECONDS:-$((600 * ${OFFLOAD_LONG:-1} / cores))}
+	single "fuzz, built" 1800 make --no-print-directory fuzz
+	for t in tests/fuzz/*.c; do
+		name=$(basename "$t" .c)
+		mkdir -p "$B/fuzz/$name" "$B/fuzz/found"
+		single "fuzz/$name" $((seconds + 300)) "$B/clang/fuzz/$name" \
+			-fork="$cores" -max_total_time="$seconds" -timeout=60 \
+			-rss_limit_mb=4096 -max_len=2048 \
+			-artifact_prefix="$B/fuzz/found/$name-" \
+			"$B/fuzz/$name" "tests/fuzz/corpus/$name"
+	done
+}
+
 rm -rf "$out"
 mkdir -p "$out"
 case $1 in
 unit)	unit ;;
 check)	unit; checks; traps quick ;;
-long)	unit; checks; sanitizers; traps long ;;
+long)	export FX_MIB=$((1024 * ${OFFLOAD_LONG:-1}))
+	limit=3600 unit
+	checks
+	unset FX_MIB
+	sanitizers; fuzzers; traps long ;;
 *)	echo "usage: $0 unit | check | long" >&2; exit 2 ;;
 esac
 echo "# $pass passed, $fails failed, $skips skipped"

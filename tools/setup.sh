@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # setup.sh [WHAT...] - install what is missing to build, test and show this
-# project: WHAT is any of build, test, demo, torch; build and test if not
-# said. Silent and quick when nothing is missing.
+# project: WHAT is any of build, test, long, demo, torch, bench; build and test
+# if not said. Silent and quick when nothing is missing.
 #
 # 1. What is there is found by use, not by package name: a file, a header, a
 #    command. A hand-made installation counts.
@@ -16,6 +16,9 @@ has_inc() {
 	printf '#include <stdarg.h>\n#include <stddef.h>\n#include <stdint.h>\n%s\n' \
 		"#include <setjmp.h>
 #include <$1>" | ${CC:-cc} -E -x c - >/dev/null 2>&1
+}
+has_fuzzer() {
+	[ -e "$(clang -print-file-name=libclang_rt.fuzzer-x86_64.a 2>/dev/null)" ]
 }
 # Debian's modules belong to Debian's python, whatever comes first in PATH.
 has_py() { /usr/bin/python3 -c "import $1" 2>/dev/null; }
@@ -75,6 +78,17 @@ need_torch() {
 	need python3-numpy has_py numpy
 }
 
+# Long tests: fuzzing.
+need_long() {
+	need clang has_cmd clang
+	need libclang-rt-dev has_fuzzer
+}
+
+# What the codec bench compares with.
+need_bench() {
+	need libblosc1 has_so libblosc.so.1
+}
+
 by_hand() {
 	echo "setup: $1. Please install by hand:" >&2
 	for package in $missing; do
@@ -97,8 +111,8 @@ install() {
 
 for what in ${*:-build test}; do
 	case $what in
-	build | test | demo | torch) need_"$what" ;;
-	*) echo "usage: setup.sh [build] [test] [demo] [torch]" >&2; exit 1 ;;
+	build | test | long | demo | torch | bench) need_"$what" ;;
+	*) echo "usage: setup.sh [build] [test] [long] [demo] [torch] [bench]" >&2; exit 1 ;;
 	esac
 done
 missing=$(echo $missing | tr ' ' '\n' | sort -u | tr '\n' ' ')

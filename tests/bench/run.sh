@@ -66,6 +66,7 @@ codec() {
 		echo "usage: tests/bench/run.sh codec [PASSES]"
 		return 0
 	fi
+	tools/setup.sh bench	# blosc, to compare with: not needed
 	mkdir -p build/bench
 	${CC:-cc} -std=gnu17 -O2 -Wall -D_GNU_SOURCE -pthread -I. \
 		-o build/bench/codec tests/bench/codec.c -Wl,--start-group \

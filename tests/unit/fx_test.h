@@ -176,7 +176,7 @@ static inline size_t fx_bytes(void)
 {
 	const char *mib = getenv("FX_MIB");
 
-	return (mib ? strtoul(mib, NULL, 10) : 24) << 20;
+	return (mib ? strtoul(mib, NULL, 10) : 8) << 20;
 }
 
 /* Lengths of all sizes, each by every kind. */
@@ -204,6 +204,19 @@ static inline void fx_compare_short(const struct fx_ops *ops, const struct fx_op
 			/* All short ones, and those about blocks. */
 			len += len <= 200 || (len + 6) % 4096 < 12 ? 1 : 4096 - (len + 6) % 4096;
 		}
+}
+
+/* Long enough to go past the caches; aligned, with a tail, and not. */
+static inline void fx_compare_long(const struct fx_ops *ops, const struct fx_ops *others)
+{
+	for (int way = 0; way < FX_WAYS; way++)
+		for (enum fx_kind k = 0; k < FX_KINDS; k++)
+			for (uint32_t more = 0; more < 3; more++) {
+				size_t len = FX_STREAM + (size_t[]){ 0, 64, 77 }[more];
+
+				fx_run(last(src, len), len, (uint32_t)way);
+				same_both_ways(ops, others, k, len);
+			}
 }
 
 /* Some bits of an image are turned over. */

@@ -22,6 +22,11 @@ static void test_compare(void **state)
 	each_level(fx_compare);
 }
 
+static void test_compare_long(void **state)
+{
+	each_level(fx_compare_long);
+}
+
 static void test_compare_short(void **state)
 {
 	each_level(fx_compare_short);
@@ -347,7 +352,7 @@ static void test_any_escapes(void **state)
 /* Heads that agree with the length, and then anything. */
 static void hostile(const struct fx_ops *ops, const struct fx_ops *others)
 {
-	for (uint32_t t = 0; t < 20000; t++) {
+	for (uint32_t t = 0; t < 5000; t++) {
 		enum fx_kind k = t % FX_KINDS;
 		size_t len = 1 + below(30000), n;
 		struct fx_shape s = fx_shape(k, 0, len);
@@ -384,6 +389,7 @@ int main(void)
 		cmocka_unit_test(test_levels),
 		cmocka_unit_test(test_compare_short),
 		cmocka_unit_test(test_compare),
+		cmocka_unit_test(test_compare_long),
 		cmocka_unit_test(test_compare_flipped),
 		cmocka_unit_test(test_any_place),
 		cmocka_unit_test(test_every_pattern),

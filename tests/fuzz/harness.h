@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/* harness.h - what the fuzzers do with an input: each decoder, held against the
+ * others.
+ *
+ * Owns nothing. (1) An input is read from, and a result written to, memory of
+ * just its length: sanitizers see every step over the edge. (2) All instruction
+ * sets this CPU has agree, or the program ends. (3) Short inputs suffice: a body
+ * takes thousands of bytes, so what an input does not say is said again.
+ * Lock: none.
+ *
+ * An input of an FX kind: 4 bytes, how many there are to unpack and, in the
+ * highest bit, whether what follows is an image as it is, or a recipe for one
+ * that begins to make sense.
+ */
+#ifndef OFFLOAD_FUZZ_HARNESS_H
+#define OFFLOAD_FUZZ_HARNESS_H
+
+#include "core/codec.h"
+#include "core/core_int.h"
+#include "core/fx.h"
+
+#include <stdlib.h>
+
+#define FUZZ_LEN_MAX	20000u
+
+struct recipe {
+	const uint8_t *p;
+	size_t n, at;
+};
+
+/* The next byte, round and round. */
+static inline uint8_t said(struct recipe *r)
+{
+	return r->n ? r->p[r->at++ % r->n] : 0;
+}
+
+static inline uint32_t said_many(struct recipe *r, int bytes)
+{
+	uint32_t v = 0;
+
+	while (bytes--)
+		v = v << 8 | said(r);
+	return v;
+}
+
+/* Escapes a body asks for. */
+static inline uint32_t asked_for(enum fx_kind kind, const uint8_t *body)
+{
+	uint32_t n = 0, bits = kind == FX_ZMASK ? FX_MASK : 0;
+
+	for (uint32_t i = 0; i < bits; i++)
+		n += 2 * (uint32_t)__builtin_popcount(body[i]);
+	for (uint32_t g = 0; !bits && g < FX_CODES; g += 24)
+		for (uint32_t i = 0; i < FX_GROUP; i++)
+			n += (body[g + i % 16] >> i / 16 * 2 & 3) == 3 &&
+			     (body[g + 16 + i % 8] >> i / 8 & 1);
+	return n;
+}
+
+static inline uint8_t some_mode(enum fx_kind kind, uint8_t how)
+{
+	static const uint8_t modes[FX_KINDS][6] = {
+		{ 0, 1, 0, 1, FX_NOTHING, FX_RAW },
+		{ 0, 1, 0, 1, FX_NOTHING, FX_RAW },
+		{ 0, 1, FX_NO_LOW, FX_NO_LOW | 1, FX_NOTHING, FX_RAW },
+		{ 0, 0, 0, 0, FX_NOTHING, FX_RAW },
+	};
+
+	return modes[kind][how % 6];
+}
+
+/* One entry and its body, most often as they should be. */
+static inline void cook_block(struct recipe *r, enum fx_kind kind, struct fx_entry *e,
+			      uint8_t *body, uint32_t *bytes, uint32_t *escapes)
+{
+	uint8_t how = said(r);
+
+	e->mode = some_mode(kind, how);
+	if (e->mode != FX_NOTHING && e->mode != FX_RAW && kind != FX_ZMASK)
+		e->base = (uint8_t)(1 + said(r) % fx_top_base(kind, e->mode));
+	*bytes = fx_body(kind, e->mode);
+	for (uint32_t i = 0; i < *bytes; i++)
+		body[i] = how & 8 ? said(r) : said(r) & said(r) & said(r);
+	*escapes = *bytes && e->mode != FX_RAW ? asked_for(kind, body) : 0;
+	if (how >= 0xf0)
+		*escapes += said(r) - 128u;
+	else if (how >= 0xe0)
+		e->mode = said(r);
+	else if (how >= 0xd0)
+		e->base = said(r);
+}
+
+/* An image for len bytes; its length. */
+static inline size_t cook(struct recipe *r, enum fx_kind kind, size_t len, uint8_t **image)
+{
+	uint32_t lead = said(r) % (fx_value(kind) + 1);
+	struct fx_shape s = fx_shape(kind, lead < len ? lead : 0, len);
+	size_t most = fx_bound(len) + s.blocks * (FX_BLOCK * 2 + 256) + len;
+	struct fx_head h = { .kind = (uint8_t)kind, .lead = (uint8_t)s.lead, .blocks = s.blocks };
+	uint8_t *p = calloc(1, most);
+	uint32_t at = 0, n;
+
+	for (uint32_t i = 0; i < s.blocks; i++) {
+		struct fx_entry e = { .escape = h.escapes, .body = (uint16_t)(at / 64) };
+		uint32_t bytes, escapes;
+
+		cook_block(r, kind, &e, p + s.bodies + at, &bytes, &escapes);
+		memcpy(p + sizeof(h) + i * sizeof(e), &e, sizeof(e));
+		at += bytes;
+		h.escapes += escapes < 2 * FX_BLOCK + 200 ? escapes : 0;
+	}
+	h.bodies = at / 64;
+	memcpy(p, &h, sizeof(h));
+	n = s.bodies + at;
+	for (uint32_t i = 0; i < h.escapes + s.lead + s.tail; i++)
+		p[n++] = said(r);
+	n += FX_SLACK;
+	*image = realloc(p, n);
+	return n;
+}
+
+/* 1: it is an image, and all read the same. 0: all refuse it. */
+static inline int fuzz_image_of(enum fx_kind kind, const uint8_t *image, size_t n, size_t len)
+{
+	uint8_t *first = malloc(len), *other = malloc(len);
+	int err = fx_unpack(fx_level(OPT_SIMD_PORTABLE), kind, first, len, image, n);
+
+	for (uint64_t simd = OPT_SIMD_AVX2; simd <= OPT_SIMD_AVX512; simd++) {
+		if (!fx_level(simd))
+			continue;
+		if (fx_unpack(fx_level(simd), kind, other, len, image, n) != err ||
+		    (!err && memcmp(first, other, len)))
+			abort();
+	}
+	free(first);
+	free(other);
+	return !err;
+}
+
+static inline int fuzz_fx(enum fx_kind kind, const uint8_t *data, size_t n)
+{
+	struct recipe r = { data, n, 0 };
+	uint32_t word = said_many(&r, 4);
+	size_t len = 1 + (word & 0x7fffffff) % FUZZ_LEN_MAX, bytes;
+	uint8_t *image;
+	int good;
+
+	if (n < 4)
+		return 0;
+	if (word >> 31) {
+		bytes = cook(&r, kind, len, &image);
+	} else {
+		bytes = n - 4;
+		image = malloc(bytes + !bytes);
+		memcpy(image, data + 4, bytes);
+	}
+	good = fuzz_image_of(kind, image, bytes, len);
+	free(image);
+	return good;
+}
+
+/* 4 bytes, how many there are to unpack, and an image: by codec_image_unpack.
+ * With the highest bit the head's lengths are made to agree. */
+static inline int fuzz_head(const uint8_t *data, size_t n)
+{
+	static struct codec_work *work;
+	struct recipe r = { data, n, 0 };
+	uint32_t word = said_many(&r, 4);
+	size_t len = 1 + (word & 0x7fffffff) % FUZZ_LEN_MAX;
+	uint8_t *image, *out;
+	int good;
+
+	if (!work)
+		work = codec_work_new();
+	if (n < 4 || !work)
+		return 0;
+	n -= 4;
+	image = malloc(n + !n);
+	out = malloc(len);
+	memcpy(image, data + 4, n);
+	if (word >> 31 && n >= sizeof(struct codec_head)) {
+		struct codec_head h;
+
+		memcpy(&h, image, sizeof(h));
+		h.raw_len = (uint32_t)len;
+		h.packed_len = (uint32_t)(n - sizeof(h));
+		memcpy(image, &h, sizeof(h));
+	}
+	good = !codec_image_unpack(work, out, len, image, n);
+	if (good && chunk_hash(out, len) != ((const struct codec_head *)(const void *)image)->hash)
+		abort();
+	free(image);
+	free(out);
+	return good;
+}
+
+#endif
