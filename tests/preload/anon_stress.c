@@ -428,6 +428,9 @@ static _Noreturn void be_child(struct actor *a)
 {
 	a->child = 0;
 	for (int depth = 0; depth < 2 && !a->child; depth++) {
+		close(a->pipe[0]);	/* the parent's too */
+		close(a->pipe[1]);
+		check(!pipe2(a->pipe, O_CLOEXEC));
 		a->gen = (uint16_t)(CHILD + depth * 0x2000);
 		for (int i = 0; i < 6; i++)
 			act(a);

@@ -35,6 +35,8 @@ lib=$(realpath -m "$B")/liboffload.so
 work=$(realpath -m "$B")/trap
 jobs=${TRAP_JOBS:-2}
 limit=${TRAP_TIMEOUT:-60}
+times=${OFFLOAD_LONG:-1}
+unset OFFLOAD_LONG	# the library refuses what is no option of its own
 
 variants=${TRAP_VARIANTS:-'plain move copy hints off move.pread copy.pread copy.buffered'}
 # Seeds 1..20 for these, two seeds for every other program.
@@ -228,7 +230,7 @@ quick_seeds() {
 
 # 1000 runs for each OFFLOAD_LONG, every program in turn, each its own seed.
 long_seeds() {
-	local total=$((1000 * ${OFFLOAD_LONG:-1})) first=${TRAP_SEED:-1000} i=0
+	local total=$((1000 * times)) first=${TRAP_SEED:-1000} i=0
 
 	while [ "$i" -lt "$total" ]; do
 		for p in $list; do
@@ -246,7 +248,7 @@ run_seeds() {
 	for p in $list; do
 		read -r quick long <<<"$(asked "$p" seeds)"
 		[ -n "$quick" ] || continue
-		[ "$1" = long ] && quick=$((long * ${OFFLOAD_LONG:-1}))
+		[ "$1" = long ] && quick=$((long * times))
 		echo "# $p: seeds $first to $((first + quick - 1)) in move and copy"
 		v=$(for s in $(seq "$first" $((first + quick - 1))); do
 			echo "move.seed=$s" "copy.seed=$s"
@@ -263,7 +265,7 @@ run_storm() {
 		quick_seeds | shuffle_fixed | paced "$storm_seconds"
 	else
 		echo "# torture seeds ${TRAP_SEED:-1000} and up," \
-		     "$((1000 * ${OFFLOAD_LONG:-1})) runs"
+		     "$((1000 * times)) runs"
 		long_seeds | paced 100000
 	fi
 }
