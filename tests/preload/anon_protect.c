@@ -147,6 +147,23 @@ static void by_syscall(void)
 	close(p[1]);
 }
 
+/* Who gets the place of what was protected, and is gone, may use it. */
+static void gone_protected(int prot)
+{
+	size_t n = 5 * MIB;
+	unsigned char *p = anon_map(n), *q;
+
+	anon_put(p, 12, 1, 0, n);
+	check(!mprotect(p + MIB, 3 * MIB, prot));
+	check(!munmap(p, n));
+	q = malloc(n);
+	check(q);
+	anon_put(q, 12, 2, 0, n);
+	anon_push_out();
+	anon_verify(q, 12, 2, 0, n, "in the place of protected memory");
+	free(q);
+}
+
 /* malloc'd memory too is protected by debuggers and key stores. */
 static void malloc_protected(void)
 {
@@ -216,6 +233,8 @@ int main(void)
 	read_barrier();
 	parts();
 	by_syscall();
+	gone_protected(PROT_READ);
+	gone_protected(PROT_NONE);
 	malloc_protected();
 	reserved();
 	born_read_only();
