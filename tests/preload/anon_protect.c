@@ -147,6 +147,24 @@ static void by_syscall(void)
 	close(p[1]);
 }
 
+/* Zeros owed beside what has another protection: to a chunk nobody touched, and
+ * to pages given back. */
+static void zeros_beside(int prot)
+{
+	size_t half = CHUNK / 2, n = 6 * CHUNK;
+	unsigned char *p = anon_map(n);
+
+	for (size_t at = half / 2; at + CHUNK <= n; at += CHUNK)
+		check(!mprotect(p + at, half, prot));
+	for (size_t at = 0; at + CHUNK <= n; at += CHUNK) {
+		check(!p[at]);
+		p[at] = 7;
+		check(!madvise(p + at, half / 2, MADV_DONTNEED));
+		anon_is_zero(p + at, half / 2, "given back beside protected pages");
+	}
+	check(!munmap(p, n));
+}
+
 /* Who gets the place of what was protected, and is gone, may use it. */
 static void gone_protected(int prot)
 {
@@ -233,6 +251,8 @@ int main(void)
 	read_barrier();
 	parts();
 	by_syscall();
+	zeros_beside(PROT_READ);
+	zeros_beside(PROT_NONE);
 	gone_protected(PROT_READ);
 	gone_protected(PROT_NONE);
 	malloc_protected();
