@@ -104,6 +104,7 @@ uint32_t anon_extra_frames(void);
 /* ---- heap.c: who owns which addresses of it ------------------------------- */
 
 uint64_t heap_used(void);	/* bytes of blocks handed out; any thread, no lock */
+void heap_protect(int prot);	/* the program gives some of it this protection */
 void heap_fork_prepare(void);	/* takes the heap's lock; the other two give it back */
 void heap_fork_done(void);	/* in the parent */
 void heap_fork_child(void);

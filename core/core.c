@@ -341,6 +341,8 @@ int core_protect(const void *addr, size_t len, int prot)
 
 	if ((uintptr_t)addr % PAGE)
 		return CORE_PASS;	/* EINVAL */
+	if (core_heap_touches(addr, len))
+		heap_protect(prot);
 	r = use_whole(addr, len, &part);
 	if (r && r->anon)
 		err = protect_heap(r, addr, len, prot);

@@ -63,6 +63,7 @@ static uintptr_t edge;			/* the heap may not grow beyond */
 static size_t dirty;			/* bytes in DIRTY pieces */
 static _Atomic uint64_t used;
 static bool failed;			/* no range to be had */
+static _Atomic bool barred;		/* some of it was made unreadable or read-only */
 
 uint64_t heap_used(void)
 {
@@ -366,14 +367,24 @@ void *core_heap_alloc(size_t size, size_t align, bool zero)
 	return alloc(size ? size : 1, align, zero, USED);
 }
 
+void heap_protect(int prot)
+{
+	if ((prot & (PROT_READ | PROT_WRITE)) != (PROT_READ | PROT_WRITE))
+		atomic_store(&barred, true);
+}
+
 /* Lock held, lost for a while. Pages of a block, or of several, are free.
- * -ENOMEM: the list is full, they are not. */
+ * -ENOMEM: the list is full, they are not. Whoever gets them next may read and
+ * write, as in memory that is new. */
 static int release(uintptr_t lo, uintptr_t hi)
 {
 	bool splits = piece[find(lo)].lo != lo || piece[find(hi - 1) + 1].lo != hi;
 
 	if (splits && n >= PIECES_MAX - PIECES_ROOM)
 		return -ENOMEM;
+	if (atomic_load(&barred) &&
+	    off_sys_mprotect((void *)lo, hi - lo, PROT_READ | PROT_WRITE))
+		return -errno;
 	set(lo, hi, DIRTY);
 	purge(anon_live() || torture() ? 0 : DIRTY_MAX);
 	return 0;

@@ -112,7 +112,7 @@ static void read_budget(void)
 	if (share.fd >= 0 && !atomic_load(&leaving))
 		err = budget_share_poll(&share, &now, off_opt.reserve, wanted(),
 					own, &mine, &sharers);
-	if (err == -EAGAIN && share.fd >= 0)
+	if (err == -EAGAIN && share.fd >= 0 && target)
 		return;		/* somebody is at the table: next time */
 	if (err)
 		mine = budget_target(&now, own, off_opt.reserve, 0);

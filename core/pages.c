@@ -104,17 +104,22 @@ bool all_zeros(const char *frame)
 
 int zero_from(uint32_t c, uintptr_t addr)
 {
-	uintptr_t end = chunk_addr(c) + CHUNK;
+	uintptr_t end = chunk_addr(c) + CHUNK, to = end;
 	size_t step;
 	int again = 0, err = 0;
 
 	while (addr < end) {
-		err = uffd_zero(addr, end - addr, &step);
+		err = uffd_zero(addr, to - addr, &step);
 		addr += step;
 		if (err == -EAGAIN && (step || pager_again(&again)))
 			continue;
+		if (err == -ENOENT && to - addr > PAGE) {
+			to = page_down(addr + (to - addr) / 2);
+			continue;	/* the chunk is several mappings: mprotect */
+		}
 		if (err)
 			break;
+		to = end;
 	}
 	return err == -EEXIST ? 0 : err;
 }

@@ -98,7 +98,8 @@ EXPORT void *mremap(void *addr, size_t len, size_t new_len, int flags, ...)
 
 EXPORT int mprotect(void *addr, size_t len, int prot)
 {
-	int err = core_overlaps(addr, len) ? core_protect(addr, len, prot) : CORE_PASS;
+	bool ours = core_overlaps(addr, len) || core_heap_touches(addr, len);
+	int err = ours ? core_protect(addr, len, prot) : CORE_PASS;
 
 	return err == CORE_PASS ? (int)syscall(SYS_mprotect, addr, len, prot) :
 		libc_result(err);

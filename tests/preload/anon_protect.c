@@ -147,6 +147,41 @@ static void by_syscall(void)
 	close(p[1]);
 }
 
+/* Zeros owed beside what has another protection: to a chunk nobody touched, and
+ * to pages given back. */
+static void zeros_beside(int prot)
+{
+	size_t half = CHUNK / 2, n = 6 * CHUNK;
+	unsigned char *p = anon_map(n);
+
+	for (size_t at = half / 2; at + CHUNK <= n; at += CHUNK)
+		check(!mprotect(p + at, half, prot));
+	for (size_t at = 0; at + CHUNK <= n; at += CHUNK) {
+		check(!p[at]);
+		p[at] = 7;
+		check(!madvise(p + at, half / 2, MADV_DONTNEED));
+		anon_is_zero(p + at, half / 2, "given back beside protected pages");
+	}
+	check(!munmap(p, n));
+}
+
+/* Who gets the place of what was protected, and is gone, may use it. */
+static void gone_protected(int prot)
+{
+	size_t n = 5 * MIB;
+	unsigned char *p = anon_map(n), *q;
+
+	anon_put(p, 12, 1, 0, n);
+	check(!mprotect(p + MIB, 3 * MIB, prot));
+	check(!munmap(p, n));
+	q = malloc(n);
+	check(q);
+	anon_put(q, 12, 2, 0, n);
+	anon_push_out();
+	anon_verify(q, 12, 2, 0, n, "in the place of protected memory");
+	free(q);
+}
+
 /* malloc'd memory too is protected by debuggers and key stores. */
 static void malloc_protected(void)
 {
@@ -216,6 +251,10 @@ int main(void)
 	read_barrier();
 	parts();
 	by_syscall();
+	zeros_beside(PROT_READ);
+	zeros_beside(PROT_NONE);
+	gone_protected(PROT_READ);
+	gone_protected(PROT_NONE);
 	malloc_protected();
 	reserved();
 	born_read_only();

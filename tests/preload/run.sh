@@ -5,13 +5,14 @@
 #
 #     tests/preload/run.sh quick              every program, every variant,
 #                                             then some programs x torture seeds
-#     tests/preload/run.sh long               the same, 1000 * OFFLOAD_LONG
-#                                             torture runs
+#     tests/preload/run.sh long               the same, OFFLOAD_LONG times 1000
+#                                             torture runs, and as many seeds
 #     tests/preload/run.sh one PROG VARIANT   one run, output shown
 #
 # Owns build/trap (files, logs, statistics); empty again when all passed.
 # A variant is "plain" (no library), or a pager mode, with ".pread" or
-# ".buffered" added for the other ways to read, or "torture=SEED".
+# ".buffered" added for the other ways to read, or ".seed=SEED" for what the
+# program does, or "torture=SEED".
 #
 # (1) A program says in comments of its own what it wants:
 #       env: NAME=VALUE...   its environment
@@ -21,6 +22,8 @@
 #                            means something; not asked of plain, off, torture
 #       later-needs: ...     the same, once the library does it; not asked yet
 #       message: ERE         stderr must match, in modes move and copy
+#       seeds: QUICK LONG    it does other things with other seeds (STRESS_SEED):
+#                            so many are run in modes move and copy each
 # (2) 77 is a skip; so is a forced mode that this kernel does not have. Both
 #     are counted and shown.
 # (3) A run that prints on stdout has failed, whatever it exits with.
@@ -32,6 +35,8 @@ lib=$(realpath -m "$B")/liboffload.so
 work=$(realpath -m "$B")/trap
 jobs=${TRAP_JOBS:-2}
 limit=${TRAP_TIMEOUT:-60}
+times=${OFFLOAD_LONG:-1}
+unset OFFLOAD_LONG	# the library refuses what is no option of its own
 
 variants=${TRAP_VARIANTS:-'plain move copy hints off move.pread copy.pread copy.buffered'}
 # Seeds 1..20 for these, two seeds for every other program.
@@ -69,6 +74,7 @@ settings() {
 	case $v in
 	*.pread)	echo OFFLOAD_IO=pread ;;
 	*.buffered)	echo OFFLOAD_DIRECT=off ;;
+	*.seed=*)	echo "STRESS_SEED=${v##*=}" ;;
 	esac
 	echo "OFFLOAD_STATS=$work/out/$1.$v.json"
 }
@@ -175,24 +181,27 @@ rerun() {
 	echo "    gdb: gdb -ex 'set exec-wrapper env $set' -ex run $B/preload/$1"
 }
 
-# report TITLE VARIANT...: one line per program of $list; counts.
+# report TITLE VARIANT...: one line per program of $list; counts. What passed is
+# only counted where it is many.
 report() {
-	local p v res why line bad first title=$1
+	local p v res why line bad first n title=$1
 
 	shift
 	for p in $list; do
-		line= bad= first=
+		line= bad= first= n=0
 		for v in "$@"; do
 			[ -s "$work/out/$p.$v.res" ] || continue
 			read -r res why <"$work/out/$p.$v.res"
 			case $res in
-			ok)	line+=" $v"; pass=$((pass + 1)) ;;
+			ok)	[ $# -gt 30 ] || line+=" $v"
+				n=$((n + 1)) pass=$((pass + 1)) ;;
 			skip)	line+=" ($v)"; skips=$((skips + 1)) ;;
 			*)	line+=" $v:FAIL"; fails=$((fails + 1))
 				bad+="  $v: $why"$'\n'
 				[ -n "$first" ] || first=$v ;;
 			esac
 		done
+		[ $# -le 30 ] || [ "$n" = 0 ] || line+=" $n runs"
 		[ -n "$line" ] || continue
 		printf '%s %s%s:%s\n' "$([ -z "$bad" ] && echo ok ||
 			echo 'not ok')" "$title" "$p" "${line//torture=/}"
@@ -222,7 +231,7 @@ quick_seeds() {
 
 # 1000 runs for each OFFLOAD_LONG, every program in turn, each its own seed.
 long_seeds() {
-	local total=$((1000 * ${OFFLOAD_LONG:-1})) first=${TRAP_SEED:-1000} i=0
+	local total=$((1000 * times)) first=${TRAP_SEED:-1000} i=0
 
 	while [ "$i" -lt "$total" ]; do
 		for p in $list; do
@@ -233,12 +242,31 @@ long_seeds() {
 	done
 }
 
+# The seeds that programs ask for, quick or long.
+run_seeds() {
+	local list=$list p quick long first=${TRAP_SEED:-1} v
+
+	for p in $list; do
+		read -r quick long <<<"$(asked "$p" seeds)"
+		[ -n "$quick" ] || continue
+		[ "$1" = long ] && quick=$((long * times))
+		echo "# $p: seeds $first to $((first + quick - 1)) in move and copy"
+		v=$(for s in $(seq "$first" $((first + quick - 1))); do
+			echo "move.seed=$s" "copy.seed=$s"
+		done)
+		printf "$p %s\n" $v | matrix
+		list=$p
+		# shellcheck disable=SC2086
+		report 'seeds ' $v
+	done
+}
+
 run_storm() {
 	if [ "$1" = quick ]; then
 		quick_seeds | shuffle_fixed | paced "$storm_seconds"
 	else
 		echo "# torture seeds ${TRAP_SEED:-1000} and up," \
-		     "$((1000 * ${OFFLOAD_LONG:-1})) runs"
+		     "$((1000 * times)) runs"
 		long_seeds | paced 100000
 	fi
 }
@@ -273,6 +301,7 @@ all_runs() {
 	done | matrix
 	# shellcheck disable=SC2086
 	report '' $variants
+	run_seeds "$1"
 	run_storm "$1"
 	# shellcheck disable=SC2046
 	report 'torture ' $(cd "$work/out" && ls | grep -o 'torture=[0-9]*' |

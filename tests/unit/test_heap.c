@@ -390,6 +390,22 @@ static void case_unmap_parts(void)
 }
 
 /* free of what the next allocator keeps in a mapping is not ours. */
+/* What the program protected is as new when it is handed out again. */
+static void case_protected(void)
+{
+	for (int prot = PROT_NONE; prot <= PROT_READ; prot++) {
+		unsigned char *p = map(3 * MIB), *q;
+
+		CHECK(!mprotect(p + MIB, MIB, prot));
+		heap_protect(prot);
+		CHECK(!core_heap_unmap(p, 3 * MIB, false));
+		q = core_heap_alloc(3 * MIB, 16, true);
+		CHECK(q == p);
+		memset(q, 1, 3 * MIB);
+		CHECK(core_heap_free(q));
+	}
+}
+
 static void case_mapped_is_not_malloced(void)
 {
 	unsigned char *p = map(2 * MIB);
@@ -461,6 +477,7 @@ int main(void)
 		CASE(case_remap_refused),
 		CASE(case_map_flags),
 		CASE(case_unmap_parts),
+		CASE(case_protected),
 		CASE(case_mapped_is_not_malloced),
 		CASE(case_bad_free),
 	};

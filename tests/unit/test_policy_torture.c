@@ -243,6 +243,36 @@ static void pinned_frames_do_not_starve(void **state)
 	free(p);
 }
 
+/* An instruction that copies needs two chunks at once: in the end it has them,
+ * however few frames there are. */
+static void copy_gets_on(struct pol *p, uint32_t from, uint32_t to)
+{
+	for (uint32_t faults = 0; faults < 8; faults++) {
+		uint32_t id = pol_state_of(p, from) != POL_PLAIN ? from : to;
+
+		if (pol_state_of(p, id) == POL_PLAIN)
+			return;
+		pol_fault(p, id, 0);
+		assert_true(drain(p, true, 8));
+	}
+	fail_msg("%u frames, %u and %u", p->frames, from, to);
+}
+
+static void two_at_once(void **state)
+{
+	for (uint32_t frames = 3; frames <= 20; frames++)
+		for (uint32_t life = 0; life < 6; life++) {
+			struct pol *p = make(CHUNKS, frames, life, 0);
+			uint32_t at = 0;
+
+			seed = life * 40503u + frames;
+			add_model(p, 0, CHUNKS, life & 1);
+			for (uint32_t i = 0; i < 500; i++)
+				copy_gets_on(p, next_use(&at, life % 3), rnd(CHUNKS));
+			free(p);
+		}
+}
+
 /* Many wait at once: each is fetched once, in order, none is lost. */
 static void demands_are_a_queue(void **state)
 {
@@ -274,6 +304,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(demands_are_a_queue),
 		cmocka_unit_test(pinned_frames_do_not_starve),
+		cmocka_unit_test(two_at_once),
 		cmocka_unit_test(budget_is_kept),
 		cmocka_unit_test(any_pager),
 	};
