@@ -14,7 +14,7 @@
 #include "core/fx.h"
 #include "core/core_int.h"
 
-/* ---- instruction sets -------------------------------------------------------- */
+/* ---- instruction sets ---------------------------------------------------- */
 
 #if defined(__x86_64__)
 static bool has_avx2(void)
@@ -60,12 +60,7 @@ const struct fx_ops *fx_best(void)
 	return fx_level(simd);
 }
 
-const char *fx_name(const struct fx_ops *ops)
-{
-	return ops->name;
-}
-
-/* ---- the format ----------------------------------------------------------------- */
+/* ---- the format ---------------------------------------------------------- */
 
 struct fx_shape fx_shape(enum fx_kind kind, uint32_t lead, size_t len)
 {
@@ -112,7 +107,7 @@ bool fx_is_zero(const uint8_t *p, size_t len)
 	return !p[0] && !memcmp(p, p + 1, len - 1);
 }
 
-/* ---- checking --------------------------------------------------------------------- */
+/* ---- checking ------------------------------------------------------------ */
 
 struct image {
 	enum fx_kind kind;
@@ -186,7 +181,7 @@ static bool entry_good(const struct image *im, const struct fx_entry *e,
 	       next->body * 64u <= im->bodies;
 }
 
-/* ---- reading ------------------------------------------------------------------------ */
+/* ---- reading ------------------------------------------------------------- */
 
 static void dictionary(uint8_t *dict, enum fx_kind kind, const struct fx_entry *e)
 {

@@ -105,7 +105,6 @@ struct fx_scratch;
 const struct fx_ops *fx_best(void);
 /* The one of an OPT_SIMD_ number; NULL: the CPU, or the kernel, has it not. */
 const struct fx_ops *fx_level(uint64_t simd);
-const char *fx_name(const struct fx_ops *ops);
 
 /* The most bytes an image of len raw ones takes; len 1 to FX_LEN_MAX. Nothing is
  * saved to speak of below FX_LEN_MIN. */
@@ -116,8 +115,8 @@ size_t fx_scratch_size(void);
  * bytes alone, not on ops nor on where they lie. */
 ssize_t fx_pack(const struct fx_ops *ops, struct fx_scratch *s, enum fx_kind kind,
 		void *dst, size_t cap, const void *src, size_t len);
-/* 0, or -EBADMSG: not an image of len bytes of this kind; dst may then hold
- * anything. Nothing beyond either buffer is read or written. */
+/* Of len bytes, 1 to FX_LEN_MAX. 0, or -EBADMSG: not an image of so many of this
+ * kind; dst may then hold anything. Nothing beyond either buffer is read or written. */
 int fx_unpack(const struct fx_ops *ops, enum fx_kind kind, void *dst, size_t len,
 	      const void *src, size_t n);
 

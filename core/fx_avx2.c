@@ -26,7 +26,7 @@
 /* Escapes of a block from which on they are spread by the table. */
 #define MANY	(FX_BLOCK / FX_GROUP * 3)
 
-/* ---- tables ----------------------------------------------------------------------------- */
+/* ---- tables -------------------------------------------------------------- */
 
 #define BELOW(m, j)	__builtin_popcount((m) & ((1 << (j)) - 1))
 #define ROWS4(R, m)	R(m), R((m) + 1), R((m) + 2), R((m) + 3)
@@ -98,7 +98,7 @@ INLINE uint64_t tops_of(struct pair v)
 	       (uint64_t)(uint32_t)_mm256_movemask_epi8(v.b) << 32;
 }
 
-/* ---- codes ------------------------------------------------------------------------------- */
+/* ---- codes --------------------------------------------------------------- */
 
 /* Each quarter of 64 codes lies in its own two bits of the same 16 bytes; their
  * third bits, each eighth in its own bit of the same 8. */
@@ -183,7 +183,7 @@ SIMD static uint32_t code(const uint8_t *exp, struct fx_window w, uint8_t *to,
 	return codes(exp, w.base, false, to, escape);
 }
 
-/* ---- splitting ----------------------------------------------------------------------------- */
+/* ---- splitting ----------------------------------------------------------- */
 
 /* Two vectors of 16-bit numbers below 256 to one of bytes, in order. */
 INLINE __m256i narrow8(__m256i a, __m256i b)
@@ -265,7 +265,7 @@ SIMD static uint32_t split_fp32(const uint8_t *src, uint8_t *body, uint8_t *exp)
 	return !_mm256_testz_si256(any, any);
 }
 
-/* ---- exponents ------------------------------------------------------------------------------- */
+/* ---- exponents ----------------------------------------------------------- */
 
 /* By the dictionary; 255 where escaped. */
 INLINE struct pair looked_up(const uint8_t *codes_of, __m256i dict)
@@ -349,7 +349,7 @@ INLINE bool exponents(const struct fx_coded *c, uint8_t *exp)
 	return c->escapes > MANY ? exponents_spread(c, exp) : exponents_listed(c, exp);
 }
 
-/* ---- joining ------------------------------------------------------------------------------------ */
+/* ---- joining ------------------------------------------------------------- */
 
 /* Quarters in the order that unpacklo and unpackhi, which work in halves, undo. */
 INLINE __m256i crossed(__m256i x)
@@ -477,7 +477,7 @@ SIMD static bool unpack_fp32(uint8_t *dst, const struct fx_coded *c)
 	return true;
 }
 
-/* ---- masks ------------------------------------------------------------------------------------------ */
+/* ---- masks --------------------------------------------------------------- */
 
 /* The values that bits are set for, one after the other. */
 INLINE uint8_t *gather(uint8_t *to, __m128i x, uint32_t bits)

@@ -23,7 +23,7 @@
 #endif
 #define INLINE	SIMD static inline __attribute__((always_inline))
 
-/* ---- tables ----------------------------------------------------------------------------- */
+/* ---- tables -------------------------------------------------------------- */
 
 #define EACH4(F, i)	F(i), F((i) + 1), F((i) + 2), F((i) + 3)
 #define EACH16(F, i)	EACH4(F, i), EACH4(F, (i) + 4), EACH4(F, (i) + 8), EACH4(F, (i) + 12)
@@ -73,7 +73,7 @@ INLINE uint64_t word(const uint8_t *p)
 	return w;
 }
 
-/* ---- codes ------------------------------------------------------------------------------- */
+/* ---- codes --------------------------------------------------------------- */
 
 #define TWOS	_mm512_setr_epi64(0, 0, 2, 2, 4, 4, 6, 6)
 #define ONES	_mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7)
@@ -148,7 +148,7 @@ SIMD static uint32_t code(const uint8_t *exp, struct fx_window w, uint8_t *to,
 	return codes(exp, w.base, false, to, escape);
 }
 
-/* ---- splitting ----------------------------------------------------------------------------- */
+/* ---- splitting ----------------------------------------------------------- */
 
 /* Rest and exponent of 64 values. */
 INLINE void rotate_apart(__m512i x, __m512i y, uint8_t *rest, uint8_t *exp)
@@ -207,7 +207,7 @@ SIMD static uint32_t split_fp32(const uint8_t *src, uint8_t *body, uint8_t *exp)
 	return _mm512_test_epi8_mask(any, any) != 0;
 }
 
-/* ---- joining -------------------------------------------------------------------------------- */
+/* ---- joining ------------------------------------------------------------- */
 
 struct reader {
 	const uint8_t *escape, *end;
@@ -314,7 +314,7 @@ SIMD static bool unpack_fp32(uint8_t *dst, const struct fx_coded *c)
 	return c->low ? join_fp32(dst, c, true, false) : join_fp32(dst, c, false, false);
 }
 
-/* ---- masks ------------------------------------------------------------------------------------ */
+/* ---- masks --------------------------------------------------------------- */
 
 SIMD static uint32_t mask(const uint8_t *src, uint8_t *body, uint8_t *escape)
 {

@@ -17,7 +17,7 @@
 
 #define LEAD_PIECES	8u
 
-/* ---- windows -------------------------------------------------------------------- */
+/* ---- windows ------------------------------------------------------------- */
 
 /* How many there are of each byte value. Four tables, as neighbours are often
  * equal and would wait for each other. */
@@ -69,7 +69,7 @@ struct fx_window fx_window(enum fx_kind kind, const uint8_t *exp, uint32_t n,
 	return (struct fx_window){ (uint8_t)at7, FX_WINDOW, seven[at7] };
 }
 
-/* ---- costs ----------------------------------------------------------------------- */
+/* ---- costs --------------------------------------------------------------- */
 
 static uint32_t half(const uint8_t *p)
 {
@@ -175,7 +175,7 @@ uint32_t fx_cost(enum fx_kind kind, const uint8_t *sample, size_t n)
 	return cost;
 }
 
-/* ---- samples ---------------------------------------------------------------------- */
+/* ---- samples ------------------------------------------------------------- */
 
 /* xorshift64*: any seed but 0 will do. */
 static uint64_t next_random(uint64_t *x)

@@ -48,7 +48,7 @@ static uint32_t worth(enum fx_kind kind)
 	return raw - raw / 16;
 }
 
-/* Makes a body; returns its mode. */
+/* Makes a body, and its entry. */
 static struct fx_entry coded(struct packing *p, const uint8_t *src, uint8_t *body,
 			     uint32_t *escapes)
 {

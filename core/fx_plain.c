@@ -20,7 +20,7 @@ static uint64_t word(const uint8_t *p)
 	return w;
 }
 
-/* ---- codes --------------------------------------------------------------------------- */
+/* ---- codes --------------------------------------------------------------- */
 
 /* 64 codes of 3 bits, a byte each, to 24 bytes. */
 static void put_codes(const uint8_t *code, uint8_t *to)
@@ -73,7 +73,7 @@ static uint32_t code(const uint8_t *exp, struct fx_window w, uint8_t *codes,
 	return n;
 }
 
-/* ---- splitting ------------------------------------------------------------------------ */
+/* ---- splitting ----------------------------------------------------------- */
 
 /* Rest and exponent of 64 values. */
 static void rotate_apart(const uint16_t *x, uint8_t *rest, uint8_t *exp)
@@ -154,7 +154,7 @@ static uint32_t mask(const uint8_t *src, uint8_t *body, uint8_t *escape)
 	return (uint32_t)(to - escape);
 }
 
-/* ---- joining --------------------------------------------------------------------------- */
+/* ---- joining ------------------------------------------------------------- */
 
 struct reader {
 	const uint8_t *escape, *end;

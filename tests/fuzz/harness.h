@@ -10,7 +10,8 @@
  *
  * An input of an FX kind: 4 bytes, how many there are to unpack and, in the
  * highest bit, whether what follows is an image as it is, or a recipe for one
- * that begins to make sense.
+ * that begins to make sense; with the next bit it is so long that it goes past
+ * the caches, most of its blocks zeros.
  */
 #ifndef OFFLOAD_FUZZ_HARNESS_H
 #define OFFLOAD_FUZZ_HARNESS_H
@@ -22,6 +23,9 @@
 #include <stdlib.h>
 
 #define FUZZ_LEN_MAX	20000u
+#define FUZZ_RECIPE	(1u << 31)
+#define FUZZ_LONG	(1u << 30)
+#define FUZZ_COOKED	8	/* blocks of a recipe that are not zeros for sure */
 
 struct recipe {
 	const uint8_t *p;
@@ -90,6 +94,13 @@ static inline void cook_block(struct recipe *r, enum fx_kind kind, struct fx_ent
 		e->base = said(r);
 }
 
+/* What the first word says of it. */
+static inline size_t fuzz_len(uint32_t word)
+{
+	return 1 + (word & ~(FUZZ_RECIPE | FUZZ_LONG)) % FUZZ_LEN_MAX +
+	       (word & FUZZ_LONG ? FX_STREAM : 0);
+}
+
 /* An image for len bytes; its length. */
 static inline size_t cook(struct recipe *r, enum fx_kind kind, size_t len, uint8_t **image)
 {
@@ -102,9 +113,12 @@ static inline size_t cook(struct recipe *r, enum fx_kind kind, size_t len, uint8
 
 	for (uint32_t i = 0; i < s.blocks; i++) {
 		struct fx_entry e = { .escape = h.escapes, .body = (uint16_t)(at / 64) };
-		uint32_t bytes, escapes;
+		uint32_t bytes = 0, escapes = 0;
 
-		cook_block(r, kind, &e, p + s.bodies + at, &bytes, &escapes);
+		if (i < FUZZ_COOKED)
+			cook_block(r, kind, &e, p + s.bodies + at, &bytes, &escapes);
+		else
+			e.mode = FX_NOTHING;
 		memcpy(p + sizeof(h) + i * sizeof(e), &e, sizeof(e));
 		at += bytes;
 		h.escapes += escapes < 2 * FX_BLOCK + 200 ? escapes : 0;
@@ -119,10 +133,20 @@ static inline size_t cook(struct recipe *r, enum fx_kind kind, size_t len, uint8
 	return n;
 }
 
+/* As frames are aligned, and no longer than it must be. */
+static inline void *fuzz_room(size_t len)
+{
+	void *p = NULL;
+
+	if (posix_memalign(&p, 64, len))
+		abort();
+	return p;
+}
+
 /* 1: it is an image, and all read the same. 0: all refuse it. */
 static inline int fuzz_image_of(enum fx_kind kind, const uint8_t *image, size_t n, size_t len)
 {
-	uint8_t *first = malloc(len), *other = malloc(len);
+	uint8_t *first = fuzz_room(len), *other = fuzz_room(len);
 	int err = fx_unpack(fx_level(OPT_SIMD_PORTABLE), kind, first, len, image, n);
 
 	for (uint64_t simd = OPT_SIMD_AVX2; simd <= OPT_SIMD_AVX512; simd++) {
@@ -141,13 +165,13 @@ static inline int fuzz_fx(enum fx_kind kind, const uint8_t *data, size_t n)
 {
 	struct recipe r = { data, n, 0 };
 	uint32_t word = said_many(&r, 4);
-	size_t len = 1 + (word & 0x7fffffff) % FUZZ_LEN_MAX, bytes;
+	size_t len = fuzz_len(word), bytes;
 	uint8_t *image;
 	int good;
 
 	if (n < 4)
 		return 0;
-	if (word >> 31) {
+	if (word & FUZZ_RECIPE) {
 		bytes = cook(&r, kind, len, &image);
 	} else {
 		bytes = n - 4;
@@ -166,7 +190,7 @@ static inline int fuzz_head(const uint8_t *data, size_t n)
 	static struct codec_work *work;
 	struct recipe r = { data, n, 0 };
 	uint32_t word = said_many(&r, 4);
-	size_t len = 1 + (word & 0x7fffffff) % FUZZ_LEN_MAX;
+	size_t len = fuzz_len(word);
 	uint8_t *image, *out;
 	int good;
 
@@ -178,7 +202,7 @@ static inline int fuzz_head(const uint8_t *data, size_t n)
 	image = malloc(n + !n);
 	out = malloc(len);
 	memcpy(image, data + 4, n);
-	if (word >> 31 && n >= sizeof(struct codec_head)) {
+	if (word & FUZZ_RECIPE && n >= sizeof(struct codec_head)) {
 		struct codec_head h;
 
 		memcpy(&h, image, sizeof(h));

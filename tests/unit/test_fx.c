@@ -41,7 +41,7 @@ static void test_levels(void **state)
 {
 	const struct fx_ops *best;
 
-	assert_string_equal(fx_name(fx_level(OPT_SIMD_PORTABLE)), "portable");
+	assert_string_equal(fx_level(OPT_SIMD_PORTABLE)->name, "portable");
 	assert_null(fx_level(OPT_SIMD_AVX512 + 1));
 	off_opt.simd = OPT_SIMD_PORTABLE;
 	assert_ptr_equal(fx_best(), fx_level(OPT_SIMD_PORTABLE));
