@@ -3,7 +3,7 @@
  *
  * (C1) Counts by state, class and map are what the chunks add up to.
  * (C2) A chunk is on the list its state asks for, and lists are sound.
- * (C3) seq and pos are inverse to each other.
+ * (C3) seq and pos are inverse to each other, but for gaps.
  * Lock: none, reads only.
  */
 #include "policy/policy_int.h"
@@ -77,14 +77,25 @@ static bool counts_right(const struct pol *p)
 
 static bool order_right(const struct pol *p)
 {
+	uint32_t gaps = 0;
+
 	if (p->dirty)
 		return true;
 	for (uint32_t i = 0; i < p->n_seq; i++) {
 		const struct pol_chunk *c = &p->chunk[p->seq[i]];
 
+		if (p->seq[i] == pol_gap(p)) {
+			gaps++;
+			for (uint32_t m = 0; m < B_N; m++)
+				if (pol_map_get(p, m, i))
+					return false;
+			continue;
+		}
 		if (c->pos != i || !(c->flags & F_KNOWN) || !maps_right(p, c))
 			return false;
 	}
+	if (gaps != p->gaps || gaps * POL_SHARED > p->n_seq)
+		return false;
 	for (uint32_t m = 0; m < B_N; m++)
 		if (p->n_pos && pol_map_count(p, m, 0, p->n_pos, POL_NIL) !=
 		    p->map_n[m])

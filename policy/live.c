@@ -43,8 +43,8 @@ size_t pol_size(uint32_t max_chunks)
 	size_t n = max_chunks;
 
 	return align64(sizeof(struct pol)) +
-	       align64(n * sizeof(struct pol_chunk)) +
-	       align64(n * sizeof(uint64_t)) +
+	       align64((n + 1) * sizeof(struct pol_chunk)) +
+	       align64((n + 1) * sizeof(uint64_t)) +
 	       2 * align64(n * sizeof(uint32_t)) +
 	       B_N * map_bytes(max_chunks) +
 	       align64(stacks_max(max_chunks) * sizeof(struct pol_stack));
@@ -67,8 +67,9 @@ struct pol *pol_init(void *zeroed, const struct pol_conf *conf)
 	p->conf = *conf;
 	p->frames = conf->frames;
 	p->rng = conf->seed;
-	p->chunk = carve(&at, n * sizeof(*p->chunk));
-	p->key = carve(&at, n * sizeof(*p->key));
+	p->chunk = carve(&at, (n + 1) * sizeof(*p->chunk));	/* and pol_gap's */
+	p->chunk[n].pos = POL_NIL;
+	p->key = carve(&at, (n + 1) * sizeof(*p->key));
 	p->seq = carve(&at, n * sizeof(*p->seq));
 	p->start = carve(&at, n * sizeof(*p->start));
 	for (int m = 0; m < B_N; m++)
@@ -239,6 +240,8 @@ static void add_one(struct pol *p, uint32_t id)
 	c->pos = POL_NIL;
 	c->flags |= F_KNOWN;
 	if (!(c->flags & F_SKEW)) {
+		if (p->n_seq == p->conf.max_chunks)
+			pol_order_compact(p);	/* there are gaps */
 		c->flags |= F_NEW;
 		c->pos = p->n_seq;
 		p->rebuild |= p->n_pos < p->n_seq;
@@ -286,22 +289,26 @@ void pol_add(struct pol *p, uint32_t first, uint32_t n, uint32_t chunk_bytes,
 
 void pol_remove(struct pol *p, uint32_t first, uint32_t n)
 {
-	bool ordered = false;
+	uint32_t ordered = 0;
+	bool gaps;
 
+	for (uint32_t id = first; id < first + n; id++)
+		ordered += (p->chunk[id].flags & (F_KNOWN | F_SKEW)) == F_KNOWN;
+	gaps = pol_order_may_gap(p, ordered);
 	for (uint32_t id = first; id < first + n; id++) {
 		struct pol_chunk *c = &p->chunk[id];
 
 		if (!(c->flags & F_KNOWN))
 			continue;
-		if (!(c->flags & F_SKEW))
-			ordered = true;
 		pol_leave(p, id);
 		pol_list_del(p, id);
+		if (gaps && !(c->flags & F_SKEW))
+			pol_order_gap(p, c->pos);
 		c->flags = 0;
 		c->stack = 0;
 		c->state = POL_ABSENT;
 	}
-	if (ordered)
+	if (ordered && !gaps)
 		pol_order_compact(p);
 	else if (p->n_pos < p->n_seq)
 		pol_order_wake(p, p->seq[p->lead]);

@@ -14,6 +14,9 @@
  * (O2) A fault a little behind lead is a trailing thread: lead stays, and
  *      the zone is widened for this pass and the next.
  * (O3) What tail passes without a use having been seen was fetched in vain.
+ * (O4) Work on the whole order is shared: up to one chunk in POL_SHARED leaves a gap
+ *      when it goes, and joins at the end when it comes back; heaps of a
+ *      hundred thousand chunks change one by one.
  * Lock: none, the caller serialises.
  */
 #include "policy/policy_int.h"
@@ -33,15 +36,18 @@ static const struct pol_chunk *at(const struct pol *p, uint32_t pos)
 /* Marks where spans begin, and gives every chunk its place. */
 static void place(struct pol *p)
 {
-	uint32_t start = 0;
+	uint32_t start = 0, order = 0;
 
 	pol_map_zero(p, p->n_seq);
 	for (uint32_t i = 0; i < p->n_seq; i++) {
 		struct pol_chunk *c = &p->chunk[p->seq[i]];
 
-		if (i && c->order != at(p, i - 1)->order)
-			start = i;
 		p->start[i] = start;
+		if (p->seq[i] == pol_gap(p))
+			continue;
+		if (c->order != order)
+			p->start[i] = start = i;
+		order = c->order;
 		pol_leave(p, p->seq[i]);
 		c->pos = i;
 		c->flags &= ~(F_NEW | F_DORMANT);
@@ -72,21 +78,54 @@ static uint64_t key_of(const struct pol *p, uint32_t pos)
 	       (p->seq[pos] & INT32_MAX);
 }
 
-/* New chunks that all come after the rest just get their places: a heap grows
- * by one chunk at a time. False: they have to be sorted in. */
+static bool few(const struct pol *p, uint32_t n)
+{
+	return (uint64_t)n * POL_SHARED <= p->n_seq;
+}
+
+bool pol_order_may_gap(const struct pol *p, uint32_t n)
+{
+	return !p->dirty && p->n_pos == p->n_seq && few(p, p->gaps + n);
+}
+
+void pol_order_gap(struct pol *p, uint32_t pos)
+{
+	for (int m = 0; m < B_N; m++)
+		pol_map_put(p, m, pos, false);
+	p->seq[pos] = pol_gap(p);
+	p->gaps++;
+}
+
+/* Chunks from position k on are new. Does one of them belong before what is
+ * there already? last: the chunk before them. */
+static bool out_of_order(const struct pol *p, uint32_t k, uint32_t last)
+{
+	for (uint32_t i = k; i < p->n_seq; last = i++)
+		if (key_of(p, i) <= key_of(p, last))
+			return true;
+	return false;
+}
+
+/* New chunks that come after the rest, and a few that do not (O4), just get
+ * their places: a heap grows by one chunk at a time. False: they have to be
+ * sorted in. */
 static bool append(struct pol *p)
 {
-	uint32_t k = p->n_seq;
+	uint32_t k = p->n_seq, last;
 
 	while (k && at(p, k - 1)->flags & F_NEW)
 		k--;
-	if (p->rebuild || !k)
+	for (last = k; last && p->seq[last - 1] == pol_gap(p);)
+		last--;
+	if (p->rebuild || !last--)
 		return false;
-	for (uint32_t i = k; i < p->n_seq; i++)
-		if (key_of(p, i) <= key_of(p, i - 1))
+	if (out_of_order(p, k, last)) {
+		if (at(p, k)->flags & F_SPAN || !few(p, p->late + p->n_seq - k))
 			return false;
-	for (uint32_t i = k; i < p->n_seq; i++) {
-		p->start[i] = at(p, i)->order == at(p, i - 1)->order ? p->start[i - 1] : i;
+		p->late += p->n_seq - k;
+	}
+	for (uint32_t i = k; i < p->n_seq; last = i++) {
+		p->start[i] = at(p, i)->order == at(p, last)->order ? p->start[last] : i;
 		pol_leave(p, p->seq[i]);
 		p->chunk[p->seq[i]].flags &= ~F_NEW;
 		pol_enter(p, p->seq[i]);
@@ -96,9 +135,27 @@ static bool append(struct pol *p)
 	return true;
 }
 
+/* The chunk that lead is on, or POL_NIL. */
+static uint32_t at_lead(const struct pol *p)
+{
+	return p->started && at(p, p->lead)->flags & F_KNOWN ? p->seq[p->lead] : POL_NIL;
+}
+
+static void squeeze(struct pol *p)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < p->n_seq; i++)
+		if (p->chunk[p->seq[i]].flags & F_KNOWN)
+			p->seq[n++] = p->seq[i];
+	pol_map_zero(p, p->n_seq);
+	p->n_pos = p->n_seq = n;
+	p->gaps = 0;
+}
+
 void pol_order_flush(struct pol *p)
 {
-	uint32_t lead = POL_NIL;
+	uint32_t lead;
 
 	if (!p->dirty)
 		return;
@@ -106,26 +163,21 @@ void pol_order_flush(struct pol *p)
 	if (append(p))
 		return;
 	p->rebuild = false;
-	if (p->started)
-		lead = p->seq[p->lead];
+	lead = at_lead(p);
+	squeeze(p);
 	for (uint32_t i = 0; i < p->n_pos; i++)
 		p->key[p->seq[i]] = key_of(p, i);
 	pol_learn_sort(p);
+	p->late = 0;
 	place(p);
 	restart_at(p, lead);
 }
 
 void pol_order_compact(struct pol *p)
 {
-	uint32_t lead = p->started ? p->seq[p->lead] : POL_NIL, n = 0;
+	uint32_t lead = at_lead(p);
 
-	for (uint32_t i = 0; i < p->n_seq; i++)
-		if (p->chunk[p->seq[i]].flags & F_KNOWN)
-			p->seq[n++] = p->seq[i];
-	pol_map_zero(p, p->n_seq);
-	p->n_pos = p->n_seq = n;
-	if (lead != POL_NIL && !(p->chunk[lead].flags & F_KNOWN))
-		lead = POL_NIL;
+	squeeze(p);
 	if (p->dirty) {
 		p->started = false;
 		p->rebuild = true;
@@ -152,6 +204,7 @@ void pol_order_wake(struct pol *p, uint32_t id)
 void pol_order_replace(struct pol *p, uint32_t id)
 {
 	p->learned = true;
+	p->late = 0;
 	place(p);
 	restart_at(p, id);
 }

@@ -119,6 +119,7 @@ enum {			/* pol_chunk.flags */
 	F_HOLE = 8192, /* streamed: read and given up again each pass, see pick.c */
 };
 
+#define POL_SHARED 256u		/* see (O4) in order.c */
 #define POL_CONF_START 2	/* prefetched, but not installed unseen */
 #define POL_CONF_MAX 3
 
@@ -186,6 +187,8 @@ struct pol {
 	/* order.c */
 	uint32_t n_seq;			/* chunks in seq */
 	uint32_t n_pos;			/* of them, the loop in force: the first */
+	uint32_t gaps;			/* of n_seq, places of chunks no longer known */
+	uint32_t late;			/* at its end, not sorted in */
 	uint32_t lead, tail, from;	/* positions, see order.c */
 	uint32_t lag_seen, lag_prev;	/* how far threads trail, this pass */
 	uint32_t cand;			/* a jump's target, to be confirmed */
@@ -229,6 +232,12 @@ struct pol {
 	uint64_t *map[B_N];
 	struct pol_stack *stacks;
 };
+
+/* What seq holds where a chunk was: one that is never known. */
+static inline uint32_t pol_gap(const struct pol *p)
+{
+	return p->conf.max_chunks;
+}
 
 /* True for a chunk kept by the loop rules; else it is kept by skew rules. */
 static inline bool pol_loopish(const struct pol *p, const struct pol_chunk *c)
@@ -298,6 +307,9 @@ void pol_list_del(struct pol *p, uint32_t id);
 void pol_order_flush(struct pol *p);
 /* Drops chunks no longer known from the order. */
 void pol_order_compact(struct pol *p);
+/* May n chunks more leave gaps, which is cheap, rather than be dropped at once? */
+bool pol_order_may_gap(const struct pol *p, uint32_t n);
+void pol_order_gap(struct pol *p, uint32_t pos);
 /* A fault on a chunk that has a position: moves lead, learns. */
 void pol_order_fault(struct pol *p, uint32_t id, uint32_t stream);
 /* A use outside the loop in force; soon after it came into force: a mistake

@@ -273,6 +273,48 @@ static void two_at_once(void **state)
 		}
 }
 
+/* One chunk of many at a time: it goes, comes back, or loses its place in the
+ * order, as a heap's do. */
+static void change_one(struct pol *p, uint32_t id)
+{
+	struct pol_span skew = { .len = 10, .layer = UINT32_MAX,
+				 .expert = UINT32_MAX, .pattern = POL_SKEW };
+	uint32_t how = rnd(3);
+
+	if (pol_state_of(p, id) == POL_PLAIN)
+		pol_moved(p, id, POL_ABSENT);
+	if (how == 0)
+		pol_remove(p, id, 1);
+	else
+		pol_add(p, id, 1, 10, id * 10ull, &skew, how - 1, 7);
+}
+
+/* The whole order is worked on now and then only, and comes right. */
+static void large_orders(void **state)
+{
+	enum { N = 4000 };
+	struct pol *p = make(N, N / 3, 4, 0);
+	uint32_t at = 0, whole = 0, gaps = 0;
+
+	seed = 99;
+	pol_add(p, 0, N, 10, 0, NULL, 0, 7);
+	for (uint32_t i = 0; i < 3000; i++) {
+		change_one(p, rnd(N));
+		whole += p->gaps < gaps;
+		gaps = p->gaps;
+		at = rnd(40) ? (at + 1) % N : rnd(N);
+		pol_fault(p, at, 0);
+		assert_true(i % 20 || pol_check(p));
+		assert_true(drain(p, true, 8));
+	}
+	assert_true(pol_check(p));
+	assert_true(gaps && whole && whole < 400);
+	pol_remove(p, 0, N);
+	assert_true(pol_check(p));
+	assert_int_equal(p->n_seq, 0);
+	free(p);
+}
+
 /* Many wait at once: each is fetched once, in order, none is lost. */
 static void demands_are_a_queue(void **state)
 {
@@ -305,6 +347,7 @@ int main(void)
 		cmocka_unit_test(demands_are_a_queue),
 		cmocka_unit_test(pinned_frames_do_not_starve),
 		cmocka_unit_test(two_at_once),
+		cmocka_unit_test(large_orders),
 		cmocka_unit_test(budget_is_kept),
 		cmocka_unit_test(any_pager),
 	};
