@@ -4,7 +4,8 @@
  * Owns nothing but what codec_work_new hands out.
  *
  * (1) What is unpacked may have come from anywhere: each length in it is
- *     checked against what the caller knows, and the bytes by their hash.
+ *     checked against what the caller knows, and the image by its hash: it is
+ *     shorter than the bytes, and lies in the cache then for the codec.
  * (2) A codec is chosen by a sample of pieces from jittered places: regular
  *     ones fall into step with the data (a KV cache's half-filled blocks). What
  *     the codes of fixed width save is predicted from it, each being a
@@ -335,12 +336,19 @@ size_t codec_worth(size_t len)
 
 /* ---- images ----------------------------------------------------------------------------- */
 
+uint64_t codec_image_sum(struct codec_head head, const void *body)
+{
+	uint64_t h = chunk_hash(body, head.packed_len);
+
+	head.hash = 0;
+	return chunk_hash(&head, sizeof(head)) ^ (h << 1 | h >> 63);
+}
+
 ssize_t codec_image_pack(struct codec_work *w, const struct codec *codec,
-			 void *dst, size_t cap, const void *src, size_t len,
-			 uint64_t hash)
+			 void *dst, size_t cap, const void *src, size_t len)
 {
 	struct codec_head head = { .magic = MAGIC, .id = codec->id,
-				   .raw_len = (uint32_t)len, .hash = hash };
+				   .raw_len = (uint32_t)len };
 	ssize_t n;
 
 	off_assert(len && len <= CODEC_MAX);
@@ -350,6 +358,7 @@ ssize_t codec_image_pack(struct codec_work *w, const struct codec *codec,
 	if (n < 0)
 		return n;
 	head.packed_len = (uint32_t)n;
+	head.hash = codec_image_sum(head, (char *)dst + sizeof(head));
 	memcpy(dst, &head, sizeof(head));
 	return n + (ssize_t)sizeof(head);
 }
@@ -377,9 +386,9 @@ int codec_image_unpack(struct codec_work *w, void *dst, size_t len,
 	if (n < sizeof(head) || n - sizeof(head) > UINT32_MAX)
 		return -EBADMSG;
 	memcpy(&head, image, sizeof(head));
+	image = (const char *)image + sizeof(head);
 	codec = trusted(&head, len, n);
-	if (!codec || codec->unpack(w, dst, len, (const char *)image + sizeof(head),
-				    n - sizeof(head)))
+	if (!codec || codec_image_sum(head, image) != head.hash)
 		return -EBADMSG;
-	return chunk_hash(dst, len) == head.hash ? 0 : -EBADMSG;
+	return codec->unpack(w, dst, len, image, n - sizeof(head));
 }

@@ -81,16 +81,18 @@ struct codec_head {
 	uint8_t id;
 	uint8_t zero[3];
 	uint32_t raw_len, packed_len;
-	uint64_t hash;		/* chunk_hash of the raw bytes */
+	uint64_t hash;		/* codec_image_sum */
 	uint8_t rest[40];	/* zeros: what follows begins aligned to 64 */
 };
 _Static_assert(sizeof(struct codec_head) == 64, "of an image");
 
-/* Makes an image of the len bytes at src, whose chunk_hash is hash, in cap
- * bytes at dst. Bytes of it, or -E2BIG: it does not fit. */
+/* The hash of an image with this head, whose own is taken for zero, and the
+ * packed_len bytes that follow it. */
+uint64_t codec_image_sum(struct codec_head head, const void *body);
+/* Makes an image of the len bytes at src in cap bytes at dst. Bytes of it, or
+ * -E2BIG: it does not fit. */
 ssize_t codec_image_pack(struct codec_work *w, const struct codec *codec,
-			 void *dst, size_t cap, const void *src, size_t len,
-			 uint64_t hash);
+			 void *dst, size_t cap, const void *src, size_t len);
 /* Makes len raw bytes at dst of the n bytes of an image. 0, or -EBADMSG: they
  * are not an image, not one of so many bytes, or not those that were packed;
  * dst may then hold anything. */

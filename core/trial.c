@@ -53,11 +53,11 @@ static uint64_t busy_ns(void)
 void trial_chunk(struct trial *t, const void *chunk, size_t len,
 		 struct trial_sum *sum)
 {
-	uint64_t hash = chunk_hash(chunk, len), begin;
-	const struct codec *codec = codec_choose(t->work, chunk, len, hash,
+	uint64_t begin;
+	const struct codec *codec = codec_choose(t->work, chunk, len, sum->raw + 1,
 						 POL_DT_OTHER);
 	ssize_t n = codec_image_pack(t->work, codec, t->image, codec_worth(len),
-				     chunk, len, hash);
+				     chunk, len);
 
 	sum->raw += len;
 	sum->held += n > 0 ? (uint64_t)n : len;

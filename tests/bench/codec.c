@@ -196,8 +196,7 @@ static void put(size_t k, const struct way *y)
 
 	if (slot[k] != POOL_NONE)
 		pool_free(slot[k]);
-	n = codec_image_pack(y->work, y->codec, image(k), codec_worth(CHUNK), p, CHUNK,
-			     chunk_hash(p, CHUNK));
+	n = codec_image_pack(y->work, y->codec, image(k), codec_worth(CHUNK), p, CHUNK);
 	slot[k] = POOL_NONE;
 	if (n > 0 && pool_put(image(k), (uint32_t)n, CHUNK, &slot[k]))
 		abort();

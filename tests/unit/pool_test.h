@@ -33,18 +33,13 @@ static struct codec_work *packer;
 static uint32_t slots[100000];	/* the cases' own */
 
 /* The first len bytes of `in`, packed, go to the pool. */
-static inline int put_as(uint32_t len, uint8_t codec, uint64_t hash, uint32_t *slot)
+static inline int put(uint32_t len, uint8_t codec, uint32_t *slot)
 {
 	ssize_t n = codec_image_pack(packer, codec_by_id(codec), image,
-				     CODEC_MAX + sizeof(struct codec_head), in, len, hash);
+				     CODEC_MAX + sizeof(struct codec_head), in, len);
 
 	CHECK(n > 0);
 	return pool_put(image, (uint32_t)n, len, slot);
-}
-
-static inline int put(uint32_t len, uint8_t codec, uint32_t *slot)
-{
-	return put_as(len, codec, chunk_hash(in, len), slot);
 }
 
 static inline uint32_t must_put(enum kind kind, uint32_t len, uint64_t seed, uint8_t codec)

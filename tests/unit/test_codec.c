@@ -135,7 +135,7 @@ static size_t image_of(enum kind kind, size_t len, uint8_t id, uint64_t seed)
 	ssize_t n;
 
 	fill(in, len, kind, seed);
-	n = codec_image_pack(work, c, p, cap, in, len, chunk_hash(in, len));
+	n = codec_image_pack(work, c, p, cap, in, len);
 	if (n < 0)
 		return 0;
 	memmove(img - n, p, (size_t)n);
@@ -174,9 +174,9 @@ static void test_image_no_room(void **state)
 	fill(last(src, 100), 100, NOISE, 1);
 	for (size_t cap = 0; cap < 100 + sizeof(struct codec_head); cap++)
 		assert_int_equal(codec_image_pack(work, c, last(img, cap), cap,
-						  src - 100, 100, 1), -E2BIG);
+						  src - 100, 100), -E2BIG);
 	assert_int_equal(codec_image_pack(work, c, last(img, 164), 164, src - 100,
-					  100, 1), 164);
+					  100), 164);
 }
 
 /* Every value of every byte of the head. */
@@ -545,7 +545,7 @@ static void test_choice_of_floats(void **state)
 			assert_int_equal(chosen(p, LEN, seed), right[as]);
 			n = codec_image_pack(work, codec_by_id(right[as]),
 					     last(img, codec_worth(LEN)), codec_worth(LEN),
-					     p, LEN, chunk_hash(p, LEN));
+					     p, LEN);
 			assert_true(n > 0);
 		}
 }
@@ -597,7 +597,7 @@ static void test_worth(void **state)
 			if (codec_by_id(id))
 				assert_int_equal(codec_image_pack(work, codec_by_id(id),
 					last(img, codec_worth(len)), codec_worth(len),
-					src - len, len, 1), -E2BIG);
+					src - len, len), -E2BIG);
 	}
 }
 

@@ -152,17 +152,6 @@ static void bad_slots(void)
 	bad_slot(CODEC_BF16, FLOATS, 50000);
 }
 
-/* A hash that the bytes never had. */
-static void wrong_hash(void)
-{
-	uint32_t slot;
-
-	open_pool(16 * MIB);
-	fill(in, 9000, TEXT, 1);
-	CHECK(!put_as(9000, CODEC_LZ4, chunk_hash(in, 9000) ^ 1, &slot));
-	CHECK(pool_get(slot, out, 9000) == -EBADMSG);
-}
-
 /* ---- the limit ----------------------------------------------------------------------- */
 
 /* Puts slots of so many raw bytes until it is refused. How many. */
@@ -464,7 +453,6 @@ CASE(round_trips)
 CASE(numbers_reused)
 CASE(churn)
 CASE(bad_slots)
-CASE(wrong_hash)
 CASE(limits)
 CASE(exact_limit)
 CASE(no_addresses)
@@ -486,7 +474,6 @@ int main(void)
 		cmocka_unit_test(test_numbers_reused),
 		cmocka_unit_test(test_churn),
 		cmocka_unit_test(test_bad_slots),
-		cmocka_unit_test(test_wrong_hash),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_exact_limit),
 		cmocka_unit_test(test_no_addresses),
