@@ -9,7 +9,7 @@
  *   unpack    packer.c's
  *
  * (1) Solved anew once a pass when one of them has moved by a tenth, and adopted
- *     when it is shorter by a twentieth (plan.c).
+ *     when it is much shorter: both ways of going over cost a pass or two.
  * (2) Before it can be solved a few chunks are packed for trial.
  * (3) Reading is reckoned dearer than it is: the disk is shared, its rate varies,
  *     and a wait for it stops the engine's threads in the middle of a layer.
@@ -26,6 +26,7 @@
 #define TRIED_LEAST	8u
 #define READ_LEAST	(64u << 20)	/* of a pass, to judge the disk by */
 #define DISK_GUESS	1e9
+#define COMPUTE_GUESS	10e9	/* bytes/s an engine reads weights at */
 #define DISK_DEARER	0.7		/* (3) */
 #define OVERLAP		0.5		/* seen: a pass takes 1.5 to 1.8 times the
 					 * longer of compute and reading */
@@ -101,6 +102,8 @@ static void solve(void)
 		return;
 	}
 	classes(&in, &seen);
+	if (!(compute > 0))
+		in.compute = (in.class[0].bytes + in.class[1].bytes) / COMPUTE_GUESS;
 	if (planned && !pol_plan_stale(&was, &in))
 		return;
 	if (pol_plan(&in, &next) || (planned && !pol_plan_adopt(&in, &plan, &next)))

@@ -250,7 +250,7 @@ void pol_plan_times(const struct pol_plan_in *in, struct pol_plan *plan);
 bool pol_plan_stale(const struct pol_plan_in *was,
 		    const struct pol_plan_in *now);
 /* True: `next`, solved for `now`, is to replace `have`, which was solved
- * earlier for the same classes: it is shorter by a twentieth at least, or
+ * earlier for the same classes: it is shorter by 15 % at least, or
  * `have` no longer fits the budgets. Moving bytes costs, too. */
 bool pol_plan_adopt(const struct pol_plan_in *now, const struct pol_plan *have,
 		    const struct pol_plan *next);
