@@ -15,7 +15,10 @@
  *     for itself: only chunks that came in by REMAP, and the heap's, leave so.
  * (3) Each such chunk may cost a mapping of its own: half of what the process may
  *     have is left to the program.
- * (4) Where mremap may fail after it has unmapped (strict overcommit) it is
+ * (4) MOVE refuses pages that somebody's I/O holds; the others do not, and what
+ *     is written to such pages from outside is lost (core_read_unsafe sees to
+ *     reads of files); what is read from them is right (frames.c).
+ * (5) Where mremap may fail after it has unmapped (strict overcommit) it is
  *     not used. Failing otherwise it changes nothing, and COPY serves.
  * Owns the list of chunks that came in by REMAP. Lock: none; pager thread.
  */

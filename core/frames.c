@@ -14,6 +14,9 @@
  * (2) A split frame (moved in pieces) loses its huge page: its memory is
  *     given back and comes huge again.
  * (3) Not inherited by forks, not dumped.
+ * (4) Where pinned pages do not refuse to change places (exchange.c), a frame is
+ *     not recycled: somebody's write to a disk or a socket may still read it. It
+ *     is given back, which leaves the pages to who holds them.
  * Lock: none; pager thread only (frames_bytes: any thread).
  */
 #include "core/core_int.h"
@@ -106,7 +109,7 @@ uint32_t frames_get(void)
 void frames_put(uint32_t slot, bool split)
 {
 	off_assert(n_warm + n_cold < slots);
-	if (split)
+	if (split || !exchange_moves())		/* (2), (4) */
 		chill(slot);
 	else
 		warm[n_warm++] = slot;
