@@ -325,14 +325,16 @@ static void flag_recent(struct pol *p, uint32_t id, bool on)
 	pol_enter(p, id);
 }
 
-/* Frames that chunks of late faults may keep: two at least, for an instruction
- * that copies waits for two chunks and would else never have both. */
+/* Frames that chunks of late faults may keep. An instruction that copies waits
+ * for two chunks and would else never have both; where frames are few, several
+ * threads that copy need most of them. */
 static uint32_t recent_most(const struct pol *p)
 {
 	uint32_t n = min_u32(p->frames / 4, max_u32(p->frames / 16, 4));
-	uint32_t least = p->frames > 2 ? 2 : p->frames > 1;
 
-	return min_u32(max_u32(n, least), POL_RECENT);
+	if (p->frames < POL_RECENT)
+		n = p->frames > 3 ? p->frames - 2 : p->frames - !!p->frames;
+	return min_u32(n, POL_RECENT);
 }
 
 static void forget_recent(struct pol *p, uint32_t i)

@@ -19,8 +19,7 @@
 
 #define THREADS		4
 #define ITEMS		8
-#define ROUNDS		2
-#define OPS		12
+#define OPS		26
 #define PAGES_MOST	1536U		/* of an item */
 #define RUN_MOST	256U		/* pages of one action */
 #define PIPE_PAGES	16U		/* what a pipe holds */
@@ -226,7 +225,7 @@ static void drop(struct item *x)
 {
 	if (!x->p)
 		return;
-	look_all(x, "before it goes");
+	look_all(x, "in the end");
 	if (x->mapped)
 		unmap(x);
 	else
@@ -473,11 +472,10 @@ static void make_child(struct actor *a)
 static void *worker(void *arg)
 {
 	struct actor *a = arg;
-	int fork_at = (int)below(a, THREADS * OPS);	/* one thread, mostly */
+	int fork_at = (int)below(a, 2 * OPS);	/* two threads, mostly */
 
 	for (int i = 0; i < ITEMS; i++)
-		if (!a->item[i].p)
-			make(a, &a->item[i]);
+		make(a, &a->item[i]);
 	for (int i = 0; i < OPS; i++) {
 		act(a);
 		if (!below(a, 12))
@@ -505,12 +503,6 @@ static void all_items(void (*f)(struct item *x))
 	}
 }
 
-static void look_again(struct item *x)
-{
-	if (x->p)
-		look_all(x, "its threads are gone");
-}
-
 int main(void)
 {
 	const char *s = getenv("STRESS_SEED");
@@ -519,13 +511,10 @@ int main(void)
 	seed = s ? (uint32_t)strtoul(s, NULL, 10) : 1;
 	for (int i = 0; i < THREADS; i++)
 		begin(&actors[i], i);
-	for (int round = 0; round < ROUNDS; round++) {
-		for (int i = 0; i < THREADS; i++)
-			check(!pthread_create(&th[i], NULL, worker, &actors[i]));
-		for (int i = 0; i < THREADS; i++)
-			check(!pthread_join(th[i], NULL));
-		all_items(look_again);
-	}
+	for (int i = 0; i < THREADS; i++)
+		check(!pthread_create(&th[i], NULL, worker, &actors[i]));
+	for (int i = 0; i < THREADS; i++)
+		check(!pthread_join(th[i], NULL));
 	all_items(drop);
 	return 0;
 }

@@ -273,6 +273,38 @@ static void two_at_once(void **state)
 		}
 }
 
+/* The same by two threads that take turns, each looking again after the other. */
+static void two_threads_copy(struct pol *p, uint32_t *at, uint32_t kind)
+{
+	uint32_t from[2] = { next_use(at, kind), rnd(CHUNKS) };
+	uint32_t to[2] = { rnd(CHUNKS), rnd(CHUNKS) };
+
+	for (uint32_t turn = 0; turn < 32; turn++) {
+		uint32_t a = from[turn % 2], b = to[turn % 2];
+
+		if (pol_state_of(p, a) == POL_PLAIN && pol_state_of(p, b) == POL_PLAIN)
+			return;
+		pol_fault(p, pol_state_of(p, a) != POL_PLAIN ? a : b, turn % 2);
+		assert_true(drain(p, true, 8));
+	}
+	fail_msg("%u frames", p->frames);
+}
+
+static void two_threads(void **state)
+{
+	for (uint32_t frames = 6; frames <= 20; frames++)
+		for (uint32_t life = 0; life < 6; life++) {
+			struct pol *p = make(CHUNKS, frames, life, 0);
+			uint32_t at = 0;
+
+			seed = life * 40503u + frames;
+			add_model(p, 0, CHUNKS, life & 1);
+			for (uint32_t i = 0; i < 300; i++)
+				two_threads_copy(p, &at, life % 3);
+			free(p);
+		}
+}
+
 /* One chunk of many at a time: it goes, comes back, or loses its place in the
  * order, as a heap's do. */
 static void change_one(struct pol *p, uint32_t id)
@@ -347,6 +379,7 @@ int main(void)
 		cmocka_unit_test(demands_are_a_queue),
 		cmocka_unit_test(pinned_frames_do_not_starve),
 		cmocka_unit_test(two_at_once),
+		cmocka_unit_test(two_threads),
 		cmocka_unit_test(large_orders),
 		cmocka_unit_test(budget_is_kept),
 		cmocka_unit_test(any_pager),
