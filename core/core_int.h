@@ -325,7 +325,11 @@ bool pager_again(int *tries);
 void pager_commands(void);		/* pager_cmd.c */
 void pager_commands_reset(void);	/* child of fork */
 void pager_bury(void);			/* frees DYING regions nobody uses */
-uint64_t chunk_hash(const void *p, size_t len);
+
+/* ---- hash.c ----------------------------------------------------------------- */
+
+uint64_t chunk_hash(const void *p, size_t len);		/* any thread */
+uint64_t chunk_hash_avx2(const void *p, size_t len);	/* hash.c only */
 
 /* ---- cmd.c: what program threads ask of the library's -------------------- */
 

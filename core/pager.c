@@ -37,10 +37,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define XXH_INLINE_ALL
-#define XXH_STATIC_LINKING_ONLY
-#include <xxhash.h>
-
 #define IO_DEPTH	16
 #define BUSY_RETRY_NS	500000000ull
 
@@ -94,11 +90,6 @@ int chunk_pieces(uint32_t c, struct extent *out)
 	n = region_pieces(chunk_region(c), a, a + CHUNK, out);
 	region_unlock();
 	return n;
-}
-
-uint64_t chunk_hash(const void *p, size_t len)
-{
-	return XXH3_64bits(p, len);
 }
 
 void chunk_mark_dirty(uint32_t c)

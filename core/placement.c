@@ -30,6 +30,7 @@
 #define DISK_DEARER	0.7		/* (3) */
 #define OVERLAP		0.5		/* seen: a pass takes 1.5 to 1.8 times the
 					 * longer of compute and reading */
+#define MORE		16u		/* frames: holes do not stay quite where they are */
 #define FRAMES_LEAST	32u		/* half of the budget if that is less: not packed in */
 
 static struct pol_plan_in was;
@@ -77,7 +78,7 @@ static void classes(struct pol_plan_in *in, const struct packer_seen *seen)
 	in->class[0] = (struct pol_class){ .bytes = packs, .uses = 1, .unpack = seen->unpack,
 		.ratio = seen->bytes ? (double)seen->paid * CHUNK / (double)seen->bytes : 1 };
 	in->class[1] = (struct pol_class){ .bytes = all - packs, .uses = 1, .ratio = 1 };
-	in->window = (double)(frames / 4 < 32 ? frames / 4 : 32) * CHUNK;
+	in->window = (double)(pc.hold + pc.skew + MORE) * CHUNK;
 }
 
 static void solve(void)
