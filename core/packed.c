@@ -138,7 +138,7 @@ bool packed_keep(uint32_t c)
 	    chunk_region(c)->writable || chunk_bytes_in_file(c) < CHUNK ||
 	    !placement_room())
 		return false;
-	image = packer_room();
+	image = packer_room(false);
 	if (!image)
 		return false;
 	j = new_job(c);

@@ -16,7 +16,8 @@
 
 #include <time.h>
 
-#define ROOMS		4
+#define ROOMS		6
+#define KEPT		2
 #define GUESS		6e9	/* bytes/s, until it was seen */
 
 static char *room;		/* ROOMS chunks; reserved, used as need be */
@@ -24,9 +25,9 @@ static bool used[ROOMS];
 static _Atomic uint32_t tried, paid;
 static _Atomic uint64_t image_bytes, unpacked, unpack_ns;
 
-char *packer_room(void)
+char *packer_room(bool must)
 {
-	int i = 0;
+	int i = must ? 0 : KEPT;
 
 	if (!room)
 		room = reserve_range(ROOMS * CHUNK);

@@ -7,13 +7,15 @@
 
 #include "policy/policy.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 /* Pager. Room for one image of a chunk; NULL: all are in use. Few are packed at a
- * time: it is slow, and what waits for it holds a frame. */
-char *packer_room(void);
+ * time: it is slow, and what waits for it holds a frame. must: it would have to be
+ * written otherwise; some are kept for those. */
+char *packer_room(bool must);
 void packer_give(const char *image);
 void packer_reset(void);	/* child of a fork */
 

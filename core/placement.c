@@ -11,6 +11,8 @@
  * (1) Solved anew once a pass when one of them has moved by a tenth, and adopted
  *     when it is much shorter: both ways of going over cost a pass or two.
  * (2) Before it can be solved a few chunks are packed for trial.
+ *     Loops that are shorter for a while, as when a heap is filled, are not
+ *     taken for the whole.
  * (3) Reading is reckoned dearer than it is: the disk is shared, its rate varies,
  *     and a wait for it stops the engine's threads in the middle of a layer.
  * (4) A quarter of the budget, beside the plan, may hold what would have to be
@@ -24,9 +26,10 @@
 #include "core/work.h"
 
 #define TRIED_LEAST	8u
+#define LOWER_AFTER	3u		/* while a heap grows it is one thing, then another */
 #define READ_LEAST	(64u << 20)	/* of a pass, to judge the disk by */
 #define DISK_GUESS	1e9
-#define COMPUTE_GUESS	10e9	/* bytes/s an engine reads weights at */
+#define COMPUTE_GUESS	1e-10	/* s per byte: what an engine reads weights at */
 #define DISK_DEARER	0.7		/* (3) */
 #define OVERLAP		0.5		/* seen: a pass takes 1.5 to 1.8 times the
 					 * longer of compute and reading */
@@ -36,18 +39,21 @@
 static struct pol_plan_in was;
 static struct pol_plan plan;
 static bool planned;
+static uint32_t lower;			/* passes in a row that wanted it to be less */
 static uint64_t target;			/* bytes */
+static double loop;			/* chunks: the longest of late */
 static uint32_t frames;
-static double disk, compute;		/* bytes/s, s; 0: not seen */
+static double disk, compute;		/* bytes/s, s per byte of the loop; 0: not seen */
 static uint64_t read_bytes, read_ns, last_turn;
 static bool was_reading;
 
 void placement_reset(void)
 {
 	planned = was_reading = false;
+	lower = 0;
 	target = read_bytes = read_ns = last_turn = 0;
 	frames = 0;
-	disk = compute = 0;
+	disk = compute = loop = 0;
 }
 
 void placement_turn(bool reading)
@@ -72,7 +78,8 @@ static void classes(struct pol_plan_in *in, const struct packer_seen *seen)
 	double all, packs;
 
 	pol_counts(pg.pol, &pc);
-	all = (double)pc.period * CHUNK;
+	loop = pc.period > loop * 0.95 ? pc.period : loop * 0.95;
+	all = loop * CHUNK;
 	packs = seen->tried ? all * seen->paid / seen->tried : 0;
 	in->n = 2;
 	in->class[0] = (struct pol_class){ .bytes = packs, .uses = 1, .unpack = seen->unpack,
@@ -81,12 +88,18 @@ static void classes(struct pol_plan_in *in, const struct packer_seen *seen)
 	in->window = (double)(pc.hold + pc.skew + MORE) * CHUNK;
 }
 
+static uint64_t packed_bytes(const struct pol_plan_in *in, const struct pol_plan *p)
+{
+	return (uint64_t)(p->share[0][POL_TIER_PACKED] * in->class[0].bytes /
+			  in->class[0].ratio);
+}
+
 static void solve(void)
 {
 	struct pol_plan_in in = {
 		.ram = (double)frames * CHUNK, .cores = work_processors(),
 		.disk = DISK_DEARER * (disk > 0 ? disk : DISK_GUESS),
-		.compute = compute, .overlap = OVERLAP,
+		.overlap = OVERLAP,
 	};
 	struct packer_seen seen;
 	struct pol_plan next;
@@ -103,17 +116,19 @@ static void solve(void)
 		return;
 	}
 	classes(&in, &seen);
-	if (!(compute > 0))
-		in.compute = (in.class[0].bytes + in.class[1].bytes) / COMPUTE_GUESS;
+	in.compute = (in.class[0].bytes + in.class[1].bytes) *
+		(compute > 0 ? compute : COMPUTE_GUESS);
 	if (planned && !pol_plan_stale(&was, &in))
 		return;
 	if (pol_plan(&in, &next) || (planned && !pol_plan_adopt(&in, &plan, &next)))
 		return;
+	if (planned && packed_bytes(&in, &next) < target && ++lower < LOWER_AFTER)
+		return;
+	lower = 0;
 	was = in;
 	plan = next;
 	planned = true;
-	target = (uint64_t)(plan.share[0][POL_TIER_PACKED] * in.class[0].bytes /
-			    in.class[0].ratio);
+	target = packed_bytes(&in, &plan);
 	target = target < most ? target : most;
 	off_verbose(1, "plan: %.0f%% plain, %.0f%% packed (%.2fx), %.0f%% absent; %.3f s a pass (disk %.2f, unpack %.2f GB/s, compute %.3f s)",
 		    100 * plan.share[0][POL_TIER_PLAIN], 100 * plan.share[0][POL_TIER_PACKED],
@@ -131,10 +146,13 @@ void placement_budget(uint32_t n)
 void placement_pass(uint64_t ns, uint64_t stall_ns)
 {
 	double s = (double)(ns > 2 * stall_ns ? ns - stall_ns : ns / 2) / 1e9;
+	struct pol_counts pc;
 
+	pol_counts(pg.pol, &pc);
 	s -= planned ? plan.decode_s : 0;
 	if (s < (double)ns / 4e9)
 		s = (double)ns / 4e9;
+	s /= ((double)pc.period + 1) * CHUNK;
 	compute = compute > 0 && s > compute * 1.02 ? compute * 1.02 : s;
 	if (read_bytes >= READ_LEAST && read_ns) {
 		double rate = (double)read_bytes * 1e9 / (double)read_ns;
