@@ -5,8 +5,8 @@
 #
 #     tests/run.sh unit     build/unit/*
 #     tests/run.sh check    unit, tests/check/*.sh, the traps (under 10 minutes)
-#     tests/run.sh long     the same with sanitizers and many torture seeds;
-#                           OFFLOAD_LONG=N: N times 1000 of them
+#     tests/run.sh long     the same with sanitizers, 1000 seeds of the stress
+#                           and 500 of torture; OFFLOAD_LONG=N: N times as many
 #
 # Owns build/test (outputs). Exit status 0 only if something passed and
 # nothing failed; 77 from a test is a skip, counted and told. B: the build
