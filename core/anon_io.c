@@ -465,10 +465,10 @@ static void save_or_keep(uint32_t c)
 	keep_busy(c);
 }
 
-/* To the pool, if it gets smaller. False: there is no room. */
-static bool pack(uint32_t c, bool room)
+/* To the pool, if it gets smaller. False: there is no room. must: see packer.h. */
+static bool pack(uint32_t c, bool room, bool must)
 {
-	char *image = room && !anon_at(c)->raw ? packer_room() : NULL;
+	char *image = room && !anon_at(c)->raw ? packer_room(must) : NULL;
 	struct job *j;
 
 	if (!image)
@@ -483,14 +483,14 @@ static bool pack(uint32_t c, bool room)
 /* Its bytes are nowhere else. */
 static void store(uint32_t c)
 {
-	if (!pack(c, placement_spare()))
+	if (!pack(c, placement_spare(), true))
 		save_or_keep(c);
 }
 
 /* They are in a file. */
 static void let_go(uint32_t c)
 {
-	if (anon_at(c)->store != STORE_ORIGIN || !pack(c, placement_room()))
+	if (anon_at(c)->store != STORE_ORIGIN || !pack(c, placement_room(), false))
 		anon_put_frame(c);
 }
 

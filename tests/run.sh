@@ -5,10 +5,11 @@
 #
 #     tests/run.sh unit     build/unit/*
 #     tests/run.sh check    unit, tests/check/*.sh, the traps (under 10 minutes)
-#     tests/run.sh long     the same with sanitizers, many torture seeds, fuzzers
-#                           and more data; OFFLOAD_LONG=N: N times 1000 seeds,
-#                           600 s for each fuzzer, 1 GiB through the codecs.
-#                           FUZZ_SECONDS=N: N s instead, cores used at once
+#     tests/run.sh long     the same with sanitizers, 1000 seeds of the stress, 500
+#                           of torture, fuzzers and more data; OFFLOAD_LONG=N: N
+#                           times as many, as much of 600 s for each fuzzer, and of
+#                           1 GiB through the codecs. FUZZ_SECONDS=N: N s instead,
+#                           cores used at once
 #
 # Owns build/test (outputs). Exit status 0 only if something passed and
 # nothing failed; 77 from a test is a skip, counted and told. B: the build

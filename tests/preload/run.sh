@@ -5,8 +5,8 @@
 #
 #     tests/preload/run.sh quick              every program, every variant,
 #                                             then some programs x torture seeds
-#     tests/preload/run.sh long               the same, OFFLOAD_LONG times 1000
-#                                             torture runs, and as many seeds
+#     tests/preload/run.sh long               the same, OFFLOAD_LONG times 500
+#                                             torture runs and the seeds of (1)
 #     tests/preload/run.sh one PROG VARIANT   one run, output shown
 #
 # Owns build/trap (files, logs, statistics); empty again when all passed.
@@ -229,9 +229,9 @@ quick_seeds() {
 	done
 }
 
-# 1000 runs for each OFFLOAD_LONG, every program in turn, each its own seed.
+# 500 runs for each OFFLOAD_LONG, every program in turn, each its own seed.
 long_seeds() {
-	local total=$((1000 * times)) first=${TRAP_SEED:-1000} i=0
+	local total=$((500 * times)) first=${TRAP_SEED:-1000} i=0
 
 	while [ "$i" -lt "$total" ]; do
 		for p in $list; do
@@ -266,7 +266,7 @@ run_storm() {
 		quick_seeds | shuffle_fixed | paced "$storm_seconds"
 	else
 		echo "# torture seeds ${TRAP_SEED:-1000} and up," \
-		     "$((1000 * times)) runs"
+		     "$((500 * times)) runs"
 		long_seeds | paced 100000
 	fi
 }
@@ -336,6 +336,8 @@ one)	mkdir -p "$work"/{tmp,cache,out,spill}
 	case $verdict in FAIL*) rerun "$2" "$3"; exit 1 ;; esac ;;
 quick|long)
 	[ -e "$lib" ] || { echo "run.sh: $lib is missing: run make" >&2; exit 1; }
+	# Many of them wait for a disk, or for a delay that torture asked for.
+	[ "$1" = quick ] || jobs=${TRAP_JOBS:-3}
 	main "$1" ;;
 *)	echo "usage: $0 quick | long | one PROG VARIANT" >&2; exit 2 ;;
 esac
