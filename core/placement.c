@@ -3,8 +3,8 @@
  *
  * Owns the plan in force and the rates it was made from:
  *
- *   disk      bytes of a pass by the time reads were in flight in it; a pass that
- *             read little says nothing
+ *   disk      the most that was read in WINDOW_NS with reads in flight all along:
+ *             on the whole it is asked for less than it could give
  *   compute   the pass, less what threads waited for reads and what unpacking takes
  *   unpack    packer.c's
  *
@@ -27,11 +27,11 @@
 
 #define TRIED_LEAST	8u
 #define LOWER_AFTER	3u		/* while a heap grows it is one thing, then another */
-#define READ_LEAST	(64u << 20)	/* of a pass, to judge the disk by */
+#define WINDOW_NS	20000000u
 #define DISK_GUESS	1e9
 #define COMPUTE_GUESS	1e-10	/* s per byte: what an engine reads weights at */
-#define DISK_DEARER	0.7		/* (3) */
-#define OVERLAP		0.5		/* seen: a pass takes 1.5 to 1.8 times the
+#define DISK_DEARER	0.85		/* (3) */
+#define OVERLAP		0.3		/* seen: a pass takes 1.6 to 1.8 times the
 					 * longer of compute and reading */
 #define MORE		16u		/* frames: holes do not stay quite where they are */
 #define FRAMES_LEAST	32u		/* half of the budget if that is less: not packed in */
@@ -44,14 +44,14 @@ static uint64_t target;			/* bytes */
 static double loop;			/* chunks: the longest of late */
 static uint32_t frames;
 static double disk, compute;		/* bytes/s, s per byte of the loop; 0: not seen */
-static uint64_t read_bytes, read_ns, last_turn;
+static uint64_t read_bytes, window_from;	/* of the window */
 static bool was_reading;
 
 void placement_reset(void)
 {
 	planned = was_reading = false;
 	lower = 0;
-	target = read_bytes = read_ns = last_turn = 0;
+	target = read_bytes = window_from = 0;
 	frames = 0;
 	disk = compute = loop = 0;
 }
@@ -59,11 +59,15 @@ void placement_reset(void)
 void placement_turn(bool reading)
 {
 	uint64_t t = now_ns();
+	double rate = (double)read_bytes * 1e9 / (double)(t - window_from + 1);
 
-	if (was_reading)
-		read_ns += t - last_turn;
-	last_turn = t;
+	if (was_reading && reading && t - window_from < WINDOW_NS)
+		return;
+	if (was_reading && t - window_from >= WINDOW_NS && rate > disk)
+		disk = rate;
 	was_reading = reading;
+	window_from = t;
+	read_bytes = 0;
 }
 
 void placement_read(uint64_t bytes)
@@ -154,12 +158,7 @@ void placement_pass(uint64_t ns, uint64_t stall_ns)
 		s = (double)ns / 4e9;
 	s /= ((double)pc.period + 1) * CHUNK;
 	compute = compute > 0 && s > compute * 1.02 ? compute * 1.02 : s;
-	if (read_bytes >= READ_LEAST && read_ns) {
-		double rate = (double)read_bytes * 1e9 / (double)read_ns;
-
-		disk = disk * 0.9 > rate ? disk * 0.9 : rate;
-	}
-	read_bytes = read_ns = 0;
+	disk *= 0.98;
 	placement_budget(frames);
 }
 
