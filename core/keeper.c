@@ -12,6 +12,8 @@
  */
 #include "core/anon.h"
 #include "core/core_int.h"
+#include "core/packer.h"
+#include "core/work.h"
 #include "core/header.h"
 #include "core/sites.h"
 
@@ -455,6 +457,8 @@ static int start_up(void)
 		if (!torture() && budget_share_join(&share, &budget))
 			share.fd = -1;
 	}
+	work_reserve();
+	packer_open();
 	err = pager_start(choose_mode(private));
 	return err ? err : anon_adopt();
 }

@@ -26,19 +26,15 @@
 static int fetch(uint32_t c)
 {
 	const struct region *r = chunk_region(c);
-	uintptr_t a = chunk_addr(c), lo = a > r->base ? a : r->base;
+	uintptr_t a = chunk_addr(c);
 	struct io_job job = {
 		.kind = IO_READAHEAD, .fd = r->origin->fd,
 		.off = chunk_off(c), .len = chunk_bytes_in_file(c), .chunk = c,
 	};
 
-	if (r->huge && lo < a + job.len) {
+	if (r->huge && a >= r->base && a + job.len <= r->end) {
 		job.kind = IO_POPULATE;
-		job.buf = r->huge + (lo - r->base);
-		job.off += lo - a;
-		job.len -= (uint32_t)(lo - a);
-		if (lo + job.len > r->end)
-			job.len = (uint32_t)(r->end - lo);
+		job.buf = r->huge + (a - r->base);
 	}
 
 	stat_add(ST_IO_READS, 1);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* packer.c - packing and unpacking by the workers, and how fast that goes.
  *
- * Owns the rooms for images, and what each thread packs with, which it makes
- * when it first does and keeps.
+ * Owns the rooms for images, and what each thread packs with.
  *
  * (1) Rates are of the thread's processor time: the engine takes most of the
  *     time on the clock, and is not what is measured.
  * (2) An image is unpacked and compared before the bytes are let go (R2): its hash
  *     is its own, and says nothing of the codec.
+ * (3) All is mapped when the keeper starts: see work_reserve.
  * Lock: none; rooms are the pager's, the counts are atomic.
  */
 #include "core/packer.h"
@@ -18,8 +18,11 @@
 
 #define ROOMS		6
 #define KEPT		2
+#define THREADS		5		/* workers, and the pager where there are none */
 #define GUESS		6e9	/* bytes/s, until it was seen */
 
+static struct kit { struct codec_work *work; char *trial; } kit[THREADS];
+static _Atomic int threads;	/* that have one */
 static char *room;		/* ROOMS chunks; reserved, used as need be */
 static bool used[ROOMS];
 static _Atomic uint32_t tried, paid;
@@ -29,8 +32,6 @@ char *packer_room(bool must)
 {
 	int i = must ? 0 : KEPT;
 
-	if (!room)
-		room = reserve_range(ROOMS * CHUNK);
 	while (i < ROOMS && used[i])
 		i++;
 	if (!room || i == ROOMS)
@@ -47,41 +48,48 @@ void packer_give(const char *image)
 void packer_reset(void)
 {
 	memset(used, 0, sizeof(used));
+	atomic_store(&threads, 0);
 }
 
-/* NULL: it cannot. */
-static struct codec_work *mine(void)
+void packer_open(void)
 {
-	static _Thread_local struct codec_work *work
-		__attribute__((tls_model("initial-exec")));
+	if (!room)
+		room = reserve_range(ROOMS * CHUNK);
+	for (int i = 0; i < THREADS && !kit[i].work; i++) {
+		kit[i].trial = reserve_range(CHUNK);
+		kit[i].work = kit[i].trial ? codec_work_new() : NULL;
+	}
+}
 
-	if (!work)
-		work = codec_work_new();
-	return work;
+/* NULL: this thread cannot. */
+static struct kit *mine(void)
+{
+	static _Thread_local int number __attribute__((tls_model("initial-exec")));
+
+	if (!number)
+		number = atomic_fetch_add(&threads, 1) + 1;
+	return number <= THREADS && kit[number - 1].work ? &kit[number - 1] : NULL;
 }
 
 /* (2) */
-static bool comes_back(const char *image, size_t n, const char *frame)
+static bool comes_back(struct kit *k, const char *image, size_t n, const char *frame)
 {
-	static _Thread_local char *trial __attribute__((tls_model("initial-exec")));
-
-	if (!trial)
-		trial = reserve_range(CHUNK);
-	return trial && !codec_image_unpack(mine(), trial, CHUNK, image, n) &&
-		!memcmp(trial, frame, CHUNK);
+	return !codec_image_unpack(k->work, k->trial, CHUNK, image, n) &&
+		!memcmp(k->trial, frame, CHUNK);
 }
 
 ssize_t packer_pack(char *image, const char *frame, uint64_t hash, enum pol_dtype hint)
 {
+	struct kit *k = mine();
 	const struct codec *codec;
 	ssize_t n = -E2BIG;
 
-	if (!mine())
+	if (!k)
 		return n;
-	codec = codec_choose(mine(), frame, CHUNK, hash, hint);
+	codec = codec_choose(k->work, frame, CHUNK, hash, hint);
 	if (codec->id != CODEC_RAW)
-		n = codec_image_pack(mine(), codec, image, codec_worth(CHUNK), frame, CHUNK);
-	if (n > 0 && !comes_back(image, (size_t)n, frame))
+		n = codec_image_pack(k->work, codec, image, codec_worth(CHUNK), frame, CHUNK);
+	if (n > 0 && !comes_back(k, image, (size_t)n, frame))
 		n = -E2BIG;
 	atomic_fetch_add(&tried, 1);
 	if (n > 0) {
@@ -102,7 +110,8 @@ static uint64_t busy_ns(void)
 int packer_unpack(char *frame, const char *image, size_t n)
 {
 	uint64_t begin = busy_ns();
-	int err = mine() ? codec_image_unpack(mine(), frame, CHUNK, image, n) : -ENOMEM;
+	struct kit *k = mine();
+	int err = k ? codec_image_unpack(k->work, frame, CHUNK, image, n) : -ENOMEM;
 
 	if (!err) {
 		atomic_fetch_add(&unpack_ns, busy_ns() - begin);

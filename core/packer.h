@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* Keeper, when it starts (see work_reserve); any number of times. Without memory nothing is packed. */
+void packer_open(void);
 /* Pager. Room for one image of a chunk; NULL: all are in use. Few are packed at a
  * time: it is slow, and what waits for it holds a frame. must: it would have to be
  * written otherwise; some are kept for those. */

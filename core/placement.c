@@ -33,7 +33,7 @@
 #define DISK_DEARER	0.85		/* (3) */
 #define OVERLAP		0.3		/* seen: a pass takes 1.6 to 1.8 times the
 					 * longer of compute and reading */
-#define MORE		16u		/* frames: holes do not stay quite where they are */
+#define MORE		100u		/* frames / this: holes do not stay quite where they are */
 #define FRAMES_LEAST	32u		/* half of the budget if that is less: not packed in */
 
 static struct pol_plan_in was;
@@ -89,7 +89,7 @@ static void classes(struct pol_plan_in *in, const struct packer_seen *seen)
 	in->class[0] = (struct pol_class){ .bytes = packs, .uses = 1, .unpack = seen->unpack,
 		.ratio = seen->bytes ? (double)seen->paid * CHUNK / (double)seen->bytes : 1 };
 	in->class[1] = (struct pol_class){ .bytes = all - packs, .uses = 1, .ratio = 1 };
-	in->window = (double)(pc.hold + pc.skew + MORE) * CHUNK;
+	in->window = (double)(pc.hold + pc.skew + frames / MORE) * CHUNK;
 }
 
 static uint64_t packed_bytes(const struct pol_plan_in *in, const struct pol_plan *p)
@@ -102,7 +102,8 @@ static void solve(void)
 {
 	struct pol_plan_in in = {
 		.ram = (double)frames * CHUNK, .cores = work_processors(),
-		.disk = DISK_DEARER * (disk > 0 ? disk : DISK_GUESS),
+		.disk = off_opt.disk ? (double)off_opt.disk :
+			DISK_DEARER * (disk > 0 ? disk : DISK_GUESS),
 		.overlap = OVERLAP,
 	};
 	struct packer_seen seen;

@@ -17,12 +17,14 @@
 #include <sched.h>
 
 #define WORKERS_MAX 4
+#define STACK (256ul << 10)
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t more = PTHREAD_COND_INITIALIZER;
 static struct work *todo, **todo_end = &todo;
 static struct work *finished, **finished_end = &finished;
 static int threads;
+static char *stacks;		/* WORKERS_MAX of them */
 
 static void append(struct work ***end, struct work *w)
 {
@@ -80,6 +82,12 @@ uint32_t work_processors(void)
 	return n < 1 ? 1 : (uint32_t)n;
 }
 
+void work_reserve(void)
+{
+	if (!stacks)
+		stacks = reserve_range(WORKERS_MAX * STACK);
+}
+
 /* One for each processor, a few at most. */
 void work_open(void)
 {
@@ -87,11 +95,11 @@ void work_open(void)
 	pthread_attr_t attr;
 	pthread_t t;
 
-	n = threads ? 0 : n > WORKERS_MAX ? WORKERS_MAX : n;
+	n = threads || !stacks ? 0 : n > WORKERS_MAX ? WORKERS_MAX : n;
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, 256 << 10);
-	while (n-- && !pthread_create(&t, &attr, worker_main, NULL))
+	while (n-- && !pthread_attr_setstack(&attr, stacks + n * STACK, STACK) &&
+	       !pthread_create(&t, &attr, worker_main, NULL))
 		threads++;
 	pthread_attr_destroy(&attr);
 }

@@ -5,7 +5,7 @@
  * wanted while they are being packed. (2) A child, and a mapping that loses its
  * middle, while some are packed. (3) A second mapping takes over their numbers.
  */
-/* env: OFFLOAD_RAM=32M */
+/* env: OFFLOAD_RAM=32M OFFLOAD_DISK=50M */
 /* needs: regions evictions packed */
 #include "trap.h"
 
