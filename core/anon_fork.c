@@ -10,6 +10,7 @@
 #include "core/anon.h"
 #include "core/anon_int.h"
 #include "core/core_int.h"
+#include "core/packer.h"
 #include "core/spill.h"
 #include "core/work.h"
 
@@ -127,5 +128,6 @@ void anon_child_reset(void)
 	pages_reset();
 	anon_io_reset();
 	work_reset();
+	packer_reset();
 	origin_reset();
 }

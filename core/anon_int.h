@@ -67,7 +67,6 @@ void anon_go_on(struct region *r);	/* LIVE: who waits looks again */
 /* ---- anon_io.c ---- */
 
 void anon_unqueue(uint32_t c);	/* BUSY_QUEUED: it stays in its frame */
-void anon_landed(uint32_t c);	/* a fetch of it is over */
 void anon_io_reset(void);
 
 /* ---- pages.c, the heap's part ---- */

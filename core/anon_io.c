@@ -137,12 +137,6 @@ static _Noreturn void lost(uint32_t c, const char *why)
 		  (unsigned long)chunk_addr(c), why);
 }
 
-void anon_landed(uint32_t c)
-{
-	pg.inflight--;
-	chunk_region(c)->inflight--;
-}
-
 static int read_slot(uint32_t c)
 {
 	struct anon_chunk *a = anon_at(c);
@@ -283,7 +277,7 @@ static void read_failed(uint32_t c, int res)
 	if (++ch->tries >= 4)
 		lost(c, res < 0 ? strerrordesc_np(-res) : "short read");
 	ch->flags |= CH_RETRY;
-	anon_landed(c);
+	chunk_landed(c);
 	anon_put_frame(c);
 	chunk_moved(c, POL_ABSENT);
 	if (ch->t_fault)
@@ -294,7 +288,7 @@ static void read_failed(uint32_t c, int res)
 static void gone_done(uint32_t c)
 {
 	if (anon_at(c)->busy >= BUSY_READING)
-		anon_landed(c);
+		chunk_landed(c);
 	else
 		out--;
 	anon_put_frame(c);
@@ -364,7 +358,7 @@ static void checked(uint32_t c, bool right)
 	}
 	pg.chunk[c].tries = 0;
 	pg.chunk[c].flags &= (uint16_t)~CH_RETRY;
-	anon_landed(c);
+	chunk_landed(c);
 	chunk_moved(c, POL_READY);
 }
 
@@ -416,7 +410,7 @@ int anon_evict(uint32_t c, bool from_plain)
 static void keep(uint32_t c)
 {
 	if (anon_at(c)->wanted)
-		anon_landed(c);
+		chunk_landed(c);
 	anon_at(c)->wanted = false;
 	chunk_moved(c, POL_READY);
 }
@@ -703,7 +697,6 @@ void anon_io_reset(void)
 {
 	memset(job, 0, sizeof(job));
 	queued = writing = out = seconds = 0;
-	packer_reset();
 }
 
 void anon_shed(void)

@@ -194,7 +194,7 @@ static void drop(uint32_t c)
 		a->split = true;	/* nothing of it comes back to its slot */
 	}
 	if (a->wanted)
-		anon_landed(c);
+		chunk_landed(c);
 	a->wanted = false;
 	if (a->busy) {
 		a->gone = true;

@@ -311,6 +311,7 @@ int chunk_pieces(uint32_t c, struct extent *out);
 void chunk_mark_dirty(uint32_t c);
 void chunk_moved(uint32_t c, enum pol_state st);
 void chunk_use(uint32_t c);		/* hints: seen to be used */
+void chunk_landed(uint32_t c);		/* a fetch of it is over */
 void chunk_drop_frame(uint32_t c);	/* gives its slot back, if it has one */
 /* file_io.c, for the modes: starts the read. 0 or -errno. */
 int fetch_read(uint32_t c, void *frame);

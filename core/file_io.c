@@ -43,6 +43,12 @@ int fetch_read(uint32_t c, void *frame)
 	return pg.io->submit(&job);
 }
 
+void chunk_landed(uint32_t c)
+{
+	pg.inflight--;
+	chunk_region(c)->inflight--;
+}
+
 void chunk_drop_frame(uint32_t c)
 {
 	struct chunk *ch = &pg.chunk[c];
@@ -90,8 +96,7 @@ void file_read_done(uint32_t c, int res)
 		anon_read_done(c, res);
 		return;
 	}
-	pg.inflight--;
-	r->inflight--;
+	chunk_landed(c);
 	if (ch->flags & CH_GONE) {
 		ch->flags = CH_FORGOTTEN;
 		chunk_drop_frame(c);

@@ -17,6 +17,7 @@
 #include "core/anon.h"
 #include "core/core_int.h"
 #include "core/learned.h"
+#include "core/pool.h"
 #include "core/sites.h"
 
 #include <sys/mman.h>
@@ -65,6 +66,7 @@ void core_fork_prepare(void)
 	froze = freeze;
 	if (froze)
 		inherit(MADV_DOFORK);
+	pool_fork_lock();
 	mem_fork_prepare();
 	errno = saved;
 }
@@ -75,6 +77,7 @@ void core_fork_parent(void)
 	int saved = errno;
 
 	mem_fork_parent();
+	pool_fork_unlock();
 	if (thaw)
 		inherit(MADV_DONTFORK);
 	region_unlock();
@@ -119,6 +122,7 @@ void core_fork_child(void)
 	int saved = errno;
 
 	mem_fork_child();
+	pool_fork_unlock();
 	for (int i = 0; region_nth(i); i++) {
 		const struct region *r = region_nth(i);
 

@@ -12,10 +12,12 @@
  */
 #include "core/anon.h"
 #include "core/core_int.h"
-#include "core/packer.h"
-#include "core/work.h"
 #include "core/header.h"
+#include "core/packed.h"
+#include "core/packer.h"
+#include "core/pool.h"
 #include "core/sites.h"
+#include "core/work.h"
 
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -442,8 +444,19 @@ static enum mode choose_mode(bool private)
 	return got;
 }
 
+/* What packing needs. Now: later the kernel would give what the program has unmapped
+ * in the middle of a mapping, and may unmap again. */
+static void reserve(void)
+{
+	work_reserve();
+	packer_open();
+	if (pool_open((uint64_t)sysconf(_SC_PHYS_PAGES) * PAGE) || !packed_open())
+		off_verbose(1, "no room for a packed pool");
+}
+
 static int start_up(void)
 {
+	enum mode mode;
 	bool private = !private_table();
 	int err;
 
@@ -457,9 +470,10 @@ static int start_up(void)
 		if (!torture() && budget_share_join(&share, &budget))
 			share.fd = -1;
 	}
-	work_reserve();
-	packer_open();
-	err = pager_start(choose_mode(private));
+	mode = choose_mode(private);
+	if (mode != MODE_HINTS)
+		reserve();
+	err = pager_start(mode);
 	return err ? err : anon_adopt();
 }
 

@@ -60,9 +60,11 @@ uint32_t packed_inflight(void)
 
 static void drop(struct entry *e)
 {
-	if (e->slot)
-		pool_free(e->slot - 1);
-	e->slot = 0;
+	uint32_t slot = e->slot;
+
+	e->slot = 0;	/* first: a child of a fork frees what it finds here */
+	if (slot)
+		pool_free(slot - 1);
 }
 
 static struct job *new_job(uint32_t c)
@@ -97,12 +99,6 @@ static void run_pack(struct work *w)
 	j->n = packer_pack(j->image, j->frame, j->hash, j->hint);
 }
 
-static void landed(uint32_t c, enum pol_state st)
-{
-	pg.inflight--;
-	chunk_moved(c, st);
-}
-
 static void packed_over(struct work *w)
 {
 	struct job *j = (struct job *)w;
@@ -117,7 +113,8 @@ static void packed_over(struct work *w)
 	e->never = j->n < 0;
 	packer_give(j->image);
 	if (e->wanted) {
-		landed(j->c, POL_READY);
+		chunk_landed(j->c);
+		chunk_moved(j->c, POL_READY);
 	} else {
 		chunk_drop_frame(j->c);
 	}
@@ -150,7 +147,7 @@ bool packed_keep(uint32_t c)
 	j->work.over = packed_over;
 	j->image = image;
 	j->hint = type_of(c);
-	chunk_region(c)->inflight++;
+	chunk_region(c)->inflight++;	/* the job's own, beside a fetch's */
 	e->busy = PACKING;
 	top = top > c ? top : c + 1;
 	work_put(&j->work, false);
@@ -176,25 +173,24 @@ static void unpacked_over(struct work *w)
 
 	j->used = false;
 	unpacking--;
-	chunk_region(c)->inflight--;
+	chunk_landed(c);
 	e->busy = IDLE;
 	if (gone || j->n)
 		drop(e);
 	if (gone) {
 		*e = (struct entry){ 0 };
-		pg.inflight--;
 		ch->flags = CH_FORGOTTEN;
 		chunk_drop_frame(c);
 		return;
 	}
 	if (!j->n) {
-		landed(c, POL_READY);
+		chunk_moved(c, POL_READY);
 		return;
 	}
 	off_verbose(1, "a packed chunk is damaged; it is read from its file again");
 	stat_add(ST_IO_ERRORS, 1);
 	chunk_drop_frame(c);
-	landed(c, POL_ABSENT);
+	chunk_moved(c, POL_ABSENT);
 	if (ch->t_fault)
 		pol_fault(pg.pol, c, ch->stream);
 }
@@ -247,7 +243,7 @@ bool packed_forget(uint32_t c)
 	}
 	e->gone = true;
 	if (e->wanted)		/* it was INFLIGHT */
-		pg.inflight--;
+		chunk_landed(c);
 	e->wanted = false;
 	return true;
 }

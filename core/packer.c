@@ -7,7 +7,7 @@
  *     time on the clock, and is not what is measured.
  * (2) An image is unpacked and compared before the bytes are let go (R2): its hash
  *     is its own, and says nothing of the codec.
- * (3) All is mapped when the keeper starts: see work_reserve.
+ * (3) All is mapped when the keeper starts: see keeper.c.
  * Lock: none; rooms are the pager's, the counts are atomic.
  */
 #include "core/packer.h"

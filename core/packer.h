@@ -12,14 +12,15 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Keeper, when it starts (see work_reserve); any number of times. Without memory nothing is packed. */
+/* Keeper, when it starts; any number of times. Without memory nothing is packed. */
 void packer_open(void);
 /* Pager. Room for one image of a chunk; NULL: all are in use. Few are packed at a
  * time: it is slow, and what waits for it holds a frame. must: it would have to be
  * written otherwise; some are kept for those. */
 char *packer_room(bool must);
 void packer_give(const char *image);
-void packer_reset(void);	/* child of a fork */
+/* Child of a fork, and nowhere else: the threads that pack are gone. */
+void packer_reset(void);
 
 /* Any worker. Makes an image of the 2 MiB at frame, whose chunk_hash is hash.
  * hint: what a file says they are. Its bytes, or -E2BIG: it does not pay. */

@@ -10,7 +10,6 @@
 #include "core/anon.h"
 #include "core/core_int.h"
 #include "core/packed.h"
-#include "core/pool.h"
 
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -59,8 +58,6 @@ static int add(struct region *r, bool adopt)
 {
 	int index = 0;
 
-	if (pool_open((uint64_t)sysconf(_SC_PHYS_PAGES) * PAGE) || !packed_open())
-		off_verbose(1, "no room for a packed pool");
 	if (r->anon)
 		return anon_add(r, adopt);
 	while (region_nth(index) != r)

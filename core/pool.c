@@ -9,12 +9,15 @@
  *     the slot says (R4).
  * (3) Slots move only in pool_compact, to lower addresses: the allocator hands
  *     out the lowest place it has, so the highest pages run empty.
- * Lock: none; pager thread.
+ * Lock: `lock`, leaf: held while slots come and go, so that a fork finds them
+ * whole whatever the pager is at; else the pager's.
  */
 #include "core/pool.h"
 #include "core/codec.h"
 #include "core/core_int.h"
 #include "core/pool_int.h"
+
+#include <pthread.h>
 
 #define SLOTS		HEAP_CHUNKS
 /* About what one half-empty run of pages for each size class can come to: no
@@ -28,6 +31,7 @@ struct slot {
 	uint32_t tail;		/* pool_arena_alloc's */
 };
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct slot *table;
 static uint32_t fresh;		/* numbers never given out: from here */
 static uint32_t next_free;	/* POOL_NONE: none */
@@ -102,7 +106,7 @@ static void count(const struct slot *s, int sign)
 		packed_small += (uint64_t)((int64_t)s->bytes * sign);
 }
 
-int pool_put(const void *image, uint32_t n, uint32_t len, uint32_t *slot)
+static int put(const void *image, uint32_t n, uint32_t len, uint32_t *slot)
 {
 	struct slot s = { .bytes = n, .raw = len };
 
@@ -124,6 +128,16 @@ int pool_put(const void *image, uint32_t n, uint32_t len, uint32_t *slot)
 	return 0;
 }
 
+int pool_put(const void *image, uint32_t n, uint32_t len, uint32_t *slot)
+{
+	int err;
+
+	pthread_mutex_lock(&lock);
+	err = put(image, n, len, slot);
+	pthread_mutex_unlock(&lock);
+	return err;
+}
+
 int pool_get(uint32_t slot, void *frame, uint32_t len)
 {
 	const struct slot *s = held(slot);
@@ -135,10 +149,12 @@ void pool_free(uint32_t slot)
 {
 	struct slot *s = held(slot);
 
+	pthread_mutex_lock(&lock);
 	count(s, -1);
 	pool_arena_free(s->at, s->bytes, s->tail);
 	*s = (struct slot){ .bytes = next_free };
 	next_free = slot;
+	pthread_mutex_unlock(&lock);
 }
 
 /* ---- compaction ---------------------------------------------------------------- */
@@ -174,14 +190,26 @@ uint32_t pool_compact(uint32_t max)
 {
 	uint32_t moved = 0;
 
+	pthread_mutex_lock(&lock);
 	for (uint32_t i = 0; i < max && i < fresh && much_wasted(); i++) {
 		moved += move_down(&table[cursor]);
 		cursor = (cursor + 1) % fresh;
 	}
+	pthread_mutex_unlock(&lock);
 	return moved;
 }
 
 /* ---- forks, mlockall ------------------------------------------------------------- */
+
+void pool_fork_lock(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+void pool_fork_unlock(void)
+{
+	pthread_mutex_unlock(&lock);
+}
 
 void pool_fork_open(void)
 {

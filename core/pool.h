@@ -12,10 +12,13 @@
  *
  * Forks. The child gets the slots as they are, copied on write by the kernel:
  * the parent need not unpack, keep or share anything, and both go on with the
- * same numbers. Both count all of it. Order, the pager frozen:
+ * same numbers. Both count all of it. Order:
  *
  *   parent, forking thread   pool_fork_open   beside what makes the heap itself
- *                              fork             inheritable
+ *                                             inheritable, the pager frozen
+ *                            pool_fork_lock   always
+ *                              fork
+ *   parent and child         pool_fork_unlock
  *   parent, forking thread   pool_fork_close
  *   child, after mem_fork_child and before its pager starts
  *                            pool_fork_child(true), then pool_free of what it
@@ -23,8 +26,7 @@
  *                            where pool_fork_open was not called: as at the
  *                            start, pool_open and pool_limit are to be called
  *
- * Pager thread, but for what the forking thread calls while it is frozen. No
- * lock; may map memory and wait for the allocator's lock, so not for the
+ * Pager thread, but for what the forking thread calls. May map memory and wait for the allocator's lock, so not for the
  * fault path of a program thread.
  */
 #ifndef OFFLOAD_POOL_H
@@ -71,6 +73,8 @@ const void *pool_at(uint32_t slot, uint32_t *bytes);
  * less than one of them each. */
 uint32_t pool_compact(uint32_t max);
 
+void pool_fork_lock(void);
+void pool_fork_unlock(void);
 void pool_fork_open(void);
 void pool_fork_close(void);
 void pool_fork_child(bool inherited);

@@ -17,8 +17,7 @@ struct work {
 	struct work *next;
 };
 
-/* Keeper, when it starts: address space for the threads. Later the kernel would give
- * what the program has unmapped in the middle of a mapping, and may unmap again. */
+/* Keeper, when it starts: address space for the threads. */
 void work_reserve(void);
 /* Keeper. Starts the threads, at the first call. Never fails: without threads what is
  * put is run at once, by the pager. */

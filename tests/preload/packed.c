@@ -3,11 +3,47 @@
  *
  * Owns nothing; lock: none. (1) Read in turn and out of turn, so that chunks are
  * wanted while they are being packed. (2) A child, and a mapping that loses its
- * middle, while some are packed. (3) A second mapping takes over their numbers.
+ * middle, while some are packed. (3) A second mapping takes over their numbers,
+ * and nobody has the file open once the first is gone.
  */
 /* env: OFFLOAD_RAM=32M OFFLOAD_DISK=50M */
 /* needs: regions evictions packed */
 #include "trap.h"
+
+#include <glob.h>
+
+/* Descriptors of the file in the tables of all threads. */
+static int opened(const char *path)
+{
+	char link[PATH_MAX + 1];
+	glob_t g;
+	int n = 0;
+
+	if (glob("/proc/self/task/*/fd/*", 0, NULL, &g))
+		return 0;
+	for (size_t i = 0; i < g.gl_pathc; i++) {
+		ssize_t len = readlink(g.gl_pathv[i], link, sizeof(link) - 1);
+
+		link[len > 0 ? len : 0] = 0;
+		n += !strcmp(link, path);
+	}
+	globfree(&g);
+	return n;
+}
+
+/* What is still being packed or read of it ends first. */
+static void closed_soon(const struct trap *t)
+{
+	const struct timespec nap = { 0, 10000000 };
+	char path[PATH_MAX];
+
+	check(realpath(t->path, path));
+	for (int i = 0; opened(path); i++) {
+		if (i == 500)
+			fail("the file is open %d times after the last munmap", opened(path));
+		nanosleep(&nap, NULL);
+	}
+}
 
 static void in_child(struct trap *t)
 {
@@ -37,6 +73,7 @@ int main(void)
 		verify(&t, 40 * MIB + 64 * KIB, t.size - 40 * MIB - 64 * KIB, "behind it");
 	}
 	trap_unmap(&t);
+	closed_soon(&t);
 	trap_map(&t, PROT_READ, MAP_PRIVATE);
 	verify_passes(&t, 8, "mapped anew");
 	t.map = NULL;		/* it stays, packed, for the statistics */
