@@ -55,6 +55,7 @@ static inline uintptr_t chunk_down(uintptr_t a) { return a & ~(CHUNK - 1); }
 
 /* ---- clock.c-sized helpers (keeper.c) ---------------------------------- */
 uint64_t now_ns(void);
+uint64_t thread_ns(void);	/* processor time of this thread */
 
 /* ---- origin.c: the file a region came from ------------------------------- */
 
@@ -156,6 +157,8 @@ enum mode { MODE_MOVE, MODE_COPY, MODE_HINTS };
 /* Library thread. Opens userfaultfd in full mode with what this kernel has
  * and tries MOVE for real. Returns the best mode not above `want`. */
 enum mode uffd_open(enum mode want);
+/* Keeper. Tries it with two chunks side by side, which nobody else has. */
+bool uffd_try(bool (*there_and_back)(uintptr_t a, uintptr_t b));
 /* Descriptors to be polled, and how many; the second only in mode copy. */
 int uffd_fds(int fd[2]);
 int uffd_register(void *p, size_t len, bool missing, bool wp);

@@ -101,24 +101,15 @@ static uint32_t read_number(const char *path)
 	return (uint32_t)strtoul(text, NULL, 10);
 }
 
-/* There and back: the bytes are right, and what is left is registered still. */
-static bool try_remap(void)
+/* The bytes are right, and what is left is registered still. */
+static bool try_remap(uintptr_t a, uintptr_t b)
 {
-	size_t done, len = 4 * CHUNK;
-	char *p = reserve_range(len);
-	uintptr_t a, b;
-	bool ok;
+	size_t done;
 
-	if (!p)
-		return false;
-	a = chunk_down((uintptr_t)p + CHUNK - 1);
-	b = a + CHUNK;
 	*(volatile char *)a = 7;
-	ok = !uffd_register((void *)b, CHUNK, true, true) && !remap_in(b, a) &&
-	     *(volatile char *)b == 7 && !remap(a, b) && *(volatile char *)a == 7 &&
-	     !uffd_zero(b, PAGE, &done);	/* refused where it is not */
-	off_sys_munmap(p, len);
-	return ok;
+	return !uffd_register((void *)b, CHUNK, true, true) && !remap_in(b, a) &&
+		*(volatile char *)b == 7 && !remap(a, b) && *(volatile char *)a == 7 &&
+		!uffd_zero(b, PAGE, &done);	/* refused where it is not */
 }
 
 /* ---- COPY -------------------------------------------------------------------- */
@@ -236,7 +227,8 @@ int exchange_open(bool moves)
 	maps = 0;
 	maps_most = read_number("/proc/sys/vm/max_map_count") / 2;
 	how = moves ? HOW_MOVE : HOW_COPY;
-	if (!moves && read_number("/proc/sys/vm/overcommit_memory") != 2 && try_remap())
+	if (!moves && read_number("/proc/sys/vm/overcommit_memory") != 2 &&
+	    uffd_try(try_remap))
 		how = HOW_REMAP;
 	if (!moves)
 		off_verbose(1, "pages change places by %s",

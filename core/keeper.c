@@ -53,12 +53,22 @@ static uint64_t grown_at;
 static bool said_tiny;
 static uint64_t coming;			/* a block of so many bytes is to come */
 
-uint64_t now_ns(void)
+static uint64_t read_clock(clockid_t which)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(which, &t);
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+uint64_t now_ns(void)
+{
+	return read_clock(CLOCK_MONOTONIC);
+}
+
+uint64_t thread_ns(void)
+{
+	return read_clock(CLOCK_THREAD_CPUTIME_ID);
 }
 
 bool library_thread(void)

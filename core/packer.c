@@ -14,8 +14,6 @@
 #include "core/codec.h"
 #include "core/core_int.h"
 
-#include <time.h>
-
 #define ROOMS		6
 #define KEPT		2
 #define THREADS		5		/* workers, and the pager where there are none */
@@ -99,22 +97,14 @@ ssize_t packer_pack(char *image, const char *frame, uint64_t hash, enum pol_dtyp
 	return n;
 }
 
-static uint64_t busy_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 int packer_unpack(char *frame, const char *image, size_t n)
 {
-	uint64_t begin = busy_ns();
+	uint64_t begin = thread_ns();
 	struct kit *k = mine();
 	int err = k ? codec_image_unpack(k->work, frame, CHUNK, image, n) : -ENOMEM;
 
 	if (!err) {
-		atomic_fetch_add(&unpack_ns, busy_ns() - begin);
+		atomic_fetch_add(&unpack_ns, thread_ns() - begin);
 		atomic_fetch_add(&unpacked, CHUNK);
 	}
 	return err;

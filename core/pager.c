@@ -24,8 +24,8 @@
 #include "core/packed.h"
 #include "core/placement.h"
 #include "core/pool.h"
-#include "core/work.h"
 #include "core/spill.h"
+#include "core/work.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -338,8 +338,10 @@ static void act_install(uint32_t c)
 		pol_pin(pg.pol, c, 1);
 	ch->flags &= (uint16_t)~CH_SPURIOUS;
 	if (ch->t_fault) {
-		stat_add(ST_FAULTS_STALL, now_ns() - ch->t_fault);
-		stalled += now_ns() - ch->t_fault;
+		uint64_t waited = now_ns() - ch->t_fault;
+
+		stat_add(ST_FAULTS_STALL, waited);
+		stalled += waited;
 		ch->t_fault = 0;
 	}
 	chunk_moved(c, POL_PLAIN);
@@ -447,21 +449,20 @@ static void take_budget(void)
 
 	if (!want || (want == have_frames && pool == have_pool))
 		return;
+	if (want != have_frames)
+		placement_budget(want);
 	have_frames = want;
 	have_pool = pool;
 	pol_set_frames(pg.pol, want > pool + 4 ? want - pool : 4);
-	placement_budget(want);
 }
 
-/* The pool is full of what is in place as well, or its part of the budget has
- * become less. */
+/* What is in place as well goes from the pool first. */
 static void make_room(void)
 {
-	bool near;
-	uint64_t over = placement_over(&near);
+	bool over;
 
-	if (near || over) {
-		packed_shed(over != 0);
+	if (placement_short(&over)) {
+		packed_shed(over);
 		anon_shed();
 	}
 }

@@ -45,11 +45,11 @@ static double loop;			/* chunks: the longest of late */
 static uint32_t frames;
 static double disk, compute;		/* bytes/s, s per byte of the loop; 0: not seen */
 static uint64_t read_bytes, window_from;	/* of the window */
-static bool was_reading;
+static bool was_reading, refused;	/* somebody found no room */
 
 void placement_reset(void)
 {
-	planned = was_reading = false;
+	planned = was_reading = refused = false;
 	lower = 0;
 	target = read_bytes = window_from = 0;
 	frames = 0;
@@ -65,6 +65,8 @@ void placement_turn(bool reading)
 		return;
 	if (was_reading && t - window_from >= WINDOW_NS && rate > disk)
 		disk = rate;
+	if (!planned && frames)		/* (2) */
+		placement_budget(frames);
 	was_reading = reading;
 	window_from = t;
 	read_bytes = 0;
@@ -73,6 +75,12 @@ void placement_turn(bool reading)
 void placement_read(uint64_t bytes)
 {
 	read_bytes += bytes;
+}
+
+/* (4) */
+static uint64_t spare(void)
+{
+	return (uint64_t)frames * CHUNK / 4;
 }
 
 /* The chunks of the loop, those that pack and those that do not. */
@@ -145,7 +153,7 @@ void placement_budget(uint32_t n)
 {
 	frames = n;
 	solve();
-	pool_limit(target + (uint64_t)frames * CHUNK / 4);
+	pool_limit(target + spare());
 }
 
 void placement_pass(uint64_t ns, uint64_t stall_ns)
@@ -165,18 +173,22 @@ void placement_pass(uint64_t ns, uint64_t stall_ns)
 
 bool placement_room(void)
 {
-	return pool_bytes() < target;
+	bool room = pool_bytes() < target;
+
+	refused |= !room;
+	return room;
 }
 
 bool placement_spare(void)
 {
-	return pool_bytes() < target + (uint64_t)frames * CHUNK / 4;
+	return pool_bytes() < target + spare();
 }
 
-uint64_t placement_over(bool *near)
+bool placement_short(bool *over)
 {
-	uint64_t have = pool_bytes();
+	bool was_refused = refused;
 
-	*near = have + 4 * CHUNK > target;
-	return have > target + (uint64_t)frames * CHUNK / 4 ? have - target : 0;
+	refused = false;
+	*over = pool_bytes() > target + spare();
+	return was_refused || *over;
 }

@@ -20,8 +20,8 @@ void placement_pass(uint64_t ns, uint64_t stall_ns);
  * have to be written. */
 bool placement_room(void);
 bool placement_spare(void);
-/* Bytes of packed chunks beyond what is planned, 0 if not; near: there is hardly
- * any room left. */
-uint64_t placement_over(bool *near);
+/* Room is to be made: placement_room found none since the last call; or, over, there
+ * is more than may be. */
+bool placement_short(bool *over);
 
 #endif

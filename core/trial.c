@@ -10,8 +10,6 @@
 #include "core/codec.h"
 #include "core/core_int.h"
 
-#include <time.h>
-
 _Static_assert(TRIAL_MAX == CODEC_MAX, "a chunk is what a codec takes");
 
 struct trial {
@@ -42,14 +40,6 @@ void trial_free(struct trial *t)
 	off_sys_munmap(t, sizeof(*t));
 }
 
-static uint64_t busy_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 void trial_chunk(struct trial *t, const void *chunk, size_t len,
 		 struct trial_sum *sum)
 {
@@ -63,9 +53,9 @@ void trial_chunk(struct trial *t, const void *chunk, size_t len,
 	sum->held += n > 0 ? (uint64_t)n : len;
 	if (n <= 0)
 		return;
-	begin = busy_ns();
+	begin = thread_ns();
 	if (codec_image_unpack(t->work, t->out, len, t->image, (size_t)n))
 		off_fatal("%s does not unpack what it packed", codec->name);
-	sum->unpack_ns += busy_ns() - begin;
+	sum->unpack_ns += thread_ns() - begin;
 	sum->unpacked += len;
 }

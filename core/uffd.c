@@ -157,29 +157,28 @@ void uffd_wake(uintptr_t p, size_t len)
 	wake_others(p, len);
 }
 
-/* One chunk there and back, as the pager will do it. */
-static bool try_move(void)
+bool uffd_try(bool (*there_and_back)(uintptr_t a, uintptr_t b))
 {
-	size_t done, len = 4 * CHUNK;
+	size_t len = 4 * CHUNK;
 	char *p = reserve_range(len);
-	uintptr_t a, b;
-	bool ok;
+	uintptr_t a = chunk_down((uintptr_t)p + CHUNK - 1);
+	bool ok = p && there_and_back(a, a + CHUNK);
 
-	if (!p)
-		return false;
-	a = chunk_down((uintptr_t)p + CHUNK - 1);
-	b = a + CHUNK;
-	ok = !uffd_register((void *)a, CHUNK, false, true) &&
-	     !uffd_register((void *)b, CHUNK, true, false);
-	if (ok) {
-		*(volatile char *)a = 7;
-		ok = !uffd_move(b, a, PAGE, false, &done) &&
-		     *(volatile char *)b == 7 &&
-		     !uffd_move(a, b, PAGE, false, &done) &&
-		     *(volatile char *)a == 7;
-	}
-	off_sys_munmap(p, len);
+	if (p)
+		off_sys_munmap(p, len);
 	return ok;
+}
+
+static bool try_move(uintptr_t a, uintptr_t b)
+{
+	size_t done;
+
+	if (uffd_register((void *)a, CHUNK, false, true) ||
+	    uffd_register((void *)b, CHUNK, true, false))
+		return false;
+	*(volatile char *)a = 7;
+	return !uffd_move(b, a, PAGE, false, &done) && *(volatile char *)b == 7 &&
+		!uffd_move(a, b, PAGE, false, &done) && *(volatile char *)a == 7;
 }
 
 #define FEATURES (UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_PAGEFAULT_FLAG_WP)
@@ -190,7 +189,7 @@ enum mode uffd_open(enum mode want)
 		/* No EVENT_UNMAP: the probe's munmap would wait for a reader. */
 		the_fd = moving_fd = open_with(FEATURES | UFFD_FEATURE_EVENT_REMAP |
 					       UFFD_FEATURE_MOVE);
-		if (the_fd >= 0 && try_move())
+		if (the_fd >= 0 && uffd_try(try_move))
 			return MODE_MOVE;
 		if (the_fd >= 0)
 			off_sys_close(the_fd);
