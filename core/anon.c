@@ -87,19 +87,21 @@ int anon_grow(uintptr_t lo, uintptr_t hi)
 
 void anon_clear(uintptr_t lo, uintptr_t hi)
 {
-	struct region *r = atomic_load(&live);
-	struct cmd c = { .op = CMD_CLEAR, .r = r, .lo = lo, .hi = hi };
+	struct cmd c = { .op = CMD_CLEAR, .r = atomic_load(&live), .lo = lo, .hi = hi };
 	int left;
 
 	if (lo >= hi)
 		return;
 	learned_forget(lo, hi);
-	if (!r) {
-		if (off_sys_madvise((void *)lo, hi - lo, MADV_DONTNEED))
-			memset((void *)lo, 0, hi - lo);
+	if (!c.r && off_sys_madvise((void *)lo, hi - lo, MADV_DONTNEED))
+		memset((void *)lo, 0, hi - lo);
+	/* Paged since it was asked: some may have been taken out before that. */
+	c.r = atomic_load(&live);
+	if (!c.r)
 		return;
-	}
 	left = cmd_call(&c);
+	if (left & 4)
+		memset((void *)lo, 0, hi - lo);
 	if (left & 1) {
 		uintptr_t end = chunk_down(lo) + CHUNK;
 

@@ -80,7 +80,8 @@ void anon_resume(void);			/* in the parent, after the fork */
 void anon_take_fds(const int *fds, int n);
 void anon_child_reset(void);		/* in the child, before it starts anew */
 int anon_grown(struct region *r, uintptr_t lo, uintptr_t hi); /* CMD_GROW */
-/* CMD_CLEAR. Bit 0, 1: the first, last chunk's part was not cleared. */
+/* CMD_CLEAR. Bit 0, 1: the first, last chunk's part was not cleared; bit 2:
+ * nothing was. */
 int anon_cleared(struct region *r, uintptr_t lo, uintptr_t hi);
 /* A missing page. True: served, or waits; false: the policy is to hear of it. */
 bool anon_fault(uint32_t c, uintptr_t addr);

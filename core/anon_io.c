@@ -247,6 +247,7 @@ static int install_pages(uint32_t c)
 		if (err && err != -EEXIST)
 			return err;
 	}
+	uffd_wake(to, CHUNK);		/* who waits for what was there */
 	off_sys_madvise(frame, CHUNK, MADV_DONTNEED);
 	anon_at(c)->split = true;
 	return 0;

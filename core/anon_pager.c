@@ -225,6 +225,8 @@ int anon_cleared(struct region *r, uintptr_t lo, uintptr_t hi)
 	uint32_t from = first + (uint32_t)((inner_lo - r->base) / CHUNK);
 	int left = 0;
 
+	if (r->state == REGION_HELD)	/* what is there is not known yet */
+		return off_sys_madvise((void *)lo, hi - lo, MADV_DONTNEED) ? 4 : 0;
 	if (lo < inner_lo) {
 		uintptr_t end = hi < inner_lo ? hi : inner_lo;
 

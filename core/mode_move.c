@@ -40,8 +40,8 @@ static int move_all(uint32_t c, uintptr_t at, size_t len, enum way way, size_t *
 		err = way == OUT ? exchange_out(c, at + *done, len - *done, &step) :
 			exchange_in(c, at + *done, len - *done, way == IN, &step);
 		*done += step;
-		if (!err && step)
-			continue;
+		if (step)
+			continue;	/* an error comes again */
 		if (err == -EAGAIN && pager_again(&again))
 			continue;
 		if (err != -EBUSY || busy++ >= BUSY_TRIES)
