@@ -102,6 +102,23 @@ static void run_unpack(struct work *w)
 	j->ok = !packer_unpack(j->frame, j->image, (size_t)j->n);
 }
 
+static void run_clear(struct work *w)
+{
+	struct job *j = (struct job *)w;
+
+	memset(j->frame, 0, CHUNK);
+	j->ok = true;
+}
+
+/* There is nothing in it: the kernel clears it all, if it has a huge page. */
+static void run_touch(struct work *w)
+{
+	struct job *j = (struct job *)w;
+
+	*(volatile char *)j->frame = 0;
+	j->ok = true;
+}
+
 static void work_over(struct work *w);
 
 static struct job *make_job(uint32_t c, void (*run)(struct work *), uint64_t hash)
@@ -168,10 +185,26 @@ static void unpack(uint32_t c)
 	start_job(j, BUSY_CHECKING);
 }
 
+/* A whole frame of zeros is one page table entry, and need not be copied page by
+ * page as it is written. */
+static int fetch_zeros(uint32_t c)
+{
+	bool used;
+	uint32_t slot = frames_get(&used);
+
+	if (slot == NO_SLOT)
+		return -ENOMEM;
+	pg.chunk[c].slot = slot + 1;
+	anon_at(c)->split = false;
+	start(c, BUSY_CHECKING, used ? run_clear : run_touch, 0);
+	return 0;
+}
+
 static int fetch_stored(uint32_t c)
 {
 	struct anon_chunk *a = anon_at(c);
-	uint32_t slot = frames_get();
+	bool used;
+	uint32_t slot = frames_get(&used);
 	int err;
 
 	if (slot == NO_SLOT)
@@ -191,16 +224,6 @@ static int fetch_stored(uint32_t c)
 	a->busy = BUSY_READING;
 	stat_add(ST_IO_READS, 1);
 	return 0;
-}
-
-static int fetch_zeros(uint32_t c)
-{
-	uint32_t slot = frames_get_bare();
-
-	if (slot == NO_SLOT)
-		return -ENOMEM;
-	pg.chunk[c].slot = slot + 1;
-	return 1;
 }
 
 void anon_unqueue(uint32_t c)
@@ -256,17 +279,12 @@ static int install_pages(uint32_t c)
 int anon_install(uint32_t c)
 {
 	struct anon_chunk *a = anon_at(c);
-	int err;
+	int err = pg.ops->install(c);
 
-	if (a->store != STORE_ZERO) {
-		err = pg.ops->install(c);
-		return err ? install_pages(c) : 0;
-	}
-	err = zero_from(c, chunk_addr(c));
-	uffd_wake(chunk_addr(c), CHUNK);
-	if (!err)
+	if (err)
+		err = install_pages(c);
+	if (!err && a->store == STORE_ZERO)
 		a->store = STORE_NONE;
-	a->split = true;
 	return err;
 }
 
@@ -354,7 +372,7 @@ static void checked(uint32_t c, bool right)
 	if (a->store == STORE_POOL && !a->source) {
 		pool_free(a->slot);
 		a->store = STORE_NONE;
-	} else if (a->store != STORE_POOL) {
+	} else if (a->store >= STORE_SPILL) {
 		stat_add(ST_IO_READ, CHUNK);
 	}
 	pg.chunk[c].tries = 0;
@@ -398,7 +416,6 @@ int anon_evict(uint32_t c, bool from_plain)
 	if (err)
 		return err;
 	if (anon_at(c)->store == STORE_ZERO) {	/* never put in place */
-		anon_at(c)->split = true;
 		become_empty(c);
 		return 0;
 	}
@@ -539,7 +556,6 @@ static void judged(uint32_t c, const struct job *j)
 	if (wanted) {
 		keep(c);
 	} else if (j->zero) {
-		a->split = true;	/* the kernel's zero page, mostly */
 		become_empty(c);
 	} else if (same) {
 		let_go(c);

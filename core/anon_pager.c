@@ -5,8 +5,8 @@
  *
  * (1) EMPTY chunks are unknown to the policy: nothing is read ahead for them,
  *     and no frame is theirs.
- * (2) Zeros are the kernel's zero page, so that a sparse heap stays sparse;
- *     a missing page of a PLAIN chunk is always owed zeros.
+ * (2) A missing page of a PLAIN chunk is always owed zeros: the kernel's zero page.
+ *     A whole chunk of zeros is a frame: it is to be written, likely.
  * (3) A chunk that is cleared while it is busy is `gone`: who touches it waits
  *     until that is over, for its frame is not ours to give yet.
  * (4) Memory that came by small pages is given to the kernel when it is free

@@ -212,7 +212,8 @@ void exchange_fresh(uint32_t first, uint32_t n);
 void *reserve_range(size_t len);
 int frames_open(size_t bytes);
 void *frames_at(uint32_t slot);
-uint32_t frames_get(void);		/* NO_SLOT: none left */
+/* NO_SLOT: none left. *used: there are old bytes in it, else nothing. */
+uint32_t frames_get(bool *used);
 /* The same, nothing in it: its memory is in the region already, or will be. */
 uint32_t frames_get_bare(void);
 void frames_put(uint32_t slot, bool split);

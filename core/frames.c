@@ -101,8 +101,9 @@ uint32_t frames_get_bare(void)
 	return s;
 }
 
-uint32_t frames_get(void)
+uint32_t frames_get(bool *used)
 {
+	*used = n_warm;
 	return n_warm ? warm[--n_warm] : frames_get_bare();
 }
 

@@ -53,7 +53,8 @@ static int move_all(uint32_t c, uintptr_t at, size_t len, enum way way, size_t *
 
 static int fetch(uint32_t c)
 {
-	uint32_t slot = frames_get();
+	bool used;
+	uint32_t slot = frames_get(&used);
 	int err;
 
 	if (slot == NO_SLOT)

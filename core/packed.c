@@ -199,6 +199,7 @@ int packed_fetch(uint32_t c)
 {
 	struct entry *e = &entry[c];
 	uint32_t slot, n;
+	bool used;
 	struct job *j;
 
 	if (!entry)
@@ -209,7 +210,7 @@ int packed_fetch(uint32_t c)
 	}
 	if (!e->slot)
 		return -ENOENT;
-	slot = frames_get();
+	slot = frames_get(&used);
 	if (slot == NO_SLOT)
 		return -ENOMEM;
 	pg.chunk[c].slot = slot + 1;
