@@ -38,7 +38,8 @@ enum { NOT_STARTED, STARTING, READY, FAILED };
 #define PUBLISH_NS	200000000ull
 #define TORTURE_RAM	(32ull << 20)
 #define THRASH_NS	2000000000ull
-#define THRASH_FAULTS	500	/* of 128 KiB or more each */
+#define THRASH_FAULTS	20
+#define THRASH_BYTES	(64ull << 20)
 
 static _Atomic uint32_t state;
 static _Thread_local bool in_library;
@@ -199,23 +200,25 @@ static bool tight(void)
 	       (now.mem_available && now.mem_available < slack);
 }
 
-/* Major faults of the process in the last stretch of time, when there were
- * so many that the kernel is reading over and over what it had to drop. What
+/* In the last stretch of time the process waited for so much to be read that the
+ * kernel is reading over and over what it had to drop. By bytes, for a fault reads
+ * 128 KiB here and 4 MiB there; faults, for what it read() is no matter. What
  * core_map_file populates does not count. */
 static bool thrashing(void)
 {
-	static uint64_t since, base;
-	uint64_t t = now_ns(), n;
+	static uint64_t since, faults, blocks;
+	uint64_t t = now_ns();
 	struct rusage ru;
 
 	getrusage(RUSAGE_SELF, &ru);
-	n = (uint64_t)ru.ru_majflt;
 	if (core_populating() || t - since > THRASH_NS) {
 		since = t;
-		base = n;
+		faults = (uint64_t)ru.ru_majflt;
+		blocks = (uint64_t)ru.ru_inblock;
 		return false;
 	}
-	return n - base >= THRASH_FAULTS;
+	return (uint64_t)ru.ru_majflt - faults >= THRASH_FAULTS &&
+	       512 * ((uint64_t)ru.ru_inblock - blocks) >= THRASH_BYTES;
 }
 
 /* Some of its pages were there and had to go: the kernel is short. */
