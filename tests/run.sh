@@ -5,11 +5,11 @@
 #
 #     tests/run.sh unit     build/unit/*
 #     tests/run.sh check    unit, tests/check/*.sh, the traps (under 10 minutes)
-#     tests/run.sh long     the same with sanitizers, 1000 seeds of the stress, 500
-#                           of torture, fuzzers and more data; OFFLOAD_LONG=N: N
-#                           times as many, as much of 600 s for each fuzzer, and of
-#                           1 GiB through the codecs. FUZZ_SECONDS=N: N s instead,
-#                           cores used at once
+#     tests/run.sh long     the same with sanitizers, fuzzers, 1 GiB through the codecs,
+#                           up to 1000 seeds of the stress and 500 of torture: about
+#                           40 minutes on two cores. OFFLOAD_LONG=N: N times as long
+#                           (3: ten minutes for each fuzzer, and all the seeds on a
+#                           slow machine). FUZZ_SECONDS=N: so long for each fuzzer
 #
 # Owns build/test (outputs). Exit status 0 only if something passed and
 # nothing failed; 77 from a test is a skip, counted and told. B: the build
@@ -86,7 +86,7 @@ fuzzers() {
 	local t name cores seconds
 
 	cores=$(nproc)
-	seconds=${FUZZ_SECONDS:-$((600 * ${OFFLOAD_LONG:-1} / cores))}
+	seconds=${FUZZ_SECONDS:-$((240 * times / cores))}
 	single "fuzz, built" 1800 make --no-print-directory fuzz
 	for t in tests/fuzz/*.c; do
 		name=$(basename "$t" .c)
@@ -104,7 +104,7 @@ mkdir -p "$out"
 case $1 in
 unit)	unit ;;
 check)	unit; checks; traps quick ;;
-long)	export FX_MIB=$((1024 * ${OFFLOAD_LONG:-1}))
+long)	export FX_MIB=$((1024 * times))
 	limit=3600 unit
 	checks
 	unset FX_MIB

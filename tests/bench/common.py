@@ -109,10 +109,11 @@ def preload(lib, pager, stats, spill=None):
     return words + ([f"OFFLOAD_SPILL={os.path.abspath(spill)}"] if spill else [])
 
 
-def disk(path, missing):
-    """Bytes per second of random 2 MiB reads of `missing` bytes of a file."""
+def disk(path, missing, busy=0):
+    """Bytes per second of random 2 MiB reads of `missing` bytes of a file,
+    beside so many threads that spin."""
     return float(command("build/bench/diskbw", path,
-                         str(max(int(missing), 256 * MIB))))
+                         str(max(int(missing), 256 * MIB)), str(busy)))
 
 
 def disk_of(folder, missing):

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* diskbw.c - how fast the disk gives one file's chunks in random order.
  *
- *     diskbw FILE [BYTES]
+ *     diskbw FILE [BYTES [BUSY]]
  *
  * Reads BYTES of FILE (all of it if not said) with O_DIRECT, in chunks of
  * 2 MiB, eight in flight, each chunk once, in an order shuffled by a fixed
  * seed; prints bytes per second. This is the bound a reader of the missing
- * chunks cannot pass, so it must be measured with nothing else running.
+ * chunks cannot pass, so it must be measured with nothing else running; or
+ * beside BUSY threads that spin, as an engine's do while they wait.
  *
  * 1. Every thread has one read in flight: eight threads are depth eight.
  * 2. The next chunk is taken with one atomic step; no lock.
@@ -15,6 +16,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +34,7 @@ static uint32_t *order;			/* chunk numbers, shuffled; immutable */
 static size_t chunks;
 static atomic_size_t next_chunk;
 static atomic_ullong total;		/* bytes read */
+static atomic_bool quit;
 
 static void __attribute__((noreturn)) die(const char *what)
 {
@@ -58,7 +61,7 @@ static void shuffle(void)
 	}
 }
 
-static void *reader(void *unused)
+static void *reader(void *arg)
 {
 	void *buf = aligned_alloc(CHUNK, CHUNK);
 	size_t i;
@@ -79,6 +82,13 @@ static void *reader(void *unused)
 	return NULL;
 }
 
+static void *spin(void *unused)
+{
+	while (!atomic_load_explicit(&quit, memory_order_relaxed))
+		;
+	return unused;
+}
+
 static double seconds(void)
 {
 	struct timespec t;
@@ -94,8 +104,8 @@ int main(int argc, char **argv)
 	uint64_t bytes;
 	double start;
 
-	if (argc < 2 || argc > 3) {
-		fputs("usage: diskbw FILE [BYTES]\n", stderr);
+	if (argc < 2 || argc > 4) {
+		fputs("usage: diskbw FILE [BYTES [BUSY]]\n", stderr);
 		return 2;
 	}
 	fd = open(argv[1], O_RDONLY | O_DIRECT | O_CLOEXEC);
@@ -106,6 +116,9 @@ int main(int argc, char **argv)
 	shuffle();
 	if (bytes / CHUNK < chunks)
 		chunks = bytes / CHUNK ? bytes / CHUNK : 1;
+	for (int i = argc > 3 ? atoi(argv[3]) : 0; i > 0; i--)
+		if (pthread_create(&th[0], NULL, spin, NULL))
+			die("thread");
 	start = seconds();
 	for (int i = 0; i < DEPTH; i++)
 		if (pthread_create(&th[i], NULL, reader, NULL))
@@ -113,5 +126,6 @@ int main(int argc, char **argv)
 	for (int i = 0; i < DEPTH; i++)
 		pthread_join(th[i], NULL);
 	printf("%.0f\n", (double)total / (seconds() - start));
+	atomic_store(&quit, true);
 	return 0;
 }

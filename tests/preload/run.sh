@@ -6,7 +6,8 @@
 #     tests/preload/run.sh quick              every program, every variant,
 #                                             then some programs x torture seeds
 #     tests/preload/run.sh long               the same, OFFLOAD_LONG times 500
-#                                             torture runs and the seeds of (1)
+#                                             torture runs and the seeds of (1),
+#                                             as many as 5 and 9 minutes allow
 #     tests/preload/run.sh one PROG VARIANT   one run, output shown
 #
 # Owns build/trap (files, logs, statistics); empty again when all passed.
@@ -41,7 +42,7 @@ unset OFFLOAD_LONG	# the library refuses what is no option of its own
 variants=${TRAP_VARIANTS:-'plain move copy hints off move.pread copy.pread copy.buffered'}
 # Seeds 1..20 for these, two seeds for every other program.
 storm='loop threads fork unmap_part private_write close_fds'
-storm_seconds=${TRAP_STORM_SECONDS:-150}
+storm_seconds=${TRAP_STORM_SECONDS:-120}
 
 programs() {
 	for f in tests/preload/*.c; do
@@ -244,17 +245,17 @@ long_seeds() {
 
 # The seeds that programs ask for, quick or long.
 run_seeds() {
-	local list=$list p quick long first=${TRAP_SEED:-1} v
+	local list=$list p quick long first=${TRAP_SEED:-1} v seconds=100000
 
 	for p in $list; do
 		read -r quick long <<<"$(asked "$p" seeds)"
 		[ -n "$quick" ] || continue
-		[ "$1" = long ] && quick=$((long * times))
+		[ "$1" = long ] && quick=$((long * times)) seconds=$((540 * times))
 		echo "# $p: seeds $first to $((first + quick - 1)) in move and copy"
 		v=$(for s in $(seq "$first" $((first + quick - 1))); do
 			echo "move.seed=$s" "copy.seed=$s"
 		done)
-		printf "$p %s\n" $v | matrix
+		printf "$p %s\n" $v | paced "$seconds"
 		list=$p
 		# shellcheck disable=SC2086
 		report 'seeds ' $v
@@ -267,7 +268,7 @@ run_storm() {
 	else
 		echo "# torture seeds ${TRAP_SEED:-1000} and up," \
 		     "$((500 * times)) runs"
-		long_seeds | paced 100000
+		long_seeds | paced $((300 * times))
 	fi
 }
 
@@ -289,7 +290,7 @@ paced() {
 		"$0" job "$p" "$v" &
 	done
 	wait
-	[ "$left" = 0 ] || echo "# $left torture runs not started: $1 s are over"
+	[ "$left" = 0 ] || echo "# $left runs not started: $1 s are over"
 }
 
 all_runs() {
