@@ -94,6 +94,7 @@ void anon_read_done(uint32_t c, int res);
 void anon_io_done(uint32_t tag, int res);	/* IO_TAG_WRITE, IO_TAG_VERIFY */
 /* False: no more evictions now, frames on their way out must get free first. */
 bool anon_room(void);
+uint32_t anon_reading(void);	/* chunks of the heap that a disk is asked for */
 /* Submits what waits to be written. Returns how many are on their way out. */
 uint32_t anon_save_more(void);
 /* Frees the packed copies of a few chunks that are in place to stay and can be read

@@ -19,9 +19,9 @@
  *     spill.c gives a new place.
  * (5) Frames are hashed, compared, packed and filled by workers; meanwhile the
  *     chunk is busy, and its frame and its slot are nobody else's.
- * (6) A packed chunk leaves the pool when it comes in: memory for two copies is
- *     better spent on another chunk. Not one that came from a file: it will not
- *     change, and is packed so that it need not be read (placement.c).
+ * (6) A packed chunk stays in the pool when it comes in: what is not written need
+ *     not be packed again at each pass. Where the pool is full, those that will
+ *     stay in place leave it (anon_shed).
  * Lock: none; pager thread.
  */
 #include "core/anon.h"
@@ -60,6 +60,7 @@ static struct job job[JOBS];
 static uint32_t queue[SAVE_FRAMES];	/* QUEUED, oldest first */
 static uint32_t seconds;		/* chunks that had a second look */
 static uint32_t queued, writing, out;	/* out: on their way, these included */
+static uint32_t reading;		/* BUSY_READING */
 static bool said_write, said_full;
 
 /* ---- what workers do ------------------------------------------------------------- */
@@ -222,6 +223,7 @@ static int fetch_stored(uint32_t c)
 		return err;
 	}
 	a->busy = BUSY_READING;
+	reading++;
 	stat_add(ST_IO_READS, 1);
 	return 0;
 }
@@ -319,6 +321,7 @@ void anon_read_done(uint32_t c, int res)
 {
 	struct anon_chunk *a = anon_at(c);
 
+	reading--;
 	if (a->gone) {
 		gone_done(c);
 		return;
@@ -332,11 +335,11 @@ void anon_read_done(uint32_t c, int res)
 	start(c, BUSY_CHECKING, run_check, a->hash);
 }
 
-/* Its packed copy is no longer kept; it can be read from its file. */
+/* Its packed copy is no longer kept; it is in place, or can be read from its file. */
 static void unpooled(struct anon_chunk *a)
 {
 	pool_free(a->slot);
-	a->store = STORE_ORIGIN;
+	a->store = a->source ? STORE_ORIGIN : STORE_NONE;
 }
 
 /* From a file: a read may have failed, or was short, for once. From the pool:
@@ -369,12 +372,8 @@ static void checked(uint32_t c, bool right)
 	a->busy = BUSY_NO;
 	if (!right && !once_more(c))
 		return;
-	if (a->store == STORE_POOL && !a->source) {
-		pool_free(a->slot);
-		a->store = STORE_NONE;
-	} else if (a->store >= STORE_SPILL) {
+	if (a->store >= STORE_SPILL)
 		stat_add(ST_IO_READ, CHUNK);
-	}
 	pg.chunk[c].tries = 0;
 	pg.chunk[c].flags &= (uint16_t)~CH_RETRY;
 	chunk_landed(c);
@@ -604,6 +603,11 @@ static void compared(uint32_t c, bool equal)
 
 /* ---- writing ----------------------------------------------------------------------- */
 
+uint32_t anon_reading(void)
+{
+	return reading;
+}
+
 bool anon_room(void)
 {
 	return out < SAVE_FRAMES;
@@ -674,6 +678,7 @@ static void origin_read_done(uint32_t c, int res)
 		pager_count_read((uint64_t)res);
 	if (!origin_part_done(a->bounce, res))
 		return;
+	reading -= a->busy == BUSY_READING;
 	if (a->gone)
 		gone_done(c);
 	else if (a->busy == BUSY_COMPARING)
@@ -713,7 +718,7 @@ static void work_over(struct work *w)
 void anon_io_reset(void)
 {
 	memset(job, 0, sizeof(job));
-	queued = writing = out = seconds = 0;
+	queued = writing = out = seconds = reading = 0;
 }
 
 void anon_shed(void)
@@ -726,7 +731,7 @@ void anon_shed(void)
 
 		at = at + 1 < r->n ? at + 1 : 0;
 		a = anon_at(r->first + at);
-		if (a->store == STORE_POOL && a->source && !a->busy &&
+		if (a->store == STORE_POOL && !a->busy &&
 		    pol_stays(pg.pol, r->first + at))
 			unpooled(a);
 	}

@@ -28,7 +28,7 @@
 #define TRIED_LEAST	8u
 #define LOWER_AFTER	3u		/* while a heap grows it is one thing, then another */
 #define WINDOW_NS	20000000u
-#define DISK_GUESS	1e9
+#define DISK_GUESS	4e9		/* too much is soon known better: it is read from */
 #define COMPUTE_GUESS	1e-10	/* s per byte: what an engine reads weights at */
 #define DISK_DEARER	0.85		/* (3) */
 #define OVERLAP		0.3		/* seen: a pass takes 1.6 to 1.8 times the
@@ -40,7 +40,7 @@ static struct pol_plan_in was;
 static struct pol_plan plan;
 static bool planned;
 static uint32_t lower;			/* passes in a row that wanted it to be less */
-static uint64_t target;			/* bytes */
+static uint64_t target, most;		/* bytes: of the plan, and ever */
 static double loop;			/* chunks: the longest of late */
 static uint32_t frames;
 static double disk, compute;		/* bytes/s, s per byte of the loop; 0: not seen */
@@ -51,7 +51,7 @@ void placement_reset(void)
 {
 	planned = was_reading = refused = false;
 	lower = 0;
-	target = read_bytes = window_from = 0;
+	target = most = read_bytes = window_from = 0;
 	frames = 0;
 	disk = compute = loop = 0;
 }
@@ -77,10 +77,12 @@ void placement_read(uint64_t bytes)
 	read_bytes += bytes;
 }
 
-/* (4) */
-static uint64_t spare(void)
+/* What the pool may hold: (4), and room to unpack into. */
+static uint64_t limit(void)
 {
-	return (uint64_t)frames * CHUNK / 4;
+	uint64_t n = target + (uint64_t)frames * CHUNK / 4;
+
+	return n < most ? n : most;
 }
 
 /* The chunks of the loop, those that pack and those that do not. */
@@ -116,8 +118,6 @@ static void solve(void)
 	};
 	struct packer_seen seen;
 	struct pol_plan next;
-	uint32_t least = frames / 2 < FRAMES_LEAST ? frames / 2 : FRAMES_LEAST;
-	uint64_t most = (uint64_t)(frames - least) * CHUNK;
 
 	packer_seen(&seen);
 	if (torture()) {
@@ -151,9 +151,12 @@ static void solve(void)
 
 void placement_budget(uint32_t n)
 {
+	uint32_t least = n / 2 < FRAMES_LEAST ? n / 2 : FRAMES_LEAST;
+
 	frames = n;
+	most = (uint64_t)(n - least) * CHUNK;
 	solve();
-	pool_limit(target + spare());
+	pool_limit(limit());
 }
 
 void placement_pass(uint64_t ns, uint64_t stall_ns)
@@ -171,17 +174,22 @@ void placement_pass(uint64_t ns, uint64_t stall_ns)
 	placement_budget(frames);
 }
 
-bool placement_room(void)
+static bool below(uint64_t bytes)
 {
-	bool room = pool_bytes() < target;
+	bool room = pool_bytes() < bytes;
 
 	refused |= !room;
 	return room;
 }
 
+bool placement_room(void)
+{
+	return below(target);
+}
+
 bool placement_spare(void)
 {
-	return pool_bytes() < target + spare();
+	return below(limit());
 }
 
 bool placement_short(bool *over)
@@ -189,6 +197,6 @@ bool placement_short(bool *over)
 	bool was_refused = refused;
 
 	refused = false;
-	*over = pool_bytes() > target + spare();
+	*over = pool_bytes() > limit();
 	return was_refused || *over;
 }
