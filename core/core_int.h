@@ -198,11 +198,12 @@ int exchange_open(bool moves);
 bool exchange_moves(void);	/* any thread: by MOVE, which refuses pinned pages */
 /* Between [at, at + len) of chunk c in its region and the same of its slot;
  * *done bytes did. 0 or -errno as uffd_move says; by REMAP or COPY all or nothing.
- * In: the region's are missing, and if wake who waits for them is woken. */
+ * In: the region's are missing, and if wake who waits for them is woken; if not, that
+ * is for the caller, who protects them first (COPY wakes, and has protected). */
 int exchange_in(uint32_t c, uintptr_t at, size_t len, bool wake, size_t *done);
 int exchange_out(uint32_t c, uintptr_t at, size_t len, size_t *done);
-/* In by copying: pages that are pinned. 0 or -errno. */
-int exchange_copy(uint32_t c, uintptr_t at, size_t len);
+/* In by copying: pages that are pinned; guard: write-protected. 0 or -errno. */
+int exchange_copy(uint32_t c, uintptr_t at, size_t len, bool guard);
 /* These chunks' range was built anew. */
 void exchange_fresh(uint32_t first, uint32_t n);
 

@@ -114,14 +114,15 @@ static bool try_remap(uintptr_t a, uintptr_t b)
 
 /* ---- COPY -------------------------------------------------------------------- */
 
-static int copy_in(uintptr_t dst, uintptr_t src, size_t len, size_t *done)
+/* Who waits is woken; guard: the pages are protected before that. */
+static int copy_in(uintptr_t dst, uintptr_t src, size_t len, bool guard, size_t *done)
 {
 	int err = 0, again = 0;
 
 	while (*done < len && !err) {
 		size_t step;
 
-		err = uffd_copy(dst + *done, src + *done, len - *done, false, &step);
+		err = uffd_copy(dst + *done, src + *done, len - *done, guard, &step);
 		*done += step;
 		if (err == -EAGAIN && pager_again(&again))
 			err = 0;
@@ -174,7 +175,7 @@ int exchange_in(uint32_t c, uintptr_t at, size_t len, bool wake, size_t *done)
 	if (may_remap(c, len, false))
 		err = remap_in(at, slot);
 	if (err)
-		return copy_in(at, slot, len, done);
+		return copy_in(at, slot, len, !wake, done);
 	set_own(c, true);
 	*done = len;
 	if (wake)
@@ -182,11 +183,11 @@ int exchange_in(uint32_t c, uintptr_t at, size_t len, bool wake, size_t *done)
 	return 0;
 }
 
-int exchange_copy(uint32_t c, uintptr_t at, size_t len)
+int exchange_copy(uint32_t c, uintptr_t at, size_t len, bool guard)
 {
 	size_t done = 0;
 
-	return copy_in(at, in_slot(c, at), len, &done);
+	return copy_in(at, in_slot(c, at), len, guard, &done);
 }
 
 int exchange_out(uint32_t c, uintptr_t at, size_t len, size_t *done)

@@ -78,7 +78,7 @@ static int install(uint32_t c)
 		int err = move_all(c, piece[i].lo, len, guard ? IN_QUIETLY : IN, &done);
 
 		if (err == -EBUSY)	/* pinned for good, it seems */
-			err = exchange_copy(c, piece[i].lo + done, len - done);
+			err = exchange_copy(c, piece[i].lo + done, len - done, guard);
 		if (!err && guard) {
 			err = uffd_protect(piece[i].lo, len, true);
 			uffd_wake(piece[i].lo, len);

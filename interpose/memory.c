@@ -107,10 +107,17 @@ EXPORT int mprotect(void *addr, size_t len, int prot)
 
 EXPORT int madvise(void *addr, size_t len, int advice)
 {
-	int err = core_overlaps(addr, len) ? core_advise(addr, len, advice) : CORE_PASS;
+	bool paged = core_overlaps(addr, len);
+	int err = paged ? core_advise(addr, len, advice) : CORE_PASS;
 
-	return err == CORE_PASS ? (int)syscall(SYS_madvise, addr, len, advice) :
-		libc_result(err);
+	if (err != CORE_PASS)
+		return libc_result(err);
+	err = (int)syscall(SYS_madvise, addr, len, advice);
+	/* The heap became paged meanwhile: some was out of the kernel's reach. */
+	if (!err && !paged && advice == MADV_DONTNEED && core_heap_touches(addr, len) &&
+	    core_overlaps(addr, len))
+		core_advise(addr, len, advice);
+	return err;
 }
 
 /* Returns an error number and leaves errno alone; DONTNEED does nothing
