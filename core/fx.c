@@ -13,25 +13,9 @@
  */
 #include "core/fx.h"
 #include "core/core_int.h"
+#include "core/cpu.h"
 
 /* ---- instruction sets ---------------------------------------------------- */
-
-#if defined(__x86_64__)
-static bool has_avx2(void)
-{
-	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
-	       __builtin_cpu_supports("popcnt");
-}
-
-/* These names stand for what the kernel saves and restores, too. */
-static bool has_avx512(void)
-{
-	return has_avx2() && __builtin_cpu_supports("avx512f") &&
-	       __builtin_cpu_supports("avx512bw") &&
-	       __builtin_cpu_supports("avx512vbmi") &&
-	       __builtin_cpu_supports("avx512vbmi2");
-}
-#endif
 
 const struct fx_ops *fx_level(uint64_t simd)
 {
@@ -39,9 +23,9 @@ const struct fx_ops *fx_level(uint64_t simd)
 		return &fx_plain;
 #if defined(__x86_64__)
 	if (simd == OPT_SIMD_AVX2)
-		return has_avx2() ? &fx_avx2 : NULL;
+		return cpu_simd() >= CPU_AVX2 ? &fx_avx2 : NULL;
 	if (simd == OPT_SIMD_AVX512)
-		return has_avx512() ? &fx_avx512 : NULL;
+		return cpu_simd() >= CPU_AVX512 ? &fx_avx512 : NULL;
 #endif
 	return NULL;
 }

@@ -5,6 +5,7 @@
  * Owns nothing. Lock: none; any thread.
  */
 #include "core/core_int.h"
+#include "core/cpu.h"
 
 #define XXH_INLINE_ALL
 #define XXH_STATIC_LINKING_ONLY
@@ -13,7 +14,7 @@
 #if defined(__x86_64__)
 uint64_t chunk_hash(const void *p, size_t len)
 {
-	return __builtin_cpu_supports("avx2") ? chunk_hash_avx2(p, len) : XXH3_64bits(p, len);
+	return cpu_simd() >= CPU_AVX2 ? chunk_hash_avx2(p, len) : XXH3_64bits(p, len);
 }
 #else
 uint64_t chunk_hash(const void *p, size_t len)
