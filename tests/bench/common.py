@@ -8,6 +8,7 @@
 """
 
 import atexit
+import contextlib
 import json
 import os
 import resource
@@ -109,11 +110,28 @@ def preload(lib, pager, stats, spill=None):
     return words + ([f"OFFLOAD_SPILL={os.path.abspath(spill)}"] if spill else [])
 
 
-def disk(path, missing, busy=0):
-    """Bytes per second of random 2 MiB reads of `missing` bytes of a file,
-    beside so many threads that spin."""
-    return float(command("build/bench/diskbw", path,
-                         str(max(int(missing), 256 * MIB)), str(busy)))
+def read_set(missing):
+    """Of how many bytes of a file the disk's speed is told."""
+    return str(max(int(missing), 256 * MIB))
+
+
+def disk(path, missing):
+    """Bytes per second of random 2 MiB reads of `missing` bytes of a file."""
+    return float(command("build/bench/diskbw", path, read_set(missing)))
+
+
+@contextlib.contextmanager
+def reading(path, missing, rate):
+    """Meanwhile the same bytes are read over and over, `rate` per second.
+    Yields a list that holds the rate reached, afterwards."""
+    reached = []
+    with subprocess.Popen(["build/bench/diskbw", path, read_set(missing),
+                           str(int(rate))], stdout=subprocess.PIPE) as reader:
+        try:
+            yield reached
+        finally:
+            reader.terminate()
+            reached.append(float(reader.communicate()[0] or 0))
 
 
 def disk_of(folder, missing):

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* diskbw.c - how fast the disk gives one file's chunks in random order.
  *
- *     diskbw FILE [BYTES [BUSY]]
+ *     diskbw FILE [BYTES [RATE]]
  *
  * Reads BYTES of FILE (all of it if not said) with O_DIRECT, in chunks of
  * 2 MiB, eight in flight, each chunk once, in an order shuffled by a fixed
  * seed; prints bytes per second. This is the bound a reader of the missing
- * chunks cannot pass, so it must be measured with nothing else running; or
- * beside BUSY threads that spin, as an engine's do while they wait.
+ * chunks cannot pass, so it must be measured with nothing else running. With
+ * RATE it reads them over and over, so many bytes per second, until SIGTERM, and
+ * prints what it came to: for what reading costs a program that runs beside it.
  *
  * 1. Every thread has one read in flight: eight threads are depth eight.
  * 2. The next chunk is taken with one atomic step; no lock.
@@ -15,8 +16,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +35,9 @@ static uint32_t *order;			/* chunk numbers, shuffled; immutable */
 static size_t chunks;
 static atomic_size_t next_chunk;
 static atomic_ullong total;		/* bytes read */
-static atomic_bool quit;
+static double rate;			/* bytes per second; 0: once, at full speed */
+static double start;			/* seconds() */
+static atomic_bool ended;
 
 static void __attribute__((noreturn)) die(const char *what)
 {
@@ -61,6 +64,23 @@ static void shuffle(void)
 	}
 }
 
+static double seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Until it is chunk i's turn. */
+static void pace(size_t i)
+{
+	double early = start + (double)i * CHUNK / rate - seconds();
+
+	if (early > 0)
+		usleep((useconds_t)(early * 1e6));
+}
+
 static void *reader(void *arg)
 {
 	void *buf = aligned_alloc(CHUNK, CHUNK);
@@ -71,30 +91,25 @@ static void *reader(void *arg)
 	/* As the frames that such reads go to: one segment, not 512. */
 	madvise(buf, CHUNK, MADV_HUGEPAGE);
 	memset(buf, 0, CHUNK);
-	while ((i = atomic_fetch_add(&next_chunk, 1)) < chunks) {
-		ssize_t n = pread(fd, buf, CHUNK, (off_t)order[i] * CHUNK);
+	while ((i = atomic_fetch_add(&next_chunk, 1)) < chunks || rate > 0) {
+		ssize_t n;
 
+		if (rate > 0)
+			pace(i);
+		if (atomic_load(&ended))
+			break;
+		n = pread(fd, buf, CHUNK, (off_t)order[i % chunks] * CHUNK);
 		if (n < 0)
 			die("read");
 		atomic_fetch_add(&total, (unsigned long long)n);
 	}
 	free(buf);
-	return NULL;
+	return arg;
 }
 
-static void *spin(void *unused)
+static void end(int sig)
 {
-	while (!atomic_load_explicit(&quit, memory_order_relaxed))
-		;
-	return unused;
-}
-
-static double seconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+	atomic_store(&ended, sig != 0);
 }
 
 int main(int argc, char **argv)
@@ -102,10 +117,9 @@ int main(int argc, char **argv)
 	pthread_t th[DEPTH];
 	struct stat st;
 	uint64_t bytes;
-	double start;
 
 	if (argc < 2 || argc > 4) {
-		fputs("usage: diskbw FILE [BYTES [BUSY]]\n", stderr);
+		fputs("usage: diskbw FILE [BYTES [RATE]]\n", stderr);
 		return 2;
 	}
 	fd = open(argv[1], O_RDONLY | O_DIRECT | O_CLOEXEC);
@@ -116,9 +130,8 @@ int main(int argc, char **argv)
 	shuffle();
 	if (bytes / CHUNK < chunks)
 		chunks = bytes / CHUNK ? bytes / CHUNK : 1;
-	for (int i = argc > 3 ? atoi(argv[3]) : 0; i > 0; i--)
-		if (pthread_create(&th[0], NULL, spin, NULL))
-			die("thread");
+	rate = argc > 3 ? atof(argv[3]) : 0;
+	signal(SIGTERM, end);
 	start = seconds();
 	for (int i = 0; i < DEPTH; i++)
 		if (pthread_create(&th[i], NULL, reader, NULL))
@@ -126,6 +139,5 @@ int main(int argc, char **argv)
 	for (int i = 0; i < DEPTH; i++)
 		pthread_join(th[i], NULL);
 	printf("%.0f\n", (double)total / (seconds() - start));
-	atomic_store(&quit, true);
 	return 0;
 }

@@ -43,8 +43,8 @@ class Bench:
     def drop(self, model):
         common.command("build/mkmodel", "--drop", model)
 
-    def disk(self, model, missing, busy=0):
-        return common.disk(model, missing, busy)
+    def disk(self, model, missing):
+        return common.disk(model, missing)
 
     def engine_argv(self, run, stats):
         argv = ["env", *common.preload(self.args.lib, run.pager, stats,

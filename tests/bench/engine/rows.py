@@ -7,7 +7,7 @@ a result too: it is reported with its message, and as missed.
 
 import sys
 
-from common import KILLED, MIB, Failed, median
+from common import KILLED, MIB, Failed, median, reading
 from measure import Run
 
 RESERVE = 192 * MIB
@@ -87,6 +87,10 @@ def limit_for(ref, n, processes=1):
     return int(ref["n_bytes"] / n + processes * ref["own"] + RESERVE)
 
 
+def limit_to_fit(ref):
+    return ref["file_bytes"] + ref["own"] + 1024 * MIB
+
+
 def dense(bench, args, ref, report):
     for n in args.n or [1.05, 1.25, 2.0]:
         dense_at(bench, args, ref, report, n)
@@ -105,14 +109,28 @@ def dense_at(bench, args, ref, report, n):
             plain_s = result["s"]
         done.append((got, result))
     disk.append(bench.disk(ref["model"], missing))
-    busy = max(bench.disk(ref["model"], missing, args.threads) for _ in range(2))
     for got, result in done:
         if got and result["pager"] != "none":
             dense_bars(result, ref, n, plain_s, max(disk))
-            # What the disk gives while the engine's threads spin: no bar.
-            result["over_busy"] = result["s"] / max(missing / busy, ref["compute_s"])
-            result["note"] = f"{result['over_busy']:.2f}x with busy processors"
+            beside_a_reader(bench, ref, missing, result)
         report.add(result)
+
+
+def beside_a_reader(bench, ref, missing, result):
+    """What the reading alone costs this engine on this machine (a virtual disk
+    is served by the processors the engine computes on): the engine with all in
+    memory, without the library, beside a plain reader that reads as many bytes
+    per second as the run did. No bar: DESIGN's bound knows no such cost."""
+    read_through(ref["model"])
+    rate = result["bytes"] / result["s"]
+    with reading(ref["model"], missing, rate) as reached:
+        got, _ = attempt(bench, Run(ref["model"], limit_to_fit(ref), cold=False),
+                         row="beside", type=result["type"])
+    if not got or reached[0] < 0.9 * rate:	# the reader fell behind
+        return
+    beside = max(median(got["ms"]) / 1000, missing / result["bandwidth"])
+    result.update(beside_s=beside, over_beside=result["s"] / beside)
+    result["note"] = f"{result['over_beside']:.2f}x the engine beside a reader"
 
 
 def simple(bench, args, ref, report, run, plain_s, **what):
@@ -168,7 +186,7 @@ def read_through(path):
 
 def fits(bench, args, ref, report):
     """A model that fits, warm: three runs of each kind, interleaved."""
-    limit = ref["file_bytes"] + ref["own"] + 1024 * MIB
+    limit = limit_to_fit(ref)
     # The library's own choice of mode: that is what a user gets.
     pagers = ["none"] + (args.modes[:1] if args.modes else [])
     runs = {p: [] for p in pagers}
