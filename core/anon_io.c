@@ -92,8 +92,9 @@ static void run_check(struct work *w)
 static void run_pack(struct work *w)
 {
 	struct job *j = (struct job *)w;
+	const struct packer_of of = { .hash = j->hash, .hint = POL_DT_OTHER };
 
-	j->n = packer_pack(j->image, j->frame, j->hash, POL_DT_OTHER);
+	j->n = packer_pack(j->image, j->frame, &of);
 }
 
 static void run_unpack(struct work *w)

@@ -171,6 +171,21 @@ FX_ROW(fp16, FX_FP16)
 FX_ROW(fp32, FX_FP32)
 FX_ROW(zmask, FX_ZMASK)
 
+/* ---- QUANT -------------------------------------------------------------------- */
+
+/* Not without being told what is what: codec_image_quant. */
+static ssize_t quant_row_pack(struct codec_work *w, void *dst, size_t cap,
+			      const void *src, size_t len)
+{
+	return -E2BIG;
+}
+
+static int quant_row_unpack(struct codec_work *w, void *dst, size_t len,
+			    const void *src, size_t n)
+{
+	return quant_unpack(dst, len, src, n);
+}
+
 /* ---- the table ----------------------------------------------------------------- */
 
 #define FX_CODEC(id, name) \
@@ -187,6 +202,7 @@ static const struct codec codecs[] = {
 	  lz4_unpack },
 	{ CODEC_ZSTD, "zstd", NULL, ZSTD_PAYS, ZSTD_BETTER, zstd_bound, zstd_pack,
 	  zstd_unpack },
+	{ CODEC_QUANT, "quant", NULL, 0, 0, raw_bound, quant_row_pack, quant_row_unpack },
 };
 #define N_CODECS (sizeof(codecs) / sizeof(codecs[0]))
 _Static_assert(N_CODECS < CODEC_IDS, "ids start at 1");
@@ -344,23 +360,41 @@ uint64_t codec_image_sum(struct codec_head head, const void *body)
 	return chunk_hash(&head, sizeof(head)) ^ (h << 1 | h >> 63);
 }
 
-ssize_t codec_image_pack(struct codec_work *w, const struct codec *codec,
-			 void *dst, size_t cap, const void *src, size_t len)
+/* Puts the head before a body of n bytes; n is passed on where it is an error. */
+static ssize_t seal(void *dst, uint8_t id, size_t len, ssize_t n)
 {
-	struct codec_head head = { .magic = MAGIC, .id = codec->id,
-				   .raw_len = (uint32_t)len };
-	ssize_t n;
+	struct codec_head head = { .magic = MAGIC, .id = id, .raw_len = (uint32_t)len };
 
-	off_assert(len && len <= CODEC_MAX);
-	if (cap < sizeof(head))
-		return -E2BIG;
-	n = codec->pack(w, (char *)dst + sizeof(head), cap - sizeof(head), src, len);
 	if (n < 0)
 		return n;
 	head.packed_len = (uint32_t)n;
 	head.hash = codec_image_sum(head, (char *)dst + sizeof(head));
 	memcpy(dst, &head, sizeof(head));
 	return n + (ssize_t)sizeof(head);
+}
+
+ssize_t codec_image_pack(struct codec_work *w, const struct codec *codec,
+			 void *dst, size_t cap, const void *src, size_t len)
+{
+	size_t head = sizeof(struct codec_head);
+
+	off_assert(len && len <= CODEC_MAX);
+	if (cap < head)
+		return -E2BIG;
+	return seal(dst, codec->id, len,
+		    codec->pack(w, (char *)dst + head, cap - head, src, len));
+}
+
+ssize_t codec_image_quant(void *dst, size_t cap, const void *src, size_t len,
+			  unsigned int bits, const struct quant_piece *piece, int n)
+{
+	size_t head = sizeof(struct codec_head);
+
+	off_assert(len && len <= CODEC_MAX);
+	if (cap < head)
+		return -E2BIG;
+	return seal(dst, CODEC_QUANT, len,
+		    quant_pack(bits, piece, n, (char *)dst + head, cap - head, src, len));
 }
 
 /* Its head says what the caller knows, and nothing that it does not know. */

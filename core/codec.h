@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "core/quant.h"
 #include "policy/policy.h"	/* enum pol_dtype */
 
 #define CODEC_MAX	(2u << 20)	/* raw bytes in an image: 1 to so many */
@@ -54,6 +55,7 @@ enum codec_id {
 	CODEC_FP16 = 6,
 	CODEC_FP32 = 7,		/* and bf16 kept as fp32 */
 	CODEC_ZMASK = 8,	/* 16-bit values, many of them zero */
+	CODEC_QUANT = 9,	/* rounded: quant.h. Never chosen */
 };
 
 /* The row, or NULL: no such codec here. */
@@ -93,6 +95,9 @@ uint64_t codec_image_sum(struct codec_head head, const void *body);
  * -E2BIG: it does not fit. */
 ssize_t codec_image_pack(struct codec_work *w, const struct codec *codec,
 			 void *dst, size_t cap, const void *src, size_t len);
+/* The same of floats that are rounded: see quant_pack. */
+ssize_t codec_image_quant(void *dst, size_t cap, const void *src, size_t len,
+			  unsigned int bits, const struct quant_piece *piece, int n);
 /* Makes len raw bytes at dst of the n bytes of an image. 0, or -EBADMSG: they
  * are not an image, not one of so many bytes, or not those that were packed;
  * dst may then hold anything. */

@@ -117,6 +117,7 @@ struct region {
 	uint32_t inflight;	/* pager only */
 	struct pol_span *spans;	/* from the file's header, or NULL */
 	size_t n_spans;
+	uint16_t *lossy;	/* by span: see lossy.h; or NULL */
 	int users;		/* region_lock: threads at work on it */
 	uint64_t locked_bytes;	/* region_lock: mlocked while LIVE */
 	int n_ext;		/* region_lock */

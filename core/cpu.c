@@ -37,7 +37,7 @@ static enum cpu_simd find(void)
 	uint32_t a, b, c, d, saved;
 
 	if (!__get_cpuid(1, &a, &b, &c, &d) ||
-	    !all(c, bit_OSXSAVE | bit_AVX | bit_POPCNT))
+	    !all(c, bit_OSXSAVE | bit_AVX | bit_POPCNT | bit_F16C))
 		return CPU_PLAIN;
 	saved = xcr0();
 	if (!all(saved, XCR0_AVX) || !__get_cpuid_count(7, 0, &a, &b, &c, &d) ||

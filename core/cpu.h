@@ -5,7 +5,7 @@
 
 enum cpu_simd {
 	CPU_PLAIN,
-	CPU_AVX2,	/* AVX2, BMI1, POPCNT */
+	CPU_AVX2,	/* AVX2, BMI1, POPCNT, F16C */
 	CPU_AVX512,	/* those, and AVX512F, BW, VBMI, VBMI2 */
 };
 

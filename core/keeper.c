@@ -13,6 +13,7 @@
 #include "core/anon.h"
 #include "core/core_int.h"
 #include "core/header.h"
+#include "core/lossy.h"
 #include "core/packed.h"
 #include "core/packer.h"
 #include "core/pool.h"
@@ -325,6 +326,7 @@ static void read_spans(struct region *r)
 	r->spans = h.spans;
 	r->n_spans = h.n_spans;
 	h.spans = NULL;
+	lossy_mark(r, h.text, h.text_len);
 	if (err == -EBADMSG && h.want > o->size && o->ino != said_truncated)
 		off_log("%s is truncated: its header promises %llu bytes and it has %llu; fetch it again",
 			o->name, (unsigned long long)h.want, (unsigned long long)o->size);

@@ -52,7 +52,8 @@ static size_t store_used;
 
 static int is_text(enum opt_type t)
 {
-	return t == OPT_STR || t == OPT_PATH || t == OPT_GLOB || t == OPT_OUT;
+	return t == OPT_STR || t == OPT_PATH || t == OPT_GLOB ||
+	       t == OPT_RULE || t == OPT_OUT;
 }
 
 static uint64_t *number_at(struct off_options *o, const struct opt_row *r)
@@ -174,18 +175,26 @@ static size_t word_at(const char *words, unsigned int i, const char **at)
 	return strcspn(words, "|");
 }
 
-static int parse_enum(const struct opt_row *r, const char *v)
+/* Which of the row's words the first len letters of v are, or -EINVAL. */
+static int which_word(const struct opt_row *r, const char *v, size_t len)
 {
 	const char *w;
-	size_t len;
+	size_t n;
 
-	for (unsigned int i = 0; (len = word_at(r->words, i, &w)); i++) {
-		if (strlen(v) != len || strncmp(v, w, len))
-			continue;
-		*number_at(&off_opt, r) = i;
-		return 0;
-	}
+	for (unsigned int i = 0; (n = word_at(r->words, i, &w)); i++)
+		if (n == len && !strncmp(v, w, len))
+			return (int)i;
 	return -EINVAL;
+}
+
+static int parse_enum(const struct opt_row *r, const char *v)
+{
+	int i = which_word(r, v, strlen(v));
+
+	if (i < 0)
+		return i;
+	*number_at(&off_opt, r) = (uint64_t)i;
+	return 0;
 }
 
 static char *store_text(const char *a, const char *b)
@@ -225,6 +234,16 @@ static int parse_text(const struct opt_row *r, const char *v)
 	return *text_at(&off_opt, r) ? 0 : -ENAMETOOLONG;
 }
 
+static int parse_rule(const struct opt_row *r, const char *v)
+{
+	size_t word = strcspn(v, ":");
+	int i = which_word(r, v, word);
+
+	if (i < 0 || (v[word] && !v[word + 1]))
+		return -EINVAL;
+	return parse_text(r, v);
+}
+
 static int parse_out(const struct opt_row *r, const char *v)
 {
 	if (!strcmp(v, "0")) {
@@ -245,6 +264,8 @@ static int parse(const struct opt_row *r, const char *v)
 		return parse_enum(r, v);
 	case OPT_PATH:
 		return parse_path(r, v);
+	case OPT_RULE:
+		return parse_rule(r, v);
 	case OPT_OUT:
 		return parse_out(r, v);
 	case OPT_STR:
@@ -341,7 +362,7 @@ static void say_malformed(const struct opt_row *r, const char *v)
 	const char *w = NULL;
 	size_t n;
 
-	if (r->type == OPT_ENUM) {
+	if (r->type == OPT_ENUM || r->type == OPT_RULE) {
 		n = nearest_word(r, v, &w);
 		snprintf(near, sizeof(near), "; the nearest is %.*s", (int)n, w);
 	}
@@ -428,6 +449,9 @@ const char *options_accepted(const struct opt_row *row, char *buf, size_t len)
 
 	if (row->type == OPT_NUM)
 		accepted_number(row, buf, len);
+	else if (row->type == OPT_RULE)
+		snprintf(buf, len, "%s, or with patterns of names, as in int8:*ffn*",
+			 row->words);
 	else
 		snprintf(buf, len, "%s", row->type == OPT_ENUM ? row->words :
 			 forms[row->type]);

@@ -25,6 +25,7 @@ enum { OPT_SIMD_AUTO, OPT_SIMD_PORTABLE, OPT_SIMD_AVX2, OPT_SIMD_AVX512 };
 #define OPT_CTYPE_STR	const char *
 #define OPT_CTYPE_PATH	const char *
 #define OPT_CTYPE_GLOB	const char *
+#define OPT_CTYPE_RULE	const char *
 #define OPT_CTYPE_OUT	const char *
 
 /* Immutable after options_read. Texts are copies: a program may overwrite
@@ -39,14 +40,14 @@ struct off_options {
 extern struct off_options off_opt;
 
 enum opt_type { OPT_SIZE, OPT_NUM, OPT_ENUM, OPT_STR, OPT_PATH, OPT_GLOB,
-		OPT_OUT };
+		OPT_RULE, OPT_OUT };
 
 struct opt_row {
 	const char *name;	/* without OFFLOAD_ */
 	enum opt_type type;
 	size_t offset;		/* of the field in struct off_options */
 	uint64_t min, max;	/* SIZE and NUM */
-	const char *words;	/* ENUM: "a|b|c" */
+	const char *words;	/* ENUM, RULE: "a|b|c" */
 	const char *help;
 };
 

@@ -15,6 +15,7 @@
  */
 #include "core/packed.h"
 #include "core/core_int.h"
+#include "core/lossy.h"
 #include "core/packer.h"
 #include "core/placement.h"
 #include "core/pool.h"
@@ -38,8 +39,7 @@ struct job {
 	uint32_t c;
 	char *frame, *image;
 	ssize_t n;
-	uint64_t hash;
-	enum pol_dtype hint;
+	struct packer_of of;
 };
 
 static struct entry *entry;
@@ -74,7 +74,7 @@ static struct job *new_job(uint32_t c)
 	while (j->used)
 		if (++j == job + JOBS)
 			return NULL;
-	*j = (struct job){ .used = true, .c = c, .hash = pg.chunk[c].hash,
+	*j = (struct job){ .used = true, .c = c, .of.hash = pg.chunk[c].hash,
 			   .frame = frames_at(pg.chunk[c].slot - 1) };
 	return j;
 }
@@ -96,7 +96,7 @@ static void run_pack(struct work *w)
 {
 	struct job *j = (struct job *)w;
 
-	j->n = packer_pack(j->image, j->frame, j->hash, j->hint);
+	j->n = packer_pack(j->image, j->frame, &j->of);
 }
 
 static void packed_over(struct work *w)
@@ -146,7 +146,8 @@ bool packed_keep(uint32_t c)
 	j->work.run = run_pack;
 	j->work.over = packed_over;
 	j->image = image;
-	j->hint = type_of(c);
+	j->of.hint = type_of(c);
+	j->of.n_pieces = lossy_pieces(chunk_region(c), chunk_off(c), j->of.piece);
 	chunk_region(c)->inflight++;	/* the job's own, beside a fetch's */
 	e->busy = PACKING;
 	top = top > c ? top : c + 1;

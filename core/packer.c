@@ -13,6 +13,7 @@
 #include "core/packer.h"
 #include "core/codec.h"
 #include "core/core_int.h"
+#include "core/lossy.h"
 
 #define ROOMS		6
 #define KEPT		2
@@ -76,19 +77,54 @@ static bool comes_back(struct kit *k, const char *image, size_t n, const char *f
 		!memcmp(k->trial, frame, CHUNK);
 }
 
-ssize_t packer_pack(char *image, const char *frame, uint64_t hash, enum pol_dtype hint)
+static ssize_t pack_exactly(struct kit *k, char *image, const char *frame,
+			    const struct packer_of *of)
+{
+	const struct codec *codec = codec_choose(k->work, frame, CHUNK, of->hash, of->hint);
+	ssize_t n = -E2BIG;
+
+	if (codec->id != CODEC_RAW)
+		n = codec_image_pack(k->work, codec, image, codec_worth(CHUNK), frame, CHUNK);
+	return n > 0 && !comes_back(k, image, (size_t)n, frame) ? -E2BIG : n;
+}
+
+/* As far off as the format allows, and no further (2); how far is counted. */
+static bool comes_near(struct kit *k, const char *image, size_t n, const char *frame,
+		       const struct packer_of *of)
+{
+	struct quant_error error[QUANT_PIECES];
+	size_t at = 0;
+
+	if (codec_image_unpack(k->work, k->trial, CHUNK, image, n))
+		return false;
+	for (int i = 0; i < of->n_pieces; at += of->piece[i++].len)
+		if (quant_compare(lossy_bits(), &of->piece[i], frame + at, k->trial + at,
+				  &error[i]))
+			return false;
+	lossy_seen(of->piece, error, of->n_pieces);
+	return true;
+}
+
+static ssize_t pack_rounded(struct kit *k, char *image, const char *frame,
+			    const struct packer_of *of)
+{
+	ssize_t n = codec_image_quant(image, codec_worth(CHUNK), frame, CHUNK, lossy_bits(),
+				      of->piece, of->n_pieces);
+
+	return n > 0 && !comes_near(k, image, (size_t)n, frame, of) ? -E2BIG : n;
+}
+
+ssize_t packer_pack(char *image, const char *frame, const struct packer_of *of)
 {
 	struct kit *k = mine();
-	const struct codec *codec;
 	ssize_t n = -E2BIG;
 
 	if (!k)
 		return n;
-	codec = codec_choose(k->work, frame, CHUNK, hash, hint);
-	if (codec->id != CODEC_RAW)
-		n = codec_image_pack(k->work, codec, image, codec_worth(CHUNK), frame, CHUNK);
-	if (n > 0 && !comes_back(k, image, (size_t)n, frame))
-		n = -E2BIG;
+	if (of->n_pieces)
+		n = pack_rounded(k, image, frame, of);
+	if (n < 0)
+		n = pack_exactly(k, image, frame, of);
 	atomic_fetch_add(&tried, 1);
 	if (n > 0) {
 		atomic_fetch_add(&paid, 1);

@@ -5,6 +5,7 @@
 #ifndef OFFLOAD_PACKER_H
 #define OFFLOAD_PACKER_H
 
+#include "core/quant.h"
 #include "policy/policy.h"
 
 #include <stdbool.h>
@@ -22,9 +23,17 @@ void packer_give(const char *image);
 /* Child of a fork, and nowhere else: the threads that pack are gone. */
 void packer_reset(void);
 
-/* Any worker. Makes an image of the 2 MiB at frame, whose chunk_hash is hash.
- * hint: what a file says they are. Its bytes, or -E2BIG: it does not pay. */
-ssize_t packer_pack(char *image, const char *frame, uint64_t hash, enum pol_dtype hint);
+/* What is known of 2 MiB that are to be packed. */
+struct packer_of {
+	uint64_t hash;			/* chunk_hash */
+	enum pol_dtype hint;		/* what a file says they are */
+	int n_pieces;			/* 0: they come back as they were */
+	struct quant_piece piece[QUANT_PIECES];
+};
+
+/* Any worker. Makes an image of the 2 MiB at frame. Its bytes, or -E2BIG: it does
+ * not pay. */
+ssize_t packer_pack(char *image, const char *frame, const struct packer_of *of);
 /* Any worker, and the pager. 0, or -EBADMSG: not what was packed, -ENOMEM. */
 int packer_unpack(char *frame, const char *image, size_t n);
 

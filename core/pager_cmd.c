@@ -157,6 +157,7 @@ static bool bury(struct region *r)
 		forget_range(r, r->base, r->end, true);
 	origin_close(r->origin);
 	mem_free(r->spans);
+	mem_free(r->lossy);
 	if (r->shadow)
 		off_sys_munmap(r->shadow, r->end - r->base);
 	if (r->huge)

@@ -283,6 +283,77 @@ static void put_sites(struct text *t, const struct off_stats *s)
 	put(t, "]");
 }
 
+/* No libm, and no locale's comma. */
+static double root(double v)
+{
+	double r = v > 1 ? v : 1;
+
+	for (int i = 0; i < 128; i++)
+		r = (r + v / r) / 2;
+	return v > 0 ? r : 0;
+}
+
+static void put_real(struct text *t, double v)
+{
+	unsigned int digits;
+	int exp = 0;
+
+	if (!(v > 1e-300 && v < 1e300)) {
+		put(t, "0");
+		return;
+	}
+	for (; v >= 10; v /= 10)
+		exp++;
+	for (; v < 1; v *= 10)
+		exp--;
+	digits = (unsigned int)(v * 1e5 + 0.5);
+	put(t, "%u.%05ue%d", digits / 100000, digits % 100000, exp);
+}
+
+static double real_at(const uint64_t *bits)
+{
+	uint64_t u = __atomic_load_n(bits, __ATOMIC_RELAXED);
+	double v;
+
+	memcpy(&v, &u, sizeof(v));
+	return v;
+}
+
+static uint32_t n_lossy(const struct off_stats *s)
+{
+	uint32_t n = __atomic_load_n(&s->n_lossy, __ATOMIC_ACQUIRE);
+
+	return n < STATS_LOSSY ? n : STATS_LOSSY;
+}
+
+/* Of the values; 0: none was packed. */
+static double relative_error(const struct stat_lossy *l)
+{
+	double value2 = real_at(&l->value2);
+
+	return value2 > 0 ? root(real_at(&l->error2) / value2) : 0;
+}
+
+static void put_lossy(struct text *t, const struct off_stats *s)
+{
+	put(t, ",\"lossy\":[");
+	for (uint32_t i = 0; i < n_lossy(s); i++) {
+		const struct stat_lossy *l = &s->lossy[i];
+		uint64_t values = __atomic_load_n(&l->values, __ATOMIC_RELAXED);
+
+		put(t, "%s{\"name\":", i ? "," : "");
+		put_string(t, l->name, sizeof(l->name));
+		put(t, ",\"to\":\"int%u\",\"spans\":%llu,\"values\":%llu,\"rms\":",
+		    (unsigned int)l->bits, (unsigned long long)l->spans,
+		    (unsigned long long)values);
+		put_real(t, values ? root(real_at(&l->error2) / (double)values) : 0);
+		put(t, ",\"relative\":");
+		put_real(t, relative_error(l));
+		put(t, "}");
+	}
+	put(t, "]");
+}
+
 ssize_t stats_json(char *buf, size_t len, const struct off_stats *s)
 {
 	struct text t = { buf, len, 0 };
@@ -295,6 +366,7 @@ ssize_t stats_json(char *buf, size_t len, const struct off_stats *s)
 	for (int i = 0; i < ST_N; i++)
 		put_member(&t, s, i);
 	put_sites(&t, s);
+	put_lossy(&t, s);
 	put(&t, ",\"pager\":");
 	put_string(&t, s->pager, sizeof(s->pager));
 	put(&t, ",\"io_engine\":");
@@ -369,6 +441,19 @@ static void put_faults(struct text *t, const struct off_stats *s)
 	    (unsigned long long)stat_get(s, ST_PREFETCH_WASTED));
 }
 
+static void put_rounded(struct text *t, const struct off_stats *s)
+{
+	for (uint32_t i = 0; i < n_lossy(s); i++) {
+		const struct stat_lossy *l = &s->lossy[i];
+		unsigned int parts = (unsigned int)(relative_error(l) * 1e5 + 0.5);
+
+		if (parts)
+			put(t, "  rounded to int%u: %.*s, by %u.%03u%% (RMS)\n",
+			    (unsigned int)l->bits, (int)sizeof(l->name) - 1, l->name,
+			    parts / 1000, parts % 1000);
+	}
+}
+
 ssize_t stats_summary(char *buf, size_t len, const struct off_stats *s)
 {
 	struct text t = { buf, len, 0 };
@@ -386,6 +471,7 @@ ssize_t stats_summary(char *buf, size_t len, const struct off_stats *s)
 	    size_of(s, ST_IO_READ).s, size_of(s, ST_IO_WRITTEN).s,
 	    (unsigned long long)stat_get(s, ST_HOST_EVICTIONS),
 	    (unsigned long long)stat_get(s, ST_IO_ERRORS));
+	put_rounded(&t, s);
 	return done(&t);
 }
 

@@ -31,11 +31,14 @@ struct stat_row {
 extern const struct stat_row stat_rows[ST_N];
 
 #define STATS_MAGIC	0x3174617473666f6cull	/* "lofstat1" */
-#define STATS_VERSION	2
+#define STATS_VERSION	3
 #define STATS_NAME	"offload-stats"
 
 #define STATS_SITES	16
 #define SITE_NAME_MAX	96
+
+#define STATS_LOSSY	16
+#define LOSSY_NAME_MAX	64
 
 enum { STAT_FILE, STAT_HEAP };
 
@@ -46,6 +49,15 @@ struct stat_site {
 	uint64_t requests, asked;	/* heap: how many ever, and their bytes */
 	uint32_t kind;			/* STAT_FILE, STAT_HEAP */
 	char name[SITE_NAME_MAX];	/* ends with 0, unless it is not ours */
+};
+
+/* Tensors that OFFLOAD_LOSSY lets be kept rounded, and how far off they were when
+ * they were packed: each packing counts. */
+struct stat_lossy {
+	uint64_t spans, bits;		/* tensors; 8 or 4 */
+	uint64_t values;		/* that were packed so far */
+	uint64_t error2, value2;	/* sums of squares: the bits of doubles */
+	char name[LOSSY_NAME_MAX];	/* blk.*.attn_q.weight */
 };
 
 /* The memfd's content. Header fields are written before magic, which is
@@ -64,6 +76,8 @@ struct off_stats {
 	uint32_t sites_seq;	/* odd: the list below is being written */
 	uint32_t n_sites;
 	struct stat_site site[STATS_SITES];	/* the largest first */
+	uint32_t n_lossy, pad2;
+	struct stat_lossy lossy[STATS_LOSSY];
 };
 
 /* Where counting goes now. Never NULL; changed by stats_start, stats_child. */
@@ -123,7 +137,7 @@ void stats_child(void);
 /* Writes the JSON of one process, one line, no newline, keys in table order.
  * Returns its length without the final 0, or -ENOSPC. STATS_JSON_MAX bytes
  * always suffice. No malloc. */
-#define STATS_JSON_MAX 20480
+#define STATS_JSON_MAX 24576
 ssize_t stats_json(char *buf, size_t len, const struct off_stats *s);
 
 /* Writes a few lines for people. As stats_json. */

@@ -182,6 +182,7 @@ static void read_tensor(struct pol_head *h, uint64_t align)
 		return pol_head_bad(h, 0);
 	s.len = tensor_len(h, ne, n_dims, type);
 	s.dtype = dtype_of(type);
+	s.dims = (uint8_t)n_dims;
 	s.name_off = (uint32_t)(name - h->buf);
 	s.name_len = (uint16_t)name_len;
 	if (s.len != UINT64_MAX && n_dims == 3 && ne[2] > 1 &&

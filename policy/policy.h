@@ -60,6 +60,7 @@ struct pol_span {
 	uint16_t name_len;
 	uint8_t pattern;	/* enum pol_pattern */
 	uint8_t dtype;		/* enum pol_dtype */
+	uint8_t dims;		/* 1: a vector */
 };
 
 enum pol_container {

@@ -211,6 +211,7 @@ static void emit(struct json *j, struct str name, const struct entry *e)
 		return pol_head_bad(h, 0);
 	s.off = h->pos + e->off[0];
 	s.len = e->off[1] - e->off[0];
+	s.dims = (uint8_t)e->n_dims;
 	s.name_off = (uint32_t)(name.at - h->buf);
 	s.name_len = (uint16_t)name.len;
 	if (e->n_dims == 3 && e->shape[0] > 1 &&

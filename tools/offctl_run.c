@@ -38,7 +38,9 @@ static const char *short_form(const struct opt_row *r, char *buf, size_t len)
 		[OPT_GLOB] = "PATTERN,...", [OPT_OUT] = "0|1|PATH",
 	};
 
-	if (r->type != OPT_NUM)
+	if (r->type == OPT_RULE)
+		snprintf(buf, len, "%s[:PATTERN,...]", r->words);
+	else if (r->type != OPT_NUM)
 		snprintf(buf, len, "%s", r->words ? r->words : forms[r->type]);
 	else if (r->max == UINT64_MAX)
 		snprintf(buf, len, "NUMBER");

@@ -19,6 +19,7 @@
 #include "core/codec.h"
 #include "core/core_int.h"
 #include "core/fx.h"
+#include "core/quant.h"
 
 #include <stdlib.h>
 
@@ -181,6 +182,77 @@ static inline int fuzz_fx(enum fx_kind kind, const uint8_t *data, size_t n)
 	good = fuzz_image_of(kind, image, bytes, len);
 	free(image);
 	return good;
+}
+
+/* A quant image for len bytes that begins to make sense; its length. */
+static inline size_t cook_quant(struct recipe *r, size_t len, uint8_t **image)
+{
+	struct quant_head h = { .bits = said(r) & 1 ? 8 : 4 };
+	size_t most = 2 * len + 66 * (QUANT_PIECES + 1) + 1024, n, left = len;
+	struct quant_piece piece[QUANT_PIECES] = { { 0 } };
+	uint8_t *p = malloc(most), how = said(r);
+
+	while (left && h.pieces < QUANT_PIECES) {
+		struct quant_piece *q = &piece[h.pieces++];
+		size_t want = said_many(r, 2) * (size_t)2 + 4;
+
+		q->kind = said(r) % QUANT_KINDS;
+		q->len = (uint32_t)(want < left ? want & ~3ul : left);
+		if (q->len % quant_size((enum quant_kind)q->kind) || h.pieces == QUANT_PIECES) {
+			q->kind = QUANT_RAW;
+			q->len = (uint32_t)left;
+		}
+		left -= q->len;
+	}
+	n = sizeof(h) + h.pieces * sizeof(*piece);
+	for (int i = 0; i < h.pieces; i++) {
+		uint32_t size = quant_size((enum quant_kind)piece[i].kind);
+		size_t blocks = (piece[i].len / size + QUANT_BLOCK - 1) / QUANT_BLOCK;
+
+		n += piece[i].kind == QUANT_RAW ? piece[i].len :
+			blocks * (2 + QUANT_BLOCK * h.bits / 8);
+	}
+	if (how >= 0xf0)
+		n += said(r) - 128u < most ? said(r) & 7 : 0;
+	else if (how >= 0xe0)
+		piece[said(r) % QUANT_PIECES].len += said(r);
+	else if (how >= 0xd0)
+		h.bits = said(r);
+	*image = realloc(p, n);
+	for (size_t i = 0; i < n; i++)
+		(*image)[i] = said(r);
+	memcpy(*image, &h, sizeof(h));
+	memcpy(*image + sizeof(h), piece, h.pieces * sizeof(*piece));
+	return n;
+}
+
+/* As fuzz_fx, of rounded floats. */
+static inline int fuzz_quant(const uint8_t *data, size_t n)
+{
+	struct recipe r = { data, n, 0 };
+	uint32_t word = said_many(&r, 4);
+	size_t len = fuzz_len(word & ~FUZZ_LONG), bytes;
+	uint8_t *image, *one = malloc(len), *other = malloc(len);
+	uint64_t simd = off_opt.simd;
+	int err;
+
+	if (word & FUZZ_RECIPE) {
+		bytes = cook_quant(&r, len, &image);
+	} else {
+		bytes = n > 4 ? n - 4 : 0;
+		image = malloc(bytes + !bytes);
+		memcpy(image, data + (bytes ? 4 : 0), bytes);
+	}
+	off_opt.simd = OPT_SIMD_PORTABLE;
+	err = quant_unpack(one, len, image, bytes);
+	off_opt.simd = OPT_SIMD_AUTO;
+	if (quant_unpack(other, len, image, bytes) != err || (!err && memcmp(one, other, len)))
+		abort();
+	off_opt.simd = simd;
+	free(image);
+	free(one);
+	free(other);
+	return !err;
 }
 
 /* 4 bytes, how many there are to unpack, and an image: by codec_image_unpack.

@@ -11,6 +11,8 @@
 
 #include <dirent.h>
 
+#define QUANT 100
+
 /* Replays dir/name; whether it was an image. */
 static int replay(const char *dir, const char *name, int kind)
 {
@@ -24,10 +26,12 @@ static int replay(const char *dir, const char *name, int kind)
 	assert_non_null(f);
 	n = fread(data, 1, sizeof(data), f);
 	fclose(f);
+	if (kind == QUANT)
+		return fuzz_quant(data, n);
 	return kind < 0 ? fuzz_head(data, n) : fuzz_fx((enum fx_kind)kind, data, n);
 }
 
-/* kind: of FX, or -1: whole images. */
+/* kind: of FX, or QUANT, or -1: whole images. */
 static void folder(const char *name, int kind)
 {
 	int good = 0, all = 0;
@@ -68,6 +72,11 @@ static void test_zmask(void **state)
 	folder("zmask", FX_ZMASK);
 }
 
+static void test_quant(void **state)
+{
+	folder("quant", QUANT);
+}
+
 static void test_images(void **state)
 {
 	folder("image", -1);
@@ -80,6 +89,7 @@ int main(void)
 		cmocka_unit_test(test_fp16),
 		cmocka_unit_test(test_fp32),
 		cmocka_unit_test(test_zmask),
+		cmocka_unit_test(test_quant),
 		cmocka_unit_test(test_images),
 	};
 

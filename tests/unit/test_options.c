@@ -136,6 +136,10 @@ static void each_type(void **state)
 	assert_true(off_opt.torture == UINT64_MAX);
 	assert_int_equal(read_var("OFFLOAD_FILES=*.bin,model*"), 0);
 	assert_string_equal(off_opt.files, "*.bin,model*");
+	assert_int_equal(read_var("OFFLOAD_LOSSY=int4"), 0);
+	assert_string_equal(off_opt.lossy, "int4");
+	assert_int_equal(read_var("OFFLOAD_LOSSY=int8:*ffn*,out*"), 0);
+	assert_string_equal(off_opt.lossy, "int8:*ffn*,out*");
 	assert_int_equal(messages, 0);
 }
 
@@ -195,6 +199,9 @@ static void malformed_values(void **state)
 {
 	refused("OFFLOAD_RAM=12Q", "OFFLOAD_RAM=12Q", "K, M, G");
 	refused("OFFLOAD_PAGER=mvoe", "auto|move|copy|hints|off", "nearest is move");
+	refused("OFFLOAD_LOSSY=int2", "int8|int4, or with patterns", "nearest is int");
+	refused("OFFLOAD_LOSSY=int8:", "OFFLOAD_LOSSY=int8:", "int8:*ffn*");
+	refused("OFFLOAD_LOSSY=1", "OFFLOAD_LOSSY=1", "int8|int4");
 	refused("OFFLOAD_PAGER=Move", "OFFLOAD_PAGER=Move", "nearest is move");
 	refused("OFFLOAD_PAGER=mov", "OFFLOAD_PAGER=mov", "nearest is move");
 	refused("OFFLOAD_DIRECT=fof", "auto|on|off", "nearest is off");
@@ -273,7 +280,7 @@ static int check_row(const struct opt_row *r, void *count)
 	assert_true(r->help && strlen(r->help) > 10);
 	assert_true(r->offset + 8 <= sizeof(struct off_options));
 	assert_true(strlen(options_accepted(r, accepted, 128)) > 3);
-	assert_true((r->type == OPT_ENUM) == (r->words != NULL));
+	assert_true((r->type == OPT_ENUM || r->type == OPT_RULE) == (r->words != NULL));
 	options_value(r, &off_opt_default, value, sizeof(value));
 	return 0;
 }

@@ -159,6 +159,7 @@ static void gguf_is_read(void **state)
 		assert_int_equal(t->pattern, POL_SKEW);
 		assert_int_equal(t->layer, UINT32_MAX);
 		assert_int_equal(t->dtype, POL_DT_QUANT);
+		assert_int_equal(t->dims, 2);
 		t = find(s, n, &o, "blk.0.ffn_down.weight");
 		assert_int_equal(t->len, 512);	/* up to the next one */
 		t = find(s, n, &o, "blk.1.attn_q.weight");
@@ -377,6 +378,7 @@ static void safetensors_is_read(void **state)
 	assert_int_equal(t->len, 64);
 	assert_int_equal(t->pattern, POL_SKEW);
 	assert_int_equal(t->dtype, POL_DT_BF16);
+	assert_int_equal(t->dims, 2);
 	t = find(s, n, &o,
 		 "model.layers.0.block_sparse_moe.experts.7.w1.weight");
 	assert_int_equal(t->layer, 0);

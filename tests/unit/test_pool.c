@@ -301,7 +301,9 @@ static void given_back(void)
 	before = process_resident();
 	n = put_until_full(CODEC_MAX, 64 * MIB);
 	full = process_resident();
-	CHECK(full > before + 60 * MIB && full < before + 70 * MIB);
+	/* AddressSanitizer has a byte for eight, and some kernels give it a page
+	 * where it only looks. */
+	CHECK(full > before + 60 * MIB && full < before + (ASAN ? 80 : 70) * MIB);
 	for (uint32_t i = 0; i < n; i++)
 		pool_free(slots[i]);
 	CHECK(process_resident() < before + 2 * MIB && pool_bytes() == 0);

@@ -116,7 +116,7 @@ static void json_sites(void **state)
 	char buf[STATS_JSON_MAX];
 
 	stats_json(buf, sizeof(buf), &s);
-	assert_non_null(strstr(buf, "},\"sites\":[],\"pager\":"));
+	assert_non_null(strstr(buf, "},\"sites\":[],\"lossy\":[],\"pager\":"));
 	s.n_sites = 2;
 	s.site[0] = (struct stat_site){ 12, 3, 0, 0, STAT_FILE, "a \"b\".gguf" };
 	s.site[1] = (struct stat_site){ 7, 1, 5, 99, STAT_HEAP, "m.so f+0x1" };
@@ -132,6 +132,8 @@ static void json_sites(void **state)
 	memset(s.io_engine, 1, sizeof(s.io_engine));
 	s.n_sites = 1000;	/* as if it were broken */
 	memset(s.site, 0xff, sizeof(s.site));
+	s.n_lossy = STATS_LOSSY;
+	memset(s.lossy, 1, sizeof(s.lossy));
 	for (int i = 0; i < STATS_SITES; i++)
 		memset(s.site[i].name, 1, SITE_NAME_MAX);
 	assert_true(stats_json(buf, sizeof(buf), &s) > STATS_SITES * SITE_NAME_MAX * 5);
@@ -150,6 +152,35 @@ static void json_sites(void **state)
 	stats_child();		/* forked in the middle */
 	assert_non_null(stats_sites_begin());
 	stats_child();
+}
+
+/* How far off rounded tensors are: in numbers that no locale changes. */
+static void json_lossy(void **state)
+{
+	struct off_stats s = blank();
+	const double error2 = 4e-6 * 1000, value2 = 1000;
+	char buf[STATS_JSON_MAX];
+
+	s.n_lossy = 1;
+	s.lossy[0] = (struct stat_lossy){ .spans = 32, .bits = 8, .values = 1000,
+					  .name = "blk.*.up.weight" };
+	assert_true(stats_json(buf, sizeof(buf), &s) > 0);
+	assert_non_null(strstr(buf, "\"values\":1000,\"rms\":0,\"relative\":0}]"));
+	assert_true(stats_summary(buf, sizeof(buf), &s) > 0);
+	assert_null(strstr(buf, "rounded"));
+	memcpy(&s.lossy[0].error2, &error2, 8);
+	memcpy(&s.lossy[0].value2, &value2, 8);
+	stats_json(buf, sizeof(buf), &s);
+	assert_non_null(strstr(buf, ",\"lossy\":[{\"name\":\"blk.*.up.weight\",\"to\":\"int8\","
+		"\"spans\":32,\"values\":1000,\"rms\":2.00000e-3,\"relative\":2.00000e-3}],"));
+	stats_summary(buf, sizeof(buf), &s);
+	assert_non_null(strstr(buf, "  rounded to int8: blk.*.up.weight, by 0.200% (RMS)\n"));
+	s.n_lossy = 1000;	/* as if it were broken */
+	memset(s.lossy, 0xff, sizeof(s.lossy));
+	for (int i = 0; i < STATS_LOSSY; i++)
+		memset(s.lossy[i].name, 1, LOSSY_NAME_MAX);
+	assert_true(stats_json(buf, sizeof(buf), &s) > STATS_LOSSY * LOSSY_NAME_MAX * 5);
+	assert_true(stats_summary(buf, sizeof(buf), &s) > 0);
 }
 
 static void json_needs_room(void **state)
@@ -350,6 +381,7 @@ int main(void)
 		cmocka_unit_test(json_values),
 		cmocka_unit_test(json_strings),
 		cmocka_unit_test(json_sites),
+		cmocka_unit_test(json_lossy),
 		cmocka_unit_test(json_needs_room),
 		cmocka_unit_test(rows_make_objects),
 		cmocka_unit_test(summary_text),
