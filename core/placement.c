@@ -108,6 +108,23 @@ static uint64_t packed_bytes(const struct pol_plan_in *in, const struct pol_plan
 			  in->class[0].ratio);
 }
 
+static double share_of(const struct pol_plan_in *in, const struct pol_plan *p, enum pol_tier tier)
+{
+	double bytes = in->class[0].bytes + in->class[1].bytes;
+
+	return (p->share[0][tier] * in->class[0].bytes +
+		p->share[1][tier] * in->class[1].bytes) / (bytes > 0 ? bytes : 1);
+}
+
+static void say(const struct pol_plan_in *in)
+{
+	off_verbose(1, "plan: %.0f%% plain, %.0f%% packed (%.2fx), %.0f%% absent; %.3f s a pass (disk %.2f, unpack %.2f GB/s, compute %.3f s)",
+		    100 * share_of(in, &plan, POL_TIER_PLAIN),
+		    100 * share_of(in, &plan, POL_TIER_PACKED), in->class[0].ratio,
+		    100 * share_of(in, &plan, POL_TIER_ABSENT), plan.seconds,
+		    in->disk / 1e9, in->class[0].unpack / 1e9, in->compute);
+}
+
 static void solve(void)
 {
 	struct pol_plan_in in = {
@@ -143,10 +160,7 @@ static void solve(void)
 	planned = true;
 	target = packed_bytes(&in, &plan);
 	target = target < most ? target : most;
-	off_verbose(1, "plan: %.0f%% plain, %.0f%% packed (%.2fx), %.0f%% absent; %.3f s a pass (disk %.2f, unpack %.2f GB/s, compute %.3f s)",
-		    100 * plan.share[0][POL_TIER_PLAIN], 100 * plan.share[0][POL_TIER_PACKED],
-		    in.class[0].ratio, 100 * plan.share[0][POL_TIER_ABSENT], plan.seconds,
-		    in.disk / 1e9, in.class[0].unpack / 1e9, in.compute);
+	say(&in);
 }
 
 void placement_budget(uint32_t n)

@@ -30,6 +30,7 @@ from common import MIB, Report, cell, command, median, need_group, tail
 from measure import Run
 from rows import dense, fits, moe, pair, warm
 from rows_anon import KV_DRIVER, KV_SHAPE, kv, no_mmap
+from rows_plan import plan
 
 SHAPES = {
     # about 3.4 GB of q8_0, 4.5 GB of bf16 or f16
@@ -39,7 +40,7 @@ SHAPES = {
 }
 MOE_SHAPE = (16, 2048, 4096)
 ROWS = {"dense": dense, "pair": pair, "moe": moe, "fits": fits, "warm": warm,
-        "no-mmap": no_mmap, "kv": kv}
+        "no-mmap": no_mmap, "kv": kv, "plan": plan}
 
 
 def arguments():
@@ -49,7 +50,8 @@ def arguments():
                     "against liboffload.")
     p.add_argument("--type", default="q8_0", choices=sorted(SHAPES))
     p.add_argument("--n", default="", help="N as multiples of M (default: "
-                   "dense 1.05,1.25,2; no-mmap 1.25)")
+                   "dense 1.05,1.25,2; no-mmap 1.25; "
+                   "plan 1.25,2)")
     p.add_argument("--modes", default="move,copy,hints",
                    help="values of OFFLOAD_PAGER (default: %(default)s)")
     p.add_argument("--rows", default=",".join(ROWS),

@@ -57,7 +57,9 @@ def memory_bars(result, ref):
         missed.append("fails")
     if result["oom_kill"]:
         missed.append("oom")
-    if budget and result["max_usage"] > budget + ref["own"] + OVER_BUDGET:
+    # A file that is left to the page cache may fill what is free.
+    paged = stats.get("host", {}).get("converted") or stats.get("host", {}).get("evictions")
+    if budget and paged and result["max_usage"] > budget + ref["own"] + OVER_BUDGET:
         missed.append("usage")
     return missed
 
