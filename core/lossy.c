@@ -60,7 +60,7 @@ static void group_name(char *to, size_t len, const char *name)
 	snprintf(to, len, "%.*s", (int)len - 1, name);
 }
 
-/* The row of this name, a new one if need be; NO_ROW: there are too many. */
+/* The row of this name, a new one if need be; the last one is all others'. */
 static uint16_t row_of(const char *name)
 {
 	struct off_stats *s = off_stats_now;
@@ -68,11 +68,11 @@ static uint16_t row_of(const char *name)
 	uint32_t i;
 
 	group_name(group, sizeof(group), name);
-	for (i = 0; i < s->n_lossy; i++)
+	for (i = 0; i < s->n_lossy && i < STATS_LOSSY - 1; i++)
 		if (!strcmp(s->lossy[i].name, group))
 			break;
-	if (i == STATS_LOSSY)
-		return NO_ROW;
+	if (i == STATS_LOSSY - 1)
+		strcpy(group, "others");
 	if (i == s->n_lossy) {
 		memcpy(s->lossy[i].name, group, sizeof(group));
 		s->lossy[i].bits = lossy_bits();
@@ -147,8 +147,8 @@ void lossy_mark(struct region *r, const char *text, size_t text_len)
 		if (!wanted(s, name))
 			continue;
 		r->lossy[i] = row_of(name);
-		n += r->lossy[i] != NO_ROW;
-		bytes += r->lossy[i] != NO_ROW ? s->len : 0;
+		bytes += s->len;
+		n++;
 	}
 	if (n)
 		off_log("OFFLOAD_LOSSY=%s: %llu tensors of %s (%llu MiB) may be rounded to int%u where they are packed; results will differ",
@@ -164,8 +164,8 @@ static int add_piece(struct quant_piece *out, int n, uint64_t len, enum quant_ki
 {
 	if (!len)
 		return n;
-	if (n == QUANT_PIECES)
-		return n + 1;
+	if (n >= QUANT_PIECES)		/* and no further: the caller gives up */
+		return QUANT_PIECES + 1;
 	out[n] = (struct quant_piece){ .len = (uint32_t)len, .kind = (uint8_t)kind,
 				       .tag = row };
 	return n + 1;

@@ -37,7 +37,7 @@ extern const struct stat_row stat_rows[ST_N];
 #define STATS_SITES	16
 #define SITE_NAME_MAX	96
 
-#define STATS_LOSSY	16
+#define STATS_LOSSY	32
 #define LOSSY_NAME_MAX	64
 
 enum { STAT_FILE, STAT_HEAP };
@@ -137,7 +137,7 @@ void stats_child(void);
 /* Writes the JSON of one process, one line, no newline, keys in table order.
  * Returns its length without the final 0, or -ENOSPC. STATS_JSON_MAX bytes
  * always suffice. No malloc. */
-#define STATS_JSON_MAX 24576
+#define STATS_JSON_MAX 40960
 ssize_t stats_json(char *buf, size_t len, const struct off_stats *s);
 
 /* Writes a few lines for people. As stats_json. */
