@@ -218,6 +218,7 @@ void *frames_at(uint32_t slot);
 uint32_t frames_get(bool *used);
 /* The same, nothing in it: its memory is in the region already, or will be. */
 uint32_t frames_get_bare(void);
+bool frames_grew(void);		/* since the last call, by one that never had memory */
 void frames_put(uint32_t slot, bool split);
 void frames_trim(uint32_t keep);	/* give free memory back above `keep` frames in all */
 uint64_t frames_bytes(void);		/* memory behind slots and moved-out frames */

@@ -27,6 +27,7 @@
 static char *arena;
 static uint32_t slots;			/* in the reservation */
 static uint32_t fresh;			/* slots never handed out: from here */
+static bool grew;			/* since it was last asked */
 static uint32_t *warm, *cold;		/* stacks of free slots */
 static uint32_t n_warm, n_cold;
 static _Atomic uint32_t with_memory;	/* warm or owned */
@@ -85,18 +86,28 @@ static void chill(uint32_t slot)
 	atomic_fetch_sub(&with_memory, 1);
 }
 
+bool frames_grew(void)
+{
+	bool did = grew;
+
+	grew = false;
+	return did;
+}
+
 uint32_t frames_get_bare(void)
 {
 	uint32_t s;
 
 	if (n_warm && !n_cold && fresh == slots)
 		chill(warm[--n_warm]);
-	if (n_cold)
+	if (n_cold) {
 		s = cold[--n_cold];
-	else if (fresh < slots)
+	} else if (fresh < slots) {
 		s = fresh++;
-	else
+		grew = true;
+	} else {
 		return NO_SLOT;
+	}
 	atomic_fetch_add(&with_memory, 1);
 	return s;
 }

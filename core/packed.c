@@ -209,7 +209,7 @@ int packed_fetch(uint32_t c)
 		e->wanted = true;
 		return 0;
 	}
-	if (!e->slot)
+	if (!e->slot || placement_probe())
 		return -ENOENT;
 	slot = frames_get(&used);
 	if (slot == NO_SLOT)

@@ -560,7 +560,7 @@ static int turn(bool io_signalled)
 	if (pg.dying)
 		pager_bury();
 	take_budget();
-	placement_turn(pg.inflight - (pg.heap ? pg.heap->inflight : 0) > packed_inflight() ||
+	placement_turn(pg.inflight - (pg.heap ? pg.heap->inflight : 0) - packed_inflight() +
 		       anon_reading());
 	make_room();
 	if (pg.ops->watch)

@@ -3,9 +3,12 @@
  *
  * Owns the plan in force and the rates it was made from:
  *
- *   disk      the most that was read in WINDOW_NS with reads in flight all along:
- *             on the whole it is asked for less than it could give
- *   compute   the pass, less what threads waited for reads and what unpacking takes
+ *   disk      what was read while some reads were in flight: on the whole it is
+ *             asked for less than it could give. Not while
+ *             frames get their memory: a machine may take longer to find that
+ *             (seen: 6 ms for 2 MiB, where the host had taken it back) than to read
+ *   compute   the pass, less what threads waited for reads and what unpacking and
+ *             reading take
  *   unpack    packer.c's
  *
  * (1) Solved anew once a pass when one of them has moved by a tenth, and adopted
@@ -17,6 +20,8 @@
  *     and a wait for it stops the engine's threads in the middle of a layer.
  * (4) A quarter of the budget, beside the plan, may hold what would have to be
  *     written otherwise.
+ * (5) Where all is packed nothing is read: then some chunks are, now and then, to
+ *     see the disk again.
  * Lock: none; pager thread.
  */
 #include "core/placement.h"
@@ -27,54 +32,74 @@
 
 #define TRIED_LEAST	8u
 #define LOWER_AFTER	3u		/* while a heap grows it is one thing, then another */
-#define WINDOW_NS	20000000u
+#define BUSY_READS	4u		/* in flight: it gives what it can */
+#define BUSY_LEAST_NS	200000000u	/* to be judged by; or */
+#define BUSY_LEAST	(256u << 20)	/* bytes: a disk that is throttled gives some at once */
+#define DWELL		8u		/* passes a plan stays, once it was made from what was seen */
 #define DISK_GUESS	4e9		/* too much is soon known better: it is read from */
 #define COMPUTE_GUESS	1e-10	/* s per byte: what an engine reads weights at */
 #define DISK_DEARER	0.85		/* (3) */
-#define OVERLAP		0.3		/* seen: a pass takes 1.6 to 1.8 times the
-					 * longer of compute and reading */
+#define PROBE_PASSES	16u		/* (5) */
+#define PROBE_CHUNKS	160u		/* some more than BUSY_LEAST */
 #define MORE		100u		/* frames / this: holes do not stay quite where they are */
 #define FRAMES_LEAST	32u		/* half of the budget if that is less: not packed in */
 
 static struct pol_plan_in was;
 static struct pol_plan plan;
 static bool planned;
+static uint32_t pass, adopted, adopted_at;	/* passes so far; plans; when the last */
 static uint32_t lower;			/* passes in a row that wanted it to be less */
 static uint64_t target, most;		/* bytes: of the plan, and ever */
 static double loop;			/* chunks: the longest of late */
 static uint32_t frames;
 static double disk, compute;		/* bytes/s, s per byte of the loop; 0: not seen */
-static uint64_t read_bytes, window_from;	/* of the window */
-static bool was_reading, refused;	/* somebody found no room */
+static uint64_t read_bytes, last_turn;	/* since then */
+static uint64_t busy_ns, busy_bytes;	/* not judged yet */
+static bool was_busy, refused;		/* somebody found no room */
+static uint32_t unseen, probes;		/* passes unjudged; reads left of a probe */
 
 void placement_reset(void)
 {
-	planned = was_reading = refused = false;
-	lower = 0;
-	target = most = read_bytes = window_from = 0;
+	planned = was_busy = refused = false;
+	lower = unseen = probes = pass = adopted = adopted_at = 0;
+	target = most = read_bytes = busy_bytes = busy_ns = last_turn = 0;
 	frames = 0;
 	disk = compute = loop = 0;
 }
 
-void placement_turn(bool reading)
+void placement_turn(uint32_t reads)
 {
 	uint64_t t = now_ns();
-	double rate = (double)read_bytes * 1e9 / (double)(t - window_from + 1);
 
-	if (was_reading && reading && t - window_from < WINDOW_NS)
-		return;
-	if (was_reading && t - window_from >= WINDOW_NS && rate > disk)
-		disk = rate;
+	if (!frames_grew() && was_busy) {
+		busy_ns += t - last_turn;
+		busy_bytes += read_bytes;
+	}
+	was_busy = reads >= BUSY_READS;
+	last_turn = t;
+	read_bytes = 0;
 	if (!planned && frames)		/* (2) */
 		placement_budget(frames);
-	was_reading = reading;
-	window_from = t;
-	read_bytes = 0;
 }
 
 void placement_read(uint64_t bytes)
 {
 	read_bytes += bytes;
+}
+
+/* Once a pass. */
+static void judge_disk(void)
+{
+	double rate = (double)busy_bytes * 1e9 / (double)(busy_ns + 1);
+
+	if (busy_ns < BUSY_LEAST_NS && busy_bytes < BUSY_LEAST) {
+		if (++unseen == PROBE_PASSES)	/* (5) */
+			probes = PROBE_CHUNKS;
+		return;
+	}
+	disk = disk > 0 ? (disk + rate) / 2 : rate;
+	unseen = probes = 0;
+	busy_ns = busy_bytes = 0;
 }
 
 /* What the pool may hold: (4), and room to unpack into. */
@@ -96,7 +121,7 @@ static void classes(struct pol_plan_in *in, const struct packer_seen *seen)
 	all = loop * CHUNK;
 	packs = seen->tried ? all * seen->paid / seen->tried : 0;
 	in->n = 2;
-	in->class[0] = (struct pol_class){ .bytes = packs, .uses = 1, .unpack = seen->unpack,
+	in->class[0] = (struct pol_class){ .bytes = packs, .uses = 1, .unpack = pol_unpack_rate(seen->unpack),
 		.ratio = seen->bytes ? (double)seen->paid * CHUNK / (double)seen->bytes : 1 };
 	in->class[1] = (struct pol_class){ .bytes = all - packs, .uses = 1, .ratio = 1 };
 	in->window = (double)(pc.hold + pc.skew + frames / MORE) * CHUNK;
@@ -131,7 +156,7 @@ static void solve(void)
 		.ram = (double)frames * CHUNK, .cores = work_processors(),
 		.disk = off_opt.disk ? (double)off_opt.disk :
 			DISK_DEARER * (disk > 0 ? disk : DISK_GUESS),
-		.overlap = OVERLAP,
+		.read_cpu = POL_READ_CPU, .overlap = 1,
 	};
 	struct packer_seen seen;
 	struct pol_plan next;
@@ -154,6 +179,10 @@ static void solve(void)
 		return;
 	if (planned && packed_bytes(&in, &next) < target && ++lower < LOWER_AFTER)
 		return;
+	if (adopted > 1 && pass - adopted_at < DWELL)
+		return;
+	adopted++;
+	adopted_at = pass;
 	lower = 0;
 	was = in;
 	plan = next;
@@ -179,13 +208,19 @@ void placement_pass(uint64_t ns, uint64_t stall_ns)
 	struct pol_counts pc;
 
 	pol_counts(pg.pol, &pc);
-	s -= planned ? plan.decode_s : 0;
+	s -= planned ? plan.decode_s + plan.read_s : 0;
 	if (s < (double)ns / 4e9)
 		s = (double)ns / 4e9;
 	s /= ((double)pc.period + 1) * CHUNK;
 	compute = compute > 0 && s > compute * 1.02 ? compute * 1.02 : s;
-	disk *= 0.98;
+	judge_disk();
+	pass++;
 	placement_budget(frames);
+}
+
+bool placement_probe(void)
+{
+	return probes && probes--;
 }
 
 static bool below(uint64_t bytes)

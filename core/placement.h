@@ -11,11 +11,13 @@
 
 void placement_reset(void);
 void placement_budget(uint32_t frames);	/* it is so much now, packed chunks included */
-/* Once a turn. reading: reads of stored chunks are in flight. */
-void placement_turn(bool reading);
+/* Once a turn. reads: of stored chunks, in flight. */
+void placement_turn(uint32_t reads);
 void placement_read(uint64_t bytes);	/* one is done */
 /* A pass took so long, and threads waited for reads for so long in it. */
 void placement_pass(uint64_t ns, uint64_t stall_ns);
+/* A chunk that is packed is to be read all the same, to see how fast that is. */
+bool placement_probe(void);
 /* There is room for a chunk that could be had again otherwise; for one that would
  * have to be written. */
 bool placement_room(void);

@@ -39,6 +39,7 @@ static bool valid(const struct pol_plan_in *in)
 	bool ok = number(in->ram) && number(in->vram) && number(in->window) &&
 		  number(in->disk) && in->disk > 0 && number(in->link) &&
 		  number(in->cores) && in->cores > 0 && number(in->compute) &&
+		  number(in->read_cpu) &&
 		  in->overlap >= 0 && in->overlap <= 1 && in->n <= POL_CLASSES;
 
 	for (uint32_t i = 0; ok && i < in->n; i++) {
@@ -79,6 +80,12 @@ static double disk_time(const struct pol_plan_in *in, const struct pol_class *c)
 	return c->bytes * c->uses / in->disk;
 }
 
+/* Of the processors. */
+static double read_time(const struct pol_plan_in *in, const struct pol_class *c)
+{
+	return c->bytes * c->uses * in->read_cpu / in->cores;
+}
+
 /* It crosses the link packed, and the device unpacks it. */
 static bool unpacked_there(const struct pol_plan_in *in,
 			   const struct pol_class *c)
@@ -116,7 +123,7 @@ static double max3(double a, double b, double c)
 
 static enum pol_bound bound_of(const struct pol_plan *p)
 {
-	double cpu = p->compute_s + p->decode_s;
+	double cpu = p->compute_s + p->decode_s + p->read_s;
 	double moving = p->disk_s > p->link_s ? p->disk_s : p->link_s;
 	double near = max3(moving, cpu, 0) * 1e-6;
 
@@ -131,7 +138,7 @@ void pol_plan_times(const struct pol_plan_in *in, struct pol_plan *p)
 {
 	double cpu, most;
 
-	p->ram = p->vram = p->disk_s = p->link_s = p->decode_s = 0;
+	p->ram = p->vram = p->disk_s = p->link_s = p->decode_s = p->read_s = 0;
 	p->compute_s = in->compute;
 	for (uint32_t i = 0; i < in->n; i++) {
 		const struct pol_class *c = &in->class[i];
@@ -142,12 +149,13 @@ void pol_plan_times(const struct pol_plan_in *in, struct pol_plan *p)
 		if (share[POL_TIER_PACKED] > 0)	/* it packs, so ratio > 0 */
 			p->ram += share[POL_TIER_PACKED] * c->bytes / c->ratio;
 		p->disk_s += share[POL_TIER_ABSENT] * disk_time(in, c);
+		p->read_s += share[POL_TIER_ABSENT] * read_time(in, c);
 		p->decode_s += share[POL_TIER_PACKED] * decode_time(in, c);
 		for (int t = 0; t < POL_TIERS; t++)
 			p->link_s += share[t] *
 				     link_time(in, c, (enum pol_tier)t);
 	}
-	cpu = p->compute_s + p->decode_s;
+	cpu = p->compute_s + p->decode_s + p->read_s;
 	most = max3(p->disk_s, p->link_s, cpu);
 	p->seconds = in->overlap * most +
 		     (1 - in->overlap) * (p->disk_s + p->link_s + cpu);
@@ -168,7 +176,7 @@ struct model {
 	const struct pol_plan_in *in;
 	double all;			/* bytes */
 	double t0;			/* sum with all absent; 1 for 0 */
-	double disk0, link0;		/* of it */
+	double disk0, link0, cpu0;	/* of it */
 	double *row[R_N];
 };
 
@@ -192,11 +200,13 @@ static void measure(struct model *m, const struct pol_plan_in *in)
 {
 	m->in = in;
 	m->all = all_bytes(in);
+	m->cpu0 = in->compute;
 	for (uint32_t i = 0; i < in->n; i++) {
 		m->disk0 += disk_time(in, &in->class[i]);
 		m->link0 += link_time(in, &in->class[i], POL_TIER_ABSENT);
+		m->cpu0 += read_time(in, &in->class[i]);
 	}
-	m->t0 = m->disk0 + m->link0 + in->compute;
+	m->t0 = m->disk0 + m->link0 + m->cpu0;
 	if (m->t0 <= 0)
 		m->t0 = 1;
 }
@@ -210,7 +220,8 @@ static void fill_column(const struct model *m, struct pol_lp *lp, uint32_t i,
 	double disk = disk_time(m->in, c) / m->t0;
 	double link = (link_time(m->in, c, POL_TIER_ABSENT) -
 		       link_time(m->in, c, tier_of[kind])) / m->t0;
-	double cpu = kind == C_PACKED ? decode_time(m->in, c) / m->t0 : 0;
+	double cpu = ((kind == C_PACKED ? decode_time(m->in, c) : 0) -
+		      read_time(m->in, c)) / m->t0;
 	double idle = USES_LEAST * c->bytes / m->all;
 	double size = c->bytes / m->all;
 
@@ -250,7 +261,7 @@ static void build(struct model *m, struct pol_lp *lp)
 	m->row[R_VRAM] = pol_lp_row(lp, in->vram / scale);
 	m->row[R_DISK] = pol_lp_row(lp, (m->t0 - m->disk0) / m->t0);
 	m->row[R_LINK] = pol_lp_row(lp, (m->t0 - m->link0) / m->t0);
-	m->row[R_CPU] = pol_lp_row(lp, (m->t0 - in->compute) / m->t0);
+	m->row[R_CPU] = pol_lp_row(lp, (m->t0 - m->cpu0) / m->t0);
 	m->row[R_DISK][s] = m->row[R_LINK][s] = m->row[R_CPU][s] = 1;
 	lp->goal[0][s] = in->overlap;
 	for (uint32_t i = 0; i < in->n; i++)
@@ -316,6 +327,7 @@ bool pol_plan_stale(const struct pol_plan_in *was, const struct pol_plan_in *now
 		   moved(was->window, now->window) ||
 		   moved(was->disk, now->disk) || moved(was->link, now->link) ||
 		   moved(was->cores, now->cores) ||
+		   moved(was->read_cpu, now->read_cpu) ||
 		   moved(was->compute, now->compute) ||
 		   moved(was->overlap, now->overlap);
 

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -38,6 +39,10 @@ static void *read_blocks(void *arg)
 	uint64_t i;
 	ssize_t n = buf ? 1 : -1;
 
+	if (buf) {	/* one segment, as the library's frames, not 512 */
+		madvise(buf, BLOCK, MADV_HUGEPAGE);
+		memset(buf, 0, BLOCK);
+	}
 	while (n > 0 && clock_ns(CLOCK_MONOTONIC) < s->end_ns) {
 		i = __atomic_fetch_add(&s->next, 1, __ATOMIC_RELAXED);
 		n = pread(s->fd, buf, BLOCK, (off_t)(i % s->blocks * BLOCK));
@@ -196,7 +201,13 @@ void probe_disk(const char *dir, const char *file)
 		probe_dir(dir);
 }
 
-/* Half a second each; busy reads the other half of the file first. */
+static double larger(double a, double b)
+{
+	return a > b ? a : b;
+}
+
+/* Half a second each, twice, and the larger: others use the disk too. Busy reads
+ * the other half of the file first. */
 int disk_rates(const char *file, int cores, double *idle, double *busy)
 {
 	int fd = open(file, O_RDONLY | O_DIRECT | O_CLOEXEC), err = 0;
@@ -210,10 +221,13 @@ int disk_rates(const char *file, int cores, double *idle, double *busy)
 		err = -ENODATA;
 	if (!err) {
 		uint64_t size = (uint64_t)st.st_size;
+		int spin = cores < SPINNERS_MAX ? cores : SPINNERS_MAX;
 
-		*idle = measure(fd, size, 0, 0) * 1e9;
-		*busy = measure(fd, size, size / BLOCK / 2,
-				cores < SPINNERS_MAX ? cores : SPINNERS_MAX) * 1e9;
+		*idle = *busy = -1;
+		for (int i = 0; i < 2; i++) {
+			*idle = larger(*idle, measure(fd, size, 0, 0) * 1e9);
+			*busy = larger(*busy, measure(fd, size, size / BLOCK / 2, spin) * 1e9);
+		}
 		err = *idle < 0 || *busy < 0 ? -EIO : 0;
 	}
 	close(fd);

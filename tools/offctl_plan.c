@@ -36,7 +36,7 @@ struct plan_args {
 struct subject {
 	struct pol_plan_in in;
 	char name[POL_CLASSES][32];
-	double idle_disk;		/* bytes/s; 0: not measured */
+	double busy_disk;		/* bytes/s with the processors busy; 0: not measured */
 	double memory;			/* bytes/s; 0: compute was given */
 	double seen_s, seen_read;	/* a pass of a running program, or 0 */
 	bool from_pid, guessed_disk;
@@ -135,6 +135,7 @@ static void set_budget(const struct plan_args *a, struct subject *s, double ram)
 	if (s->in.window > ram / 4)	/* the library's own bound */
 		s->in.window = ram / 4;
 	s->in.overlap = s->in.window >= 2 * CHUNK;
+	s->in.read_cpu = POL_READ_CPU;
 }
 
 /* Every byte that is used is read from memory once, by all processors. */
@@ -161,14 +162,14 @@ static void set_class(struct subject *s, double bytes, double uses,
 	c->uses = uses;
 	c->ratio = t->held ? (double)t->raw / (double)t->held : 1;
 	if (t->unpack_ns)
-		c->unpack = (double)t->unpacked * 1e9 / (double)t->unpack_ns;
+		c->unpack = pol_unpack_rate((double)t->unpacked * 1e9 / (double)t->unpack_ns);
 }
 
 /* ---- model files -------------------------------------------------------------- */
 
 static int measure_disk(const char *path, struct subject *s)
 {
-	int err = disk_rates(path, (int)s->in.cores, &s->idle_disk, &s->in.disk);
+	int err = disk_rates(path, (int)s->in.cores, &s->in.disk, &s->busy_disk);
 
 	if (!err)
 		return 0;
@@ -231,7 +232,7 @@ static void classes_of(const struct off_stats *st, struct subject *s)
 	}
 	if (t.held)
 		for (uint32_t i = 0; i < s->in.n; i++)
-			s->in.class[i].unpack = memory_rate(1) / 2;
+			s->in.class[i].unpack = pol_unpack_rate(memory_rate(1) / 2);
 }
 
 /* Its own passes show at least how fast the disk is. */
@@ -351,9 +352,9 @@ static void print_rates(const struct subject *s)
 		printf("device     %s, the link %.1f GB/s\n", size(in->vram, b),
 		       in->link / 1e9);
 	printf("disk       %.2f GB/s", in->disk / 1e9);
-	if (s->idle_disk > 0)
-		printf(" with the processors busy, %.2f with them idle",
-		       s->idle_disk / 1e9);
+	if (s->busy_disk > 0)
+		printf(" with the processors idle, %.2f with them busy",
+		       s->busy_disk / 1e9);
 	puts(s->guessed_disk ? " at least: what the last pass read" : "");
 	printf("computing  %.3f s", in->compute);
 	if (s->memory > 0)
@@ -421,9 +422,9 @@ static void json_rates(const struct subject *s)
 	printf("\"budget\":{\"ram_bytes\":%.0f,\"vram_bytes\":%.0f,"
 	       "\"window_bytes\":%.0f},", in->ram, in->vram, in->window);
 	printf("\"rates\":{\"disk_bytes_per_s\":%.0f,"
-	       "\"disk_idle_bytes_per_s\":%.0f,\"link_bytes_per_s\":%.0f,"
+	       "\"disk_busy_bytes_per_s\":%.0f,\"link_bytes_per_s\":%.0f,"
 	       "\"memory_bytes_per_s\":%.0f,\"processors\":%.0f},", in->disk,
-	       s->idle_disk, in->link, s->memory, in->cores);
+	       s->busy_disk, in->link, s->memory, in->cores);
 }
 
 static void print_json(const struct subject *s, const struct answer *w)

@@ -2,8 +2,8 @@
 """The row of the engine benchmark that compares what offctl plan predicts with
 what a run then takes, at several budgets and on a disk made slower.
 
-1. Both know the same: the memory the run held, and what a token takes with all in
-   memory. A slower disk is told to offctl; the one there is, it measures itself.
+1. Both know the same: M, and what a token takes with all in memory. A slower disk
+   is told to offctl; the one there is, it measures itself.
 2. A disk is made slower by the kernel (blkio, cgroup v1), for this program and
    what it starts: the library finds it slow, and is told nothing.
 """
@@ -46,8 +46,8 @@ def plan_at(bench, args, ref, report, n, disk, pager):
 
 
 def predict(result, ref, disk):
-    ram = result["stats"]["host"]["peak_ram_bytes"]
-    words = ["build/offctl", "plan", "--json", "--ram", str(ram),
+    words = ["build/offctl", "plan", "--json",
+             "--ram", str(int(ref["n_bytes"] / result["n"])),
              "--compute", str(ref["compute_s"])]
     if disk:
         words += ["--disk", str(disk)]
