@@ -16,11 +16,9 @@
  * (2) Before it can be solved a few chunks are packed for trial.
  *     Loops that are shorter for a while, as when a heap is filled, are not
  *     taken for the whole.
- * (3) Reading is reckoned dearer than it is: the disk is shared, its rate varies,
- *     and a wait for it stops the engine's threads in the middle of a layer.
- * (4) A quarter of the budget, beside the plan, may hold what would have to be
+ * (3) A quarter of the budget, beside the plan, may hold what would have to be
  *     written otherwise.
- * (5) Where all is packed nothing is read: then some chunks are, now and then, to
+ * (4) Where all is packed nothing is read: then some chunks are, now and then, to
  *     see the disk again.
  * Lock: none; pager thread.
  */
@@ -38,8 +36,7 @@
 #define DWELL		8u		/* passes a plan stays, once it was made from what was seen */
 #define DISK_GUESS	4e9		/* too much is soon known better: it is read from */
 #define COMPUTE_GUESS	1e-10	/* s per byte: what an engine reads weights at */
-#define DISK_DEARER	0.85		/* (3) */
-#define PROBE_PASSES	16u		/* (5) */
+#define PROBE_PASSES	16u		/* (4) */
 #define PROBE_CHUNKS	160u		/* some more than BUSY_LEAST */
 #define MORE		100u		/* frames / this: holes do not stay quite where they are */
 #define FRAMES_LEAST	32u		/* half of the budget if that is less: not packed in */
@@ -93,7 +90,7 @@ static void judge_disk(void)
 	double rate = (double)busy_bytes * 1e9 / (double)(busy_ns + 1);
 
 	if (busy_ns < BUSY_LEAST_NS && busy_bytes < BUSY_LEAST) {
-		if (++unseen == PROBE_PASSES)	/* (5) */
+		if (++unseen == PROBE_PASSES)	/* (4) */
 			probes = PROBE_CHUNKS;
 		return;
 	}
@@ -102,7 +99,7 @@ static void judge_disk(void)
 	busy_ns = busy_bytes = 0;
 }
 
-/* What the pool may hold: (4), and room to unpack into. */
+/* What the pool may hold: (3), and room to unpack into. */
 static uint64_t limit(void)
 {
 	uint64_t n = target + (uint64_t)frames * CHUNK / 4;
@@ -155,7 +152,7 @@ static void solve(void)
 	struct pol_plan_in in = {
 		.ram = (double)frames * CHUNK, .cores = work_processors(),
 		.disk = off_opt.disk ? (double)off_opt.disk :
-			DISK_DEARER * (disk > 0 ? disk : DISK_GUESS),
+			disk > 0 ? disk : DISK_GUESS,
 		.read_cpu = POL_READ_CPU, .overlap = 1,
 	};
 	struct packer_seen seen;
