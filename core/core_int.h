@@ -265,6 +265,7 @@ enum chunk_flag {
 	CH_FAULTED = 64,	/* faulted while the region was held */
 	CH_GONE = 128,		/* unmapped while its read was in flight */
 	CH_FORGOTTEN = 256,	/* unmapped */
+	CH_ROUNDED = 512,	/* its frame holds rounded bytes: not to be packed as the file's */
 };
 
 struct chunk {

@@ -111,7 +111,7 @@ void file_read_done(uint32_t c, int res)
 		return;
 	}
 	ch->tries = 0;
-	ch->flags &= (uint16_t)~CH_RETRY;
+	ch->flags &= (uint16_t)~(CH_RETRY | CH_ROUNDED);
 	stat_add(ST_IO_READ, len);
 	pager_count_read(len);
 	if (ch->slot) {

@@ -45,6 +45,7 @@ struct job {
 static struct entry *entry;
 static struct job job[JOBS];
 static uint32_t unpacking, cursor, top;	/* top: above all that were packed */
+static uint32_t returning;		/* wanted while they are being packed */
 
 bool packed_open(void)
 {
@@ -55,7 +56,7 @@ bool packed_open(void)
 
 uint32_t packed_inflight(void)
 {
-	return unpacking;
+	return unpacking + returning;
 }
 
 static void drop(struct entry *e)
@@ -113,6 +114,7 @@ static void packed_over(struct work *w)
 	e->never = j->n < 0;
 	packer_give(j->image);
 	if (e->wanted) {
+		returning--;
 		chunk_landed(j->c);
 		chunk_moved(j->c, POL_READY);
 	} else {
@@ -132,6 +134,7 @@ bool packed_keep(uint32_t c)
 	char *image;
 
 	if (!entry || e->slot || e->never || !(pg.chunk[c].flags & CH_HASHED) ||
+	    pg.chunk[c].flags & CH_ROUNDED ||
 	    chunk_region(c)->writable || chunk_bytes_in_file(c) < CHUNK ||
 	    !placement_room())
 		return false;
@@ -185,6 +188,8 @@ static void unpacked_over(struct work *w)
 		return;
 	}
 	if (!j->n) {
+		if (packer_rounded(j->image))
+			ch->flags |= CH_ROUNDED;
 		chunk_moved(c, POL_READY);
 		return;
 	}
@@ -207,6 +212,7 @@ int packed_fetch(uint32_t c)
 		return -ENOENT;
 	if (e->busy == PACKING) {
 		e->wanted = true;
+		returning++;
 		return 0;
 	}
 	if (!e->slot || placement_probe())
@@ -244,8 +250,10 @@ bool packed_forget(uint32_t c)
 		return false;
 	}
 	e->gone = true;
-	if (e->wanted)		/* it was INFLIGHT */
+	if (e->wanted) {	/* it was INFLIGHT */
+		returning--;
 		chunk_landed(c);
+	}
 	e->wanted = false;
 	return true;
 }
@@ -270,5 +278,5 @@ void packed_fork_child(bool inherited)
 		entry[c] = (struct entry){ 0 };
 	}
 	memset(job, 0, sizeof(job));
-	unpacking = cursor = top = 0;
+	unpacking = returning = cursor = top = 0;
 }

@@ -21,7 +21,7 @@ int packed_fetch(uint32_t c);
 bool packed_forget(uint32_t c);
 /* Frees the room of a few chunks that are in place to stay; any: of any. */
 void packed_shed(bool any);
-uint32_t packed_inflight(void);	/* being unpacked, of pg.inflight */
+uint32_t packed_inflight(void);	/* of pg.inflight: no disk is asked for them */
 /* Child of a fork: the pool is inherited (frees what it will not use), or not. */
 void packed_fork_child(bool inherited);
 

@@ -146,6 +146,11 @@ int packer_unpack(char *frame, const char *image, size_t n)
 	return err;
 }
 
+bool packer_rounded(const char *image)
+{
+	return ((const struct codec_head *)(const void *)image)->id == CODEC_QUANT;
+}
+
 void packer_seen(struct packer_seen *out)
 {
 	uint64_t ns = atomic_load(&unpack_ns), bytes = atomic_load(&unpacked);

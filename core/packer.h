@@ -37,6 +37,9 @@ ssize_t packer_pack(char *image, const char *frame, const struct packer_of *of);
 /* Any worker, and the pager. 0, or -EBADMSG: not what was packed, -ENOMEM. */
 int packer_unpack(char *frame, const char *image, size_t n);
 
+/* Any thread: an image that packer_unpack took; what came out was rounded. */
+bool packer_rounded(const char *image);
+
 /* Any thread. What was seen so far: chunks tried, those that paid, bytes of their
  * images; raw bytes a processor unpacks in a second, or a guess. */
 struct packer_seen { uint32_t tried, paid; uint64_t bytes; double unpack; };

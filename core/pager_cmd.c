@@ -314,15 +314,19 @@ static int discard_chunk(uint32_t c, uintptr_t lo, uintptr_t hi)
 {
 	struct chunk *ch = &pg.chunk[c];
 	uintptr_t a = chunk_addr(c);
+	uint16_t hashed;
 	int err;
 
 	if (pol_state_of(pg.pol, c) != POL_PLAIN)
 		return 0;	/* nothing written, or it would be PLAIN */
 	if (lo > a || hi < a + CHUNK)
 		return reread(c, lo > a ? lo : a, hi < a + CHUNK ? hi : a + CHUNK);
-	chunk_region(c)->writable = false;	/* whatever is there goes */
+	hashed = ch->flags & CH_HASHED;
+	ch->flags &= (uint16_t)~CH_HASHED;	/* whatever is there goes, and is not packed */
+	chunk_region(c)->writable = false;
 	err = pg.ops->evict(c, POL_PLAIN);
 	chunk_region(c)->writable = true;
+	ch->flags |= hashed;
 	if (err)
 		return reread(c, a, a + CHUNK);
 	if (ch->flags & CH_DIRTY) {

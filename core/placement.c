@@ -44,7 +44,8 @@
 static struct pol_plan_in was;
 static struct pol_plan plan;
 static bool planned;
-static uint32_t pass, adopted, adopted_at;	/* passes so far; plans; when the last */
+static uint32_t pass, adopted_at;	/* passes so far; at the last plan */
+static bool dwell;			/* it was made from what was seen */
 static uint32_t lower;			/* passes in a row that wanted it to be less */
 static uint64_t target, most;		/* bytes: of the plan, and ever */
 static double loop;			/* chunks: the longest of late */
@@ -58,7 +59,9 @@ static uint32_t unseen, probes;		/* passes unjudged; reads left of a probe */
 void placement_reset(void)
 {
 	planned = was_busy = refused = false;
-	lower = unseen = probes = pass = adopted = adopted_at = 0;
+	lower = unseen = probes = pass = adopted_at = 0;
+	dwell = false;
+	frames_grew();
 	target = most = read_bytes = busy_bytes = busy_ns = last_turn = 0;
 	frames = 0;
 	disk = compute = loop = 0;
@@ -90,7 +93,7 @@ static void judge_disk(void)
 	double rate = (double)busy_bytes * 1e9 / (double)(busy_ns + 1);
 
 	if (busy_ns < BUSY_LEAST_NS && busy_bytes < BUSY_LEAST) {
-		if (++unseen == PROBE_PASSES)	/* (4) */
+		if (++unseen % PROBE_PASSES == 0)	/* (4) */
 			probes = PROBE_CHUNKS;
 		return;
 	}
@@ -176,9 +179,9 @@ static void solve(void)
 		return;
 	if (planned && packed_bytes(&in, &next) < target && ++lower < LOWER_AFTER)
 		return;
-	if (adopted > 1 && pass - adopted_at < DWELL)
+	if (dwell && pass - adopted_at < DWELL && plan.ram + in.window <= in.ram)
 		return;
-	adopted++;
+	dwell = disk > 0 && compute > 0;
 	adopted_at = pass;
 	lower = 0;
 	was = in;
@@ -201,11 +204,14 @@ void placement_budget(uint32_t n)
 
 void placement_pass(uint64_t ns, uint64_t stall_ns)
 {
-	double s = (double)(ns > 2 * stall_ns ? ns - stall_ns : ns / 2) / 1e9;
+	double stall = (double)stall_ns / 1e9, s = (double)ns / 1e9;
 	struct pol_counts pc;
 
 	pol_counts(pg.pol, &pc);
-	s -= planned ? plan.decode_s + plan.read_s : 0;
+	if (planned)	/* who waits for a read waits for what it takes, too */
+		s -= plan.decode_s + (stall > plan.read_s ? stall : plan.read_s);
+	else
+		s -= stall;
 	if (s < (double)ns / 4e9)
 		s = (double)ns / 4e9;
 	s /= ((double)pc.period + 1) * CHUNK;
@@ -217,7 +223,9 @@ void placement_pass(uint64_t ns, uint64_t stall_ns)
 
 bool placement_probe(void)
 {
-	return probes && probes--;
+	bool enough = off_opt.disk || busy_ns >= BUSY_LEAST_NS || busy_bytes >= BUSY_LEAST;
+
+	return !enough && probes && probes--;
 }
 
 static bool below(uint64_t bytes)

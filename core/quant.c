@@ -411,7 +411,8 @@ static float allowed(unsigned int bits, enum quant_kind kind, float most)
 {
 	float step = most / (bits == 8 ? 127 : 7) * (1 + 0x1p-7f);
 
-	return step * 0.5001f + (kind == QUANT_F32 ? 0 : most * 0x1p-8f) + FLT_MIN * 128;
+	return step * 0.5001f + (kind == QUANT_F32 ? 0 : most * 0x1p-8f) + FLT_MIN * 128 +
+	       (kind == QUANT_F16 ? 0x1p-25f : 0);
 }
 
 static int compare_block(unsigned int bits, enum quant_kind kind, const float *was,

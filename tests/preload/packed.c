@@ -3,7 +3,8 @@
  *
  * Owns nothing; lock: none. (1) Read in turn and out of turn, so that chunks are
  * wanted while they are being packed. (2) A child, and a mapping that loses its
- * middle, while some are packed. (3) A second mapping takes over their numbers,
+ * middle, while some are packed. (3) What was written to a private mapping and then
+ * discarded is the file's again, not what was packed of it. (4) A second mapping takes over their numbers,
  * and nobody has the file open once the first is gone.
  */
 /* env: OFFLOAD_RAM=32M OFFLOAD_DISK=50M */
@@ -45,6 +46,19 @@ static void closed_soon(const struct trap *t)
 	}
 }
 
+static void discarded(struct trap *t)
+{
+	trap_map(t, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	verify_passes(t, 2, "private");
+	for (size_t at = 0; at < 16 * MIB; at += 2 * MIB) {
+		memset(t->map + at, 0, 2 * MIB);	/* packs well */
+		check(!madvise(t->map + at, 2 * MIB, MADV_DONTNEED));
+		verify(t, at, 2 * MIB, "written, then discarded");
+	}
+	verify_passes(t, 2, "after that");
+	trap_unmap(t);
+}
+
 static void in_child(struct trap *t)
 {
 	pid_t pid = fork();
@@ -74,6 +88,7 @@ int main(void)
 	}
 	trap_unmap(&t);
 	closed_soon(&t);
+	discarded(&t);
 	trap_map(&t, PROT_READ, MAP_PRIVATE);
 	verify_passes(&t, 8, "mapped anew");
 	t.map = NULL;		/* it stays, packed, for the statistics */

@@ -125,6 +125,8 @@ def beside_a_reader(bench, ref, missing, result):
     per second as the run did. No bar: DESIGN's bound knows no such cost."""
     read_through(ref["model"])
     rate = result["bytes"] / result["s"]
+    if not rate:
+        return
     with reading(ref["model"], missing, rate) as reached:
         got, _ = attempt(bench, Run(ref["model"], limit_to_fit(ref), cold=False),
                          row="beside", type=result["type"])

@@ -81,6 +81,11 @@ def slower(path, disk):
     try:
         write(f"{group}/blkio.throttle.read_bps_device", f"{number} {int(disk * 1e9)}")
         write(f"{group}/cgroup.procs", str(os.getpid()))
+    except OSError:		# a partition, say
+        os.rmdir(group)
+        yield False
+        return
+    try:
         yield True
     finally:
         write(f"{BLKIO}{was}/cgroup.procs", str(os.getpid()))
