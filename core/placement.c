@@ -87,12 +87,18 @@ void placement_read(uint64_t bytes)
 	read_bytes += bytes;
 }
 
+/* Enough was read to judge the disk by. */
+static bool enough(void)
+{
+	return busy_ns >= BUSY_LEAST_NS || busy_bytes >= BUSY_LEAST;
+}
+
 /* Once a pass. */
 static void judge_disk(void)
 {
 	double rate = (double)busy_bytes * 1e9 / (double)(busy_ns + 1);
 
-	if (busy_ns < BUSY_LEAST_NS && busy_bytes < BUSY_LEAST) {
+	if (!enough()) {
 		if (++unseen % PROBE_PASSES == 0)	/* (4) */
 			probes = PROBE_CHUNKS;
 		return;
@@ -223,9 +229,7 @@ void placement_pass(uint64_t ns, uint64_t stall_ns)
 
 bool placement_probe(void)
 {
-	bool enough = off_opt.disk || busy_ns >= BUSY_LEAST_NS || busy_bytes >= BUSY_LEAST;
-
-	return !enough && probes && probes--;
+	return !off_opt.disk && !enough() && probes && probes--;
 }
 
 static bool below(uint64_t bytes)

@@ -188,9 +188,9 @@ static inline int fuzz_fx(enum fx_kind kind, const uint8_t *data, size_t n)
 static inline size_t cook_quant(struct recipe *r, size_t len, uint8_t **image)
 {
 	struct quant_head h = { .bits = said(r) & 1 ? 8 : 4 };
-	size_t most = 2 * len + 66 * (QUANT_PIECES + 1) + 1024, n, left = len;
 	struct quant_piece piece[QUANT_PIECES] = { { 0 } };
-	uint8_t *p = malloc(most), how = said(r);
+	size_t n, left = len;
+	uint8_t how = said(r);
 
 	while (left && h.pieces < QUANT_PIECES) {
 		struct quant_piece *q = &piece[h.pieces++];
@@ -213,12 +213,12 @@ static inline size_t cook_quant(struct recipe *r, size_t len, uint8_t **image)
 			blocks * (2 + QUANT_BLOCK * h.bits / 8);
 	}
 	if (how >= 0xf0)
-		n += said(r) - 128u < most ? said(r) & 7 : 0;
+		n += said(r) >= 128 ? said(r) & 7 : 0;
 	else if (how >= 0xe0)
 		piece[said(r) % QUANT_PIECES].len += said(r);
 	else if (how >= 0xd0)
 		h.bits = said(r);
-	*image = realloc(p, n);
+	*image = malloc(n);
 	for (size_t i = 0; i < n; i++)
 		(*image)[i] = said(r);
 	memcpy(*image, &h, sizeof(h));

@@ -123,10 +123,10 @@ def beside_a_reader(bench, ref, missing, result):
     is served by the processors the engine computes on): the engine with all in
     memory, without the library, beside a plain reader that reads as many bytes
     per second as the run did. No bar: DESIGN's bound knows no such cost."""
-    read_through(ref["model"])
     rate = result["bytes"] / result["s"]
     if not rate:
         return
+    read_through(ref["model"])
     with reading(ref["model"], missing, rate) as reached:
         got, _ = attempt(bench, Run(ref["model"], limit_to_fit(ref), cold=False),
                          row="beside", type=result["type"])
