@@ -95,8 +95,9 @@ void origin_put(struct bounce *b);
 /* All reads done: are these the bytes of the frame of the chunk at a? Any thread. */
 bool origin_equal(uintptr_t a, const struct source *s, const struct bounce *b,
 		  const char *frame);
-/* Makes the frame of them. False: a read failed. Any thread. */
-bool origin_fill(uintptr_t a, const struct source *s, const struct bounce *b, char *frame);
+/* Makes the frame of them, and its hash. False: a read failed. Any thread. */
+bool origin_fill(uintptr_t a, const struct source *s, const struct bounce *b, char *frame,
+		 uint64_t *hash);
 void origin_forget(struct source *s);	/* NULL is fine */
 struct origin *origin_nth(const struct source *s, int i);	/* NULL past the end */
 void origin_reset(void);	/* child of a fork: nothing is under way */

@@ -84,9 +84,11 @@ static void run_check(struct work *w)
 {
 	struct job *j = (struct job *)w;
 
-	j->ok = !j->source || origin_fill(j->addr, j->source, j->bounce, j->frame);
+	uint64_t hash = 0;
+
+	j->ok = !j->source || origin_fill(j->addr, j->source, j->bounce, j->frame, &hash);
 	if (j->ok && j->hash)
-		j->ok = chunk_hash(j->frame, CHUNK) == j->hash;
+		j->ok = (j->source ? hash : chunk_hash(j->frame, CHUNK)) == j->hash;
 }
 
 static void run_pack(struct work *w)

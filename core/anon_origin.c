@@ -189,18 +189,22 @@ bool origin_equal(uintptr_t a, const struct source *s, const struct bounce *b,
 	return zeros(frame + (at - a), a + CHUNK - at);
 }
 
-bool origin_fill(uintptr_t a, const struct source *s, const struct bounce *b, char *frame)
+bool origin_fill(uintptr_t a, const struct source *s, const struct bounce *b, char *frame,
+		 uint64_t *hash)
 {
+	struct hash_part part[2 * PARTS + 1];
 	uintptr_t at = a;
+	int n = 0;
 
 	for (int i = 0; i < s->n; i++) {
 		const struct learned_piece *p = &s->piece[i];
 
-		memset(frame + (at - a), 0, p->lo - at);
-		memcpy(frame + (p->lo - a), b->buf + b->skip[i], p->hi - p->lo);
+		part[n++] = (struct hash_part){ NULL, p->lo - at };
+		part[n++] = (struct hash_part){ b->buf + b->skip[i], p->hi - p->lo };
 		at = p->hi;
 	}
-	memset(frame + (at - a), 0, a + CHUNK - at);
+	part[n++] = (struct hash_part){ NULL, a + CHUNK - at };
+	*hash = chunk_gather(frame, part, n);
 	return !b->failed;
 }
 

@@ -339,6 +339,14 @@ void pager_bury(void);			/* frees DYING regions nobody uses */
 
 uint64_t chunk_hash(const void *p, size_t len);		/* any thread */
 uint64_t chunk_hash_avx2(const void *p, size_t len);	/* hash.c only */
+struct hash_part {
+	const char *from;		/* NULL: zeros */
+	size_t len;
+};
+/* Puts the n parts one after the other at `to`; returns chunk_hash of them all,
+ * for less than hashing them when they have left the cache. Any thread. */
+uint64_t chunk_gather(char *to, const struct hash_part *part, int n);
+uint64_t chunk_gather_avx2(char *to, const struct hash_part *part, int n);
 
 /* ---- cmd.c: what program threads ask of the library's -------------------- */
 

@@ -4,21 +4,27 @@
  * (1) The same number whichever instructions made it.
  * Owns nothing. Lock: none; any thread.
  */
-#include "core/core_int.h"
 #include "core/cpu.h"
-
-#define XXH_INLINE_ALL
-#define XXH_STATIC_LINKING_ONLY
-#include <xxhash.h>
+#include "core/hash.h"
 
 #if defined(__x86_64__)
 uint64_t chunk_hash(const void *p, size_t len)
 {
 	return cpu_simd() >= CPU_AVX2 ? chunk_hash_avx2(p, len) : XXH3_64bits(p, len);
 }
+
+uint64_t chunk_gather(char *to, const struct hash_part *part, int n)
+{
+	return cpu_simd() >= CPU_AVX2 ? chunk_gather_avx2(to, part, n) : gather(to, part, n);
+}
 #else
 uint64_t chunk_hash(const void *p, size_t len)
 {
 	return XXH3_64bits(p, len);
+}
+
+uint64_t chunk_gather(char *to, const struct hash_part *part, int n)
+{
+	return gather(to, part, n);
 }
 #endif

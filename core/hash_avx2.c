@@ -5,8 +5,6 @@
  * Owns nothing. Lock: none; any thread.
  */
 #if defined(__x86_64__)
-#include "core/core_int.h"
-
 #include <immintrin.h>
 
 #ifdef __clang__
@@ -16,13 +14,16 @@
 #endif
 
 #define XXH_VECTOR 2		/* XXH_AVX2 */
-#define XXH_INLINE_ALL
-#define XXH_STATIC_LINKING_ONLY
-#include <xxhash.h>
+#include "core/hash.h"
 
 uint64_t chunk_hash_avx2(const void *p, size_t len)
 {
 	return XXH3_64bits(p, len);
+}
+
+uint64_t chunk_gather_avx2(char *to, const struct hash_part *part, int n)
+{
+	return gather(to, part, n);
 }
 
 #ifdef __clang__
