@@ -485,8 +485,11 @@ static void publish(void)
 	uint64_t own;
 
 	pol_counts(pg.pol, &pc);
+	/* Those on their way out are beside the budget's: trimmed to less, each frame
+	 * would be given back as it comes free, and the next be cleared anew. */
 	if (pg.ops->anon && have_frames)
-		frames_trim(have_frames - (have_pool < have_frames ? have_pool : 0));
+		frames_trim(have_frames - (have_pool < have_frames ? have_pool : 0) +
+			    (anon_live() ? SAVE_FRAMES : 0));
 	own = pg.mode == MODE_HINTS ? (uint64_t)pc.used * CHUNK : frames_bytes();
 	own += pool_bytes();
 	stat_set(ST_HOST_PACKED, pool_bytes());
