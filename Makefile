@@ -56,7 +56,7 @@ $(B)/libcore.a: $(call obj,$(core_src))
 
 # ---- bundled archives, their libc and malloc names renamed (R8), nothing of
 # theirs run at load (jemalloc's constructor: the heap is set up at first use)
-ARCHIVES := uring lz4 zstd jemalloc_pic
+ARCHIVES := uring lz4 zstd jemalloc_pic sodium
 DEPS     := $(ARCHIVES:%=$(B)/deps/lib%.a)
 
 $(B)/deps/lib%.a: core/rename.syms

@@ -113,7 +113,7 @@ int anon_adopted(struct region *r)
 			anon_make_plain(c, was.store);
 		else
 			anon_make_known(c);
-		*anon_at(c) = (struct anon_chunk){ .ref = was.ref, .hash = was.hash,
+		*anon_at(c) = (struct anon_chunk){ .ref = was.ref, .hash = was.hash, .seal = was.seal,
 			.slot = was.slot,
 			.store = was.store, .has_ref = was.has_ref,
 			.source = was.source, .compared = was.compared,

@@ -4,6 +4,7 @@
 #define OFFLOAD_ANON_INT_H
 
 #include "core/core_int.h"
+#include "core/seal.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,6 +23,7 @@ enum busy {
 	BUSY_COMPARING,	/* out: with the file it may have come from */
 	BUSY_PACKING,	/* out: a worker tries to make it smaller */
 	BUSY_QUEUED,	/* out: waits to be written */
+	BUSY_SEALING,	/* out: a worker encrypts it */
 	BUSY_WRITING,
 	BUSY_READING,	/* in: from its slot or its origin */
 	BUSY_CHECKING,	/* in: a worker makes or verifies it */
@@ -32,6 +34,7 @@ enum child { CHILD_EMPTY, CHILD_IN_PLACE, CHILD_STORED };	/* at a fork */
 struct anon_chunk {
 	uint64_t ref;		/* its slot in the spill file */
 	uint64_t hash;		/* of the stored copy */
+	struct seal seal;	/* of that in the spill file, if it is encrypted */
 	uint32_t slot;		/* STORE_POOL: in the pool */
 	uint8_t store;		/* enum store; NONE: the bytes are in memory only */
 	uint8_t busy;		/* enum busy */

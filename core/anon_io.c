@@ -8,6 +8,7 @@
  *          perhaps from a file       -> COMPARING --worker--> ABSENT, or
  *          else                      -> PACKING --worker--> ABSENT, or
  *          it does not get smaller   -> QUEUED --> WRITING --> ABSENT
+ *                      encrypted: QUEUED --> SEALING --worker--> WRITING
  *   in:  ABSENT --> READING --> CHECKING --worker--> READY
  *
  * (1) To the policy it is ABSENT from the moment it is taken out. Who faults
@@ -31,6 +32,7 @@
 #include "core/packer.h"
 #include "core/placement.h"
 #include "core/pool.h"
+#include "core/seal.h"
 #include "core/spill.h"
 #include "core/work.h"
 
@@ -54,6 +56,9 @@ struct job {
 	ssize_t n;		/* its bytes; -E2BIG: it does not pay */
 	uint64_t hash;		/* found; or the one it must have */
 	bool zero, ok;		/* found */
+	bool sealed;		/* it is, or is to be, encrypted; with the key of: */
+	uint32_t file;
+	struct seal seal;
 };
 
 static struct job job[JOBS];
@@ -84,7 +89,10 @@ static void run_check(struct work *w)
 {
 	struct job *j = (struct job *)w;
 
-	j->ok = !j->source || origin_fill(j->addr, j->source, j->bounce, j->frame);
+	if (j->sealed)
+		j->ok = !seal_open(j->file, &j->seal, j->frame, CHUNK);
+	else
+		j->ok = !j->source || origin_fill(j->addr, j->source, j->bounce, j->frame);
 	if (j->ok && j->hash)
 		j->ok = chunk_hash(j->frame, CHUNK) == j->hash;
 }
@@ -102,6 +110,13 @@ static void run_unpack(struct work *w)
 	struct job *j = (struct job *)w;
 
 	j->ok = !packer_unpack(j->frame, j->image, (size_t)j->n);
+}
+
+static void run_seal(struct work *w)
+{
+	struct job *j = (struct job *)w;
+
+	seal_make(j->file, &j->seal, j->image, j->frame, CHUNK);
 }
 
 static void run_clear(struct work *w)
@@ -133,7 +148,9 @@ static struct job *make_job(uint32_t c, void (*run)(struct work *), uint64_t has
 	*j = (struct job){ .work = { .run = run, .over = work_over }, .used = true,
 		.c = c, .hash = hash,
 		.addr = chunk_addr(c), .frame = anon_frame(c),
-		.source = a->bounce ? a->source : NULL, .bounce = a->bounce };
+		.source = a->bounce ? a->source : NULL, .bounce = a->bounce,
+		.sealed = off_opt.encrypt && a->store == STORE_SPILL,
+		.file = spill_file_number(a->ref), .seal = a->seal };
 	return j;
 }
 
@@ -614,25 +631,88 @@ bool anon_room(void)
 	return out < SAVE_FRAMES;
 }
 
+/* False: not now. */
+static bool write_out(uint32_t c, char *from)
+{
+	struct anon_chunk *a = anon_at(c);
+	struct io_job io = { .kind = IO_WRITE, .buf = from, .off = spill_offset(a->ref),
+		.len = CHUNK, .chunk = c | IO_TAG_WRITE };
+	int direct, buffered;
+
+	if (spill_fds(a->ref, &direct, &buffered))
+		return false;
+	io.fd = direct >= 0 ? direct : buffered;
+	if (pg.io->submit(&io))
+		return false;
+	spill_written(CHUNK);
+	return true;
+}
+
+/* The first that waits is written from now on, or sealed. */
+static void begin_write(enum busy busy)
+{
+	uint32_t c = queue[0];
+
+	anon_unqueue(c);
+	anon_at(c)->busy = (uint8_t)busy;
+	out++;
+	writing++;
+}
+
+static bool seal_first(void)
+{
+	uint32_t c = queue[0];
+	char *to = seal_room(c);
+	struct job *j;
+
+	if (!to)
+		return false;
+	begin_write(BUSY_SEALING);
+	j = make_job(c, run_seal, 0);
+	j->image = to;
+	j->seal.number = seal_number(j->file);
+	start_job(j, BUSY_SEALING);
+	return true;
+}
+
+/* Not written: somebody wants it, or it has to wait and is sealed anew. */
+static void unsealed(uint32_t c)
+{
+	struct anon_chunk *a = anon_at(c);
+
+	seal_give(c);
+	writing--;
+	if (a->wanted) {
+		out--;
+		a->busy = BUSY_NO;
+		keep(c);
+		return;
+	}
+	a->busy = BUSY_QUEUED;
+	queue[queued++] = c;
+}
+
+static void sealed(uint32_t c, const struct job *j)
+{
+	struct anon_chunk *a = anon_at(c);
+
+	a->seal = j->seal;
+	if (a->wanted || !write_out(c, j->image)) {
+		unsealed(c);
+		return;
+	}
+	a->busy = BUSY_WRITING;
+	stat_add(ST_IO_SEALED, CHUNK);
+}
+
 uint32_t anon_save_more(void)
 {
 	while (queued && writing < WRITES_MAX && !spill_wait_ns(now_ns())) {
-		uint32_t c = queue[0];
-		struct io_job io = { .kind = IO_WRITE, .buf = anon_frame(c),
-			.off = spill_offset(anon_at(c)->ref), .len = CHUNK,
-			.chunk = c | IO_TAG_WRITE };
-		int direct, buffered;
-
-		if (spill_fds(anon_at(c)->ref, &direct, &buffered))
+		if (off_opt.encrypt ? !seal_first() :
+		    !write_out(queue[0], anon_frame(queue[0])))
 			break;
-		io.fd = direct >= 0 ? direct : buffered;
-		if (pg.io->submit(&io))
-			break;
-		anon_unqueue(c);
-		anon_at(c)->busy = BUSY_WRITING;
-		out++;
-		writing++;
-		spill_written(CHUNK);
+		if (!off_opt.encrypt)
+			begin_write(BUSY_WRITING);
 	}
 	return out;
 }
@@ -652,6 +732,7 @@ static void write_done(uint32_t c, int res)
 	struct anon_chunk *a = anon_at(c);
 
 	writing--;
+	seal_give(c);
 	if (a->gone) {
 		gone_done(c);
 		return;
@@ -702,14 +783,18 @@ static void work_over(struct work *w)
 	uint32_t c = j->c;
 
 	((struct job *)w)->used = false;
-	if (anon_at(c)->gone)
+	if (anon_at(c)->gone) {
+		writing -= j->work.run == run_seal;
+		seal_give(c);
 		gone_done(c);
-	else if (j->work.run == run_judge)
+	} else if (j->work.run == run_judge)
 		judged(c, j);
 	else if (j->work.run == run_compare)
 		compared(c, j->ok);
 	else if (j->work.run == run_pack)
 		packed(c, j);
+	else if (j->work.run == run_seal)
+		sealed(c, j);
 	else
 		checked(c, j->ok);
 	if (j->work.run == run_pack)
@@ -719,6 +804,7 @@ static void work_over(struct work *w)
 void anon_io_reset(void)
 {
 	memset(job, 0, sizeof(job));
+	seal_rooms_reset();
 	queued = writing = out = seconds = reading = 0;
 }
 

@@ -50,6 +50,12 @@ static inline uint64_t spill_offset(uint64_t ref)
 	return (ref & ((1ull << 48) - 1)) * 4096;
 }
 
+/* Which file it lies in: the number of its key (seal.h). */
+static inline uint32_t spill_file_number(uint64_t ref)
+{
+	return (uint32_t)(ref >> 48);
+}
+
 /* Chooses the folder and makes the file: OFFLOAD_SPILL, else the first of
  * /var/tmp and /tmp that is on a disk, writable and has room. 0, also when it
  * is open already. -errno: none can be had, said in one line; -ENODEV: that
