@@ -44,97 +44,12 @@
 #define LOOKS_MOST	8
 #define SHED_LOOKS	256
 
-struct job {
-	struct work work;
-	bool used;
-	uint32_t c;
-	uintptr_t addr;
-	char *frame;
-	const struct source *source;
-	const struct bounce *bounce;
-	char *image;		/* PACKING: room for one; else the one to unpack */
-	ssize_t n;		/* its bytes; -E2BIG: it does not pay */
-	uint64_t hash;		/* found; or the one it must have */
-	bool zero, ok;		/* found */
-	bool sealed;		/* it is, or is to be, encrypted; with the key of: */
-	uint32_t file;
-	struct seal seal;
-};
-
 static struct job job[JOBS];
 static uint32_t queue[SAVE_FRAMES];	/* QUEUED, oldest first */
 static uint32_t seconds;		/* chunks that had a second look */
 static uint32_t queued, writing, out;	/* out: on their way, these included */
 static uint32_t reading;		/* BUSY_READING */
 static bool said_write, said_full;
-
-/* ---- what workers do ------------------------------------------------------------- */
-
-static void run_judge(struct work *w)
-{
-	struct job *j = (struct job *)w;
-
-	j->zero = all_zeros(j->frame);
-	j->hash = j->zero ? 0 : chunk_hash(j->frame, CHUNK);
-}
-
-static void run_compare(struct work *w)
-{
-	struct job *j = (struct job *)w;
-
-	j->ok = origin_equal(j->addr, j->source, j->bounce, j->frame);
-}
-
-static void run_check(struct work *w)
-{
-	struct job *j = (struct job *)w;
-
-	if (j->sealed)
-		j->ok = !seal_open(j->file, &j->seal, j->frame, CHUNK);
-	else
-		j->ok = !j->source || origin_fill(j->addr, j->source, j->bounce, j->frame);
-	if (j->ok && j->hash)
-		j->ok = chunk_hash(j->frame, CHUNK) == j->hash;
-}
-
-static void run_pack(struct work *w)
-{
-	struct job *j = (struct job *)w;
-	const struct packer_of of = { .hash = j->hash, .hint = POL_DT_OTHER };
-
-	j->n = packer_pack(j->image, j->frame, &of);
-}
-
-static void run_unpack(struct work *w)
-{
-	struct job *j = (struct job *)w;
-
-	j->ok = !packer_unpack(j->frame, j->image, (size_t)j->n);
-}
-
-static void run_seal(struct work *w)
-{
-	struct job *j = (struct job *)w;
-
-	seal_make(j->file, &j->seal, j->image, j->frame, CHUNK);
-}
-
-static void run_clear(struct work *w)
-{
-	struct job *j = (struct job *)w;
-
-	memset(j->frame, 0, CHUNK);
-	j->ok = true;
-}
-
-/* There is nothing in it: the kernel clears it all, if it has a huge page. */
-static void run_touch(struct work *w)
-{
-	struct job *j = (struct job *)w;
-
-	*(volatile char *)j->frame = 0;
-	j->ok = true;
-}
 
 static void work_over(struct work *w);
 
@@ -167,10 +82,26 @@ static void start(uint32_t c, enum busy busy, void (*run)(struct work *), uint64
 
 /* ---- in -------------------------------------------------------------------------- */
 
-static _Noreturn void lost(uint32_t c, const char *why)
+/* R4: from where, why, and what to do. */
+static _Noreturn void lost(uint32_t c, const char *from, const char *name,
+			   const char *why, const char *remedy)
 {
-	off_fatal("anonymous memory at %#lx: 2 MiB cannot be read back: %s; the program is stopped rather than shown wrong bytes",
-		  (unsigned long)chunk_addr(c), why);
+	off_fatal("the heap at %#lx..%#lx cannot be had back from %s%s: %s; the program is stopped rather than shown wrong bytes; %s",
+		  (unsigned long)chunk_addr(c), (unsigned long)(chunk_addr(c) + CHUNK),
+		  from, name, why, remedy);
+}
+
+static _Noreturn void lost_in_spill(uint32_t c, const char *why)
+{
+	lost(c, "the spill file in ", spill_folder(anon_at(c)->ref), why,
+	     "see what the kernel says of that disk, or set OFFLOAD_SPILL to another");
+}
+
+static _Noreturn void lost_in_file(uint32_t c)
+{
+	lost(c, "the file it was read from, ", origin_nth(anon_at(c)->source, 0)->name,
+	     "it was changed or cannot be read",
+	     "replace files by rename, not in place, while programs use them");
 }
 
 static int read_slot(uint32_t c)
@@ -190,7 +121,7 @@ static int read_origin(uint32_t c)
 	int err = origin_fetch(c, a->source, &a->bounce);
 
 	if (err == -EIO)
-		lost(c, "the file it was read from was changed or cannot be read");
+		lost_in_file(c);
 	return err;
 }
 
@@ -308,13 +239,16 @@ int anon_install(uint32_t c)
 	return err;
 }
 
-static void read_failed(uint32_t c, int res)
+/* Tried again, by a buffered read; why: the cause if it was the last time. */
+static void read_failed(uint32_t c, const char *why)
 {
 	struct chunk *ch = &pg.chunk[c];
 
 	stat_add(ST_IO_ERRORS, 1);
-	if (++ch->tries >= 4)
-		lost(c, res < 0 ? strerrordesc_np(-res) : "short read");
+	if (++ch->tries >= MAX_TRIES && anon_at(c)->store == STORE_SPILL)
+		lost_in_spill(c, why);
+	if (ch->tries >= MAX_TRIES)
+		lost_in_file(c);
 	ch->flags |= CH_RETRY;
 	chunk_landed(c);
 	anon_put_frame(c);
@@ -346,7 +280,7 @@ void anon_read_done(uint32_t c, int res)
 	}
 	a->busy = BUSY_NO;
 	if (res < (int)CHUNK) {
-		read_failed(c, res);
+		read_failed(c, res < 0 ? strerrordesc_np(-res) : "short read");
 		return;
 	}
 	pager_count_read(CHUNK);
@@ -360,8 +294,8 @@ static void unpooled(struct anon_chunk *a)
 	a->store = a->source ? STORE_ORIGIN : STORE_NONE;
 }
 
-/* From a file: a read may have failed, or was short, for once. From the pool:
- * the worker may have had no memory. */
+/* From a disk: a read may have failed, or been short or wrong, for once. From the
+ * pool: the worker may have had no memory. True: it is right after all. */
 static bool once_more(uint32_t c)
 {
 	struct anon_chunk *a = anon_at(c);
@@ -371,12 +305,10 @@ static bool once_more(uint32_t c)
 	if (a->store == STORE_POOL && a->source)
 		unpooled(a);
 	else if (a->store == STORE_POOL)
-		lost(c, "its packed copy is damaged");
-	if (a->store != STORE_ORIGIN)
-		lost(c, "its checksum is another");
-	if (pg.chunk[c].tries >= 3)
-		lost(c, "the file it was read from was changed or cannot be read");
-	read_failed(c, -EIO);
+		lost(c, "its packed copy in memory", "", "it is damaged (checksum)",
+		     "test this machine's memory, or the program with OFFLOAD_PAGER=off for stray writes");
+	read_failed(c, off_opt.encrypt ? "what was read is not what was written (encryption's tag)" :
+		    "what was read is not what was written (checksum)");
 	return false;
 }
 

@@ -519,6 +519,7 @@ static void publish(void)
 		return;
 	last = t;
 	largest_publish();
+	watch_look();
 }
 
 static void *keeper_main(void *unused)
@@ -530,6 +531,8 @@ static void *keeper_main(void *unused)
 	if (err)
 		off_log("the pager cannot start (%s): this program runs without it",
 			strerrordesc_np(-err));
+	if (!err)
+		watch_this("offload-keeper");
 	set_state(err ? FAILED : READY);
 	while (!err) {
 		bool live = any_live();

@@ -159,6 +159,13 @@ int spill_fds(uint64_t ref, int *direct, int *buffered)
 	return 0;
 }
 
+const char *spill_folder(uint64_t ref)
+{
+	const struct spill_file *f = file_of(ref);
+
+	return f ? f->folder : "a folder that is gone";
+}
+
 uint64_t spill_bytes(void)
 {
 	return live_pages * PAGE;

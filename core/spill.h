@@ -79,6 +79,9 @@ void spill_free(uint64_t ref, uint32_t bytes);
  * bytes cannot be had (R4). */
 int spill_fds(uint64_t ref, int *direct, int *buffered);
 
+/* The folder it was made in, for messages. */
+const char *spill_folder(uint64_t ref);
+
 /* Bytes were written to the file. */
 void spill_written(uint64_t bytes);
 /* Nanoseconds the next write has to wait, so that OFFLOAD_SPILL_RATE holds on
