@@ -111,8 +111,10 @@ static int read_slot(uint32_t c)
 			     .buf = anon_frame(c), .len = CHUNK, .chunk = c };
 	int direct, buffered, err = spill_fds(a->ref, &direct, &buffered);
 
+	if (err)
+		lost_in_spill(c, "its descriptor did not come over a fork");
 	io.fd = direct >= 0 && !(pg.chunk[c].flags & CH_RETRY) ? direct : buffered;
-	return err ? err : pg.io->submit(&io);
+	return pg.io->submit(&io);
 }
 
 static int read_origin(uint32_t c)

@@ -475,9 +475,10 @@ static int start_up(void)
 	bool private = !private_table();
 	int err;
 
-	mem_init();
 	stats_start();
-	err = cmd_open();
+	err = mem_init();
+	if (!err)
+		err = cmd_open();
 	if (err)
 		return err;
 	if (!budget_open(&budget)) {

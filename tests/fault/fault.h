@@ -48,16 +48,21 @@ struct fault {
 	/* What the process saw at its end. */
 	bool ended;
 	uint32_t fds, own_fds;	/* the library's table; the program's, grown by */
+	int mode;		/* enum mode */
 	uint64_t memory;	/* bytes the library's heap holds */
 	char left[200];		/* what was not given back, or "" */
 };
 extern struct fault *fault;
 
-#define WORKS		3
+#define WORKS		4
 #define VARIANTS	6
 #define FILE_SIZE	((12ul << 20) + 12345)
 
-struct work_row { const char *name; void (*run)(void); };
+struct work_row {
+	const char *name;
+	void (*run)(void);
+	bool files;		/* all it holds can be read again from a file */
+};
 struct variant { const char *name, *env[4]; };
 extern const struct work_row works[WORKS];
 extern const struct variant variants[VARIANTS];

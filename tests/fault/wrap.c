@@ -261,7 +261,6 @@ INT(pages_open, PAGES_OPEN, (void), ())
 INT(pages_read, PAGES_READ, (uintptr_t a, size_t l, uint64_t *e), (a, l, e))
 INT(origin_open, ORIGIN_OPEN, (struct origin **o, pid_t t, int fd), (o, t, fd))
 INT(origin_check, ORIGIN_CHECK, (struct origin *o, uint64_t n), (o, n))
-INT(header_read, HEADER, (int fd, uint64_t n, struct header *h), (fd, n, h))
 INT(convert_region, CONVERT, (struct region *r), (r))
 INT(cmd_open, CMD_OPEN, (void), ())
 INT(stats_start, STATS, (void), ())
@@ -271,6 +270,14 @@ INT(budget_share_join, SHARE_JOIN, (struct budget_share *s, const struct budget 
 INT(budget_share_poll, SHARE_POLL,
     (struct budget_share *s, const struct budget_now *n, uint64_t r, uint64_t w, uint64_t h,
      uint64_t *o, unsigned int *c), (s, n, r, w, h, o, c))
+
+int __real_header_read(int fd, uint64_t n, struct header *h);
+int __wrap_header_read(int fd, uint64_t n, struct header *h);
+int __wrap_header_read(int fd, uint64_t n, struct header *h)
+{
+	memset(h, 0, sizeof(*h));
+	return fault_at(F_HEADER) ? -EIO : __real_header_read(fd, n, h);
+}
 
 int __real_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *x);
 int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *x);
