@@ -91,7 +91,7 @@ $(B)/unit/%: $(B)/o/tests/unit/%.o $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
 
 # The seams that failures are put in at: see tests/fault/sites.def.
 fault_obj := $(call obj,$(sort $(wildcard tests/fault/*.c)))
-wraps := syscall ioctl off_sys_ioctl library_thread_enter run_judge io_uring_ops io_pread_ops \
+wraps := syscall ioctl off_sys_ioctl run_judge io_uring_ops io_pread_ops \
 	 $(sort $(shell grep '^FN' tests/fault/sites.def | cut -d, -f1 | cut -c4-))
 
 $(fault_obj): tests/fault/sites.def

@@ -184,6 +184,11 @@ static const struct key *key_of(uint32_t file)
 	return &keys[file];
 }
 
+const void *seal_key_state(uint32_t file)
+{
+	return key_of(file)->state;
+}
+
 uint64_t seal_number(uint32_t file)
 {
 	key_of(file);

@@ -51,6 +51,9 @@ void seal_make(uint32_t file, struct seal *s, void *dst, const void *src, size_t
 /* Opens in place. 0, or -EBADMSG: not the bytes that were sealed. */
 int seal_open(uint32_t file, const struct seal *s, void *buf, size_t len);
 
+/* What a key was made ready to, for tests. */
+const void *seal_key_state(uint32_t file);
+
 /* Rooms for sealed chunks on their way out. Pager. NULL: all are taken. */
 char *seal_room(uint32_t chunk);
 void seal_give(uint32_t chunk);		/* none is fine */

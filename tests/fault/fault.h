@@ -50,6 +50,7 @@ struct fault {
 	uint32_t fds, own_fds;	/* the library's table; the program's, grown by */
 	int mode;		/* enum mode */
 	uint64_t memory;	/* bytes the library's heap holds */
+	char names[2000];	/* of the library's descriptors */
 	char left[200];		/* what was not given back, or "" */
 };
 extern struct fault *fault;
@@ -74,6 +75,5 @@ _Noreturn void run_case(const struct work_row *w, const struct variant *v);
 
 /* This call is to fail. */
 bool fault_at(enum site s);
-const char *fault_thread(void);		/* the library thread this is, or "" */
 
 #endif

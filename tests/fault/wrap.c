@@ -55,11 +55,14 @@ const struct site_row site_rows[F_N] = {
 #undef IN
 };
 
-static _Thread_local char thread_name[32];
-
-const char *fault_thread(void)
+/* This thread is the library's of that name. */
+static bool is_thread(const char *which)
 {
-	return thread_name;
+	static _Thread_local char name[16];
+
+	if (strncmp(name, "offload-", 8))
+		pthread_getname_np(pthread_self(), name, sizeof(name));
+	return !strcmp(name, which);
 }
 
 bool fault_at(enum site s)
@@ -92,17 +95,9 @@ static void end_thread(void)
 	__real_syscall(SYS_exit, 0, 0, 0, 0, 0, 0);
 }
 
-void __real_library_thread_enter(const char *name);
-void __wrap_library_thread_enter(const char *name);
-void __wrap_library_thread_enter(const char *name)
-{
-	snprintf(thread_name, sizeof(thread_name), "%s", name);
-	__real_library_thread_enter(name);
-}
-
 static void as_pager(void)
 {
-	if (strcmp(thread_name, "offload-pager"))
+	if (!is_thread("offload-pager"))
 		return;
 	if (fault_at(F_PAGER_STALLS))
 		stall();
@@ -112,7 +107,7 @@ static void as_pager(void)
 
 static void as_keeper(void)
 {
-	if (!strcmp(thread_name, "offload-keeper") && fault_at(F_KEEPER_DIES))
+	if (is_thread("offload-keeper") && fault_at(F_KEEPER_DIES))
 		end_thread();
 }
 
@@ -120,7 +115,7 @@ void __real_run_judge(struct work *w);
 void __wrap_run_judge(struct work *w);
 void __wrap_run_judge(struct work *w)
 {
-	if (!strcmp(thread_name, "offload-work")) {
+	if (is_thread("offload-work")) {
 		if (fault_at(F_WORKER_STALLS))
 			stall();
 		if (fault_at(F_WORKER_DIES))
@@ -239,7 +234,6 @@ PTR(void *, mem_realloc, MEM_REALLOC, (void *p, size_t n), (p, n))
 PTR(void *, reserve_range, RESERVE, (size_t n), (n))
 PTR(struct codec_work *, codec_work_new, CODEC_WORK, (void), ())
 PTR(void *, off_je_mallocx, POOL_MEMORY, (size_t n, int f), (n, f))
-PTR(struct io_uring_sqe *, io_uring_get_sqe, RING_SQE, (struct io_uring *r), (r))
 PTR(char *, packer_room, PACKER_ROOM, (bool must), (must))
 PTR(char *, seal_room, SEAL_ROOM, (uint32_t c), (c))
 INT(io_uring_queue_init, RING, (unsigned int n, struct io_uring *r, unsigned int f),
