@@ -288,7 +288,7 @@ static void work_fork(void)
 /* Nothing but what was read from a file, before and after a fork. */
 static void work_origin(void)
 {
-	struct block b[4], ballast = filled(2 * MIB, HARD, 1);
+	struct block b[4], ballast = filled(6 * MIB, HARD, 1);
 	int n = 0, status;
 	pid_t pid;
 
