@@ -266,7 +266,7 @@ static void quick(void)
 
 struct todo { uint8_t w, v; uint8_t site; bool always; uint32_t n; };
 
-#define DENSE 40	/* all n up to here, then ever further apart */
+#define DENSE 12	/* all n up to here, then ever further apart */
 
 static struct todo *list;
 static uint32_t n_list, room_list;
@@ -288,10 +288,11 @@ static void list_all(int w, int v)
 		for (int always = 0; always < 2; always++) {
 			uint32_t calls = atomic_load(&clean[w][v].calls[s]);
 
-			/* One more than there are: that run is clean. */
-			for (uint32_t n = 1; calls && wanted(s, always) && n <= calls + 1;
-			     n += n < DENSE ? 1 : 1 + n / 16)
+			if (!calls || !wanted(s, always))
+				continue;
+			for (uint32_t n = 1; n <= calls; n += n < DENSE ? 1 : n / 4)
 				add(w, v, s, always, n);
+			add(w, v, s, always, calls + 1);	/* about clean */
 		}
 }
 

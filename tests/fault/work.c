@@ -312,7 +312,7 @@ static void work_origin(void)
 		drop(&b[i]);
 }
 
-const struct work_row works[WORKS] = { 
+const struct work_row works[WORKS] = {
 	{ "heap", work_heap, false }, { "file", work_file, true },
 	{ "fork", work_fork, false }, { "origin", work_origin, true },
 };

@@ -153,8 +153,9 @@ static const struct { unsigned long req; enum site site; } ctl_sites[] = {
 static long failed(const struct site_row *s, long nr, long a, long b, long c, long d,
 		   long e, long f)
 {
-	if (s->how == SHORT)
-		return __real_syscall(nr, a, b, c > 4096 ? c / 2 & ~4095L : c, d, e, f);
+	if (s->how == SHORT)	/* pages, for O_DIRECT; none at all would be the end */
+		return __real_syscall(nr, a, b, c > 8192 ? c / 2 & ~4095L : c > 4096 ? 4096 : c,
+				      d, e, f);
 	if (s->how == AFTER)
 		__real_syscall(nr, a, b, c, d, e, f);
 	errno = s->err;
