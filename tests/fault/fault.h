@@ -56,7 +56,7 @@ struct fault {
 extern struct fault *fault;
 
 #define WORKS		4
-#define VARIANTS	6
+#define VARIANTS	7
 #define FILE_SIZE	((12ul << 20) + 12345)
 
 struct work_row {

@@ -285,31 +285,32 @@ static void work_fork(void)
 		drop(&b[i]);
 }
 
-/* Nothing but what was read from a file, before and after a fork. */
+/* A chunk that was read from a file, and no other that packs or is from a file: in
+ * the pool, or to be read again, before and after a fork. */
 static void work_origin(void)
 {
-	struct block b[4], ballast = filled(6 * MIB, HARD, 1);
-	int n = 0, status;
+	struct block ballast = filled(14 * MIB, HARD, 1), b;
+	int status;
 	pid_t pid;
 
-	for (; n < 4; n++) {
-		b[n] = take(4 * MIB, SOFT, 77);
-		read_file(&b[n], 0);
+	b = take(2 * MIB, SOFT, 77);
+	read_file(&b, 0);
+	for (int pass = 0; pass < 2; pass++) {
+		check(&b, "read");
+		check(&ballast, "not from a file");
 	}
-	for (int pass = 0; pass < 2; pass++)
-		for (int i = 0; i < n; i++)
-			check(&b[i], "read");
 	pid = fork();
-	for (int i = 0; i < n; i++)
-		check(&b[i], pid ? "beside the child" : "in the child");
+	for (int pass = 0; pass < 2; pass++) {
+		check(&ballast, "not from a file");
+		check(&b, pid ? "beside the child" : "in the child");
+	}
 	if (!pid)
 		_exit(0);
 	if (pid > 0 && waitpid(pid, &status, 0) == pid && status)
 		as_the_child(status);
-	check(&ballast, "not from a file");
+	check(&b, "at the end");
 	drop(&ballast);
-	for (int i = 0; i < n; i++)
-		drop(&b[i]);
+	drop(&b);
 }
 
 const struct work_row works[WORKS] = {
@@ -324,6 +325,7 @@ const struct variant variants[VARIANTS] = {
 	{ "move.encrypt", { "OFFLOAD_PAGER=move", "OFFLOAD_ENCRYPT=1" } },
 	{ "copy.buffered", { "OFFLOAD_PAGER=copy", "OFFLOAD_DIRECT=off" } },
 	{ "hints", { "OFFLOAD_PAGER=hints" } },
+	{ "copy.packed", { "OFFLOAD_PAGER=copy", "OFFLOAD_DISK=20M" } },
 };
 
 /* ---- in the case's process --------------------------------------------------------- */
