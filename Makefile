@@ -56,7 +56,7 @@ $(B)/libcore.a: $(call obj,$(core_src))
 
 # ---- bundled archives, their libc and malloc names renamed (R8), nothing of
 # theirs run at load (jemalloc's constructor: the heap is set up at first use)
-ARCHIVES := uring lz4 zstd jemalloc_pic
+ARCHIVES := uring lz4 zstd jemalloc_pic sodium
 DEPS     := $(ARCHIVES:%=$(B)/deps/lib%.a)
 
 $(B)/deps/lib%.a: core/rename.syms
@@ -89,6 +89,17 @@ $(B)/unit/%: $(B)/o/tests/unit/%.o $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ -Wl,--start-group $^ -Wl,--end-group -lcmocka -pthread $(SAN) $(LDFLAGS)
 
+# The seams that failures are put in at: see tests/fault/sites.def.
+fault_obj := $(call obj,$(sort $(wildcard tests/fault/*.c)))
+wraps := syscall ioctl off_sys_ioctl run_judge io_uring_ops io_pread_ops \
+	 $(sort $(shell grep '^FN' tests/fault/sites.def | cut -d, -f1 | cut -c4-))
+
+$(fault_obj): tests/fault/sites.def
+$(B)/fault/nth: $(fault_obj) $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $(wraps:%=-Wl,--wrap=%) -Wl,--start-group $^ -Wl,--end-group -pthread $(SAN) $(LDFLAGS)
+
 $(B)/fuzz/%: $(B)/o/tests/fuzz/%.o $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
@@ -111,7 +122,7 @@ trap_bin := $(patsubst tests/preload/%.c,$(B)/preload/%,$(trap_src))
 setup:
 	$(Q)tools/setup.sh
 
-tests-bin: $(unit_bin) $(trap_bin)
+tests-bin: $(unit_bin) $(trap_bin) $(B)/fault/nth
 
 check: setup
 	$(Q)$(MAKE) --no-print-directory all tests-bin

@@ -58,7 +58,8 @@ static int settle(uint32_t c)
 	a->child = st == POL_PLAIN ? CHILD_IN_PLACE : CHILD_STORED;
 	/* Shared from now on: who writes gets small pages. MOVE tells, by refusing. */
 	a->split |= st == POL_PLAIN && !exchange_moves();
-	return err || a->store != STORE_ORIGIN ? err : take_origins(a->source);
+	/* Packed ones, too: they may come to be read again (unpooled). */
+	return err || !a->source ? err : take_origins(a->source);
 }
 
 bool anon_idle(void)
@@ -113,7 +114,7 @@ int anon_adopted(struct region *r)
 			anon_make_plain(c, was.store);
 		else
 			anon_make_known(c);
-		*anon_at(c) = (struct anon_chunk){ .ref = was.ref, .hash = was.hash,
+		*anon_at(c) = (struct anon_chunk){ .ref = was.ref, .hash = was.hash, .seal = was.seal,
 			.slot = was.slot,
 			.store = was.store, .has_ref = was.has_ref,
 			.source = was.source, .compared = was.compared,

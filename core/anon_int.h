@@ -4,6 +4,8 @@
 #define OFFLOAD_ANON_INT_H
 
 #include "core/core_int.h"
+#include "core/seal.h"
+#include "core/work.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,6 +24,7 @@ enum busy {
 	BUSY_COMPARING,	/* out: with the file it may have come from */
 	BUSY_PACKING,	/* out: a worker tries to make it smaller */
 	BUSY_QUEUED,	/* out: waits to be written */
+	BUSY_SEALING,	/* out: a worker encrypts it */
 	BUSY_WRITING,
 	BUSY_READING,	/* in: from its slot or its origin */
 	BUSY_CHECKING,	/* in: a worker makes or verifies it */
@@ -32,6 +35,7 @@ enum child { CHILD_EMPTY, CHILD_IN_PLACE, CHILD_STORED };	/* at a fork */
 struct anon_chunk {
 	uint64_t ref;		/* its slot in the spill file */
 	uint64_t hash;		/* of the stored copy */
+	struct seal seal;	/* of that in the spill file, if it is encrypted */
 	uint32_t slot;		/* STORE_POOL: in the pool */
 	uint8_t store;		/* enum store; NONE: the bytes are in memory only */
 	uint8_t busy;		/* enum busy */
@@ -63,6 +67,34 @@ void anon_make_known(uint32_t c);
 void anon_make_plain(uint32_t c, enum store store);
 void anon_chunk_init(struct region *r, uint32_t from, uint32_t to);
 void anon_go_on(struct region *r);	/* LIVE: who waits looks again */
+
+/* ---- anon_work.c: run by workers ---- */
+
+struct job {
+	struct work work;
+	bool used;
+	uint32_t c;
+	uintptr_t addr;
+	char *frame;
+	const struct source *source;
+	const struct bounce *bounce;
+	char *image;		/* PACKING: room for one; else the one to unpack */
+	ssize_t n;		/* its bytes; -E2BIG: it does not pay */
+	uint64_t hash;		/* found; or the one it must have */
+	bool zero, ok;		/* found */
+	bool sealed;		/* it is, or is to be, encrypted; with the key of: */
+	uint32_t file;
+	struct seal seal;
+};
+
+void run_judge(struct work *w);		/* zero, hash */
+void run_compare(struct work *w);	/* with its origin: ok */
+void run_check(struct work *w);		/* opened, filled, as it was stored: ok */
+void run_pack(struct work *w);		/* n */
+void run_unpack(struct work *w);	/* ok */
+void run_seal(struct work *w);		/* seal */
+void run_clear(struct work *w);
+void run_touch(struct work *w);
 
 /* ---- anon_io.c ---- */
 

@@ -8,6 +8,7 @@
  *          perhaps from a file       -> COMPARING --worker--> ABSENT, or
  *          else                      -> PACKING --worker--> ABSENT, or
  *          it does not get smaller   -> QUEUED --> WRITING --> ABSENT
+ *                      encrypted: QUEUED --> SEALING --worker--> WRITING
  *   in:  ABSENT --> READING --> CHECKING --worker--> READY
  *
  * (1) To the policy it is ABSENT from the moment it is taken out. Who faults
@@ -31,6 +32,7 @@
 #include "core/packer.h"
 #include "core/placement.h"
 #include "core/pool.h"
+#include "core/seal.h"
 #include "core/spill.h"
 #include "core/work.h"
 
@@ -42,86 +44,12 @@
 #define LOOKS_MOST	8
 #define SHED_LOOKS	256
 
-struct job {
-	struct work work;
-	bool used;
-	uint32_t c;
-	uintptr_t addr;
-	char *frame;
-	const struct source *source;
-	const struct bounce *bounce;
-	char *image;		/* PACKING: room for one; else the one to unpack */
-	ssize_t n;		/* its bytes; -E2BIG: it does not pay */
-	uint64_t hash;		/* found; or the one it must have */
-	bool zero, ok;		/* found */
-};
-
 static struct job job[JOBS];
 static uint32_t queue[SAVE_FRAMES];	/* QUEUED, oldest first */
 static uint32_t seconds;		/* chunks that had a second look */
 static uint32_t queued, writing, out;	/* out: on their way, these included */
 static uint32_t reading;		/* BUSY_READING */
 static bool said_write, said_full;
-
-/* ---- what workers do ------------------------------------------------------------- */
-
-static void run_judge(struct work *w)
-{
-	struct job *j = (struct job *)w;
-
-	j->zero = all_zeros(j->frame);
-	j->hash = j->zero ? 0 : chunk_hash(j->frame, CHUNK);
-}
-
-static void run_compare(struct work *w)
-{
-	struct job *j = (struct job *)w;
-
-	j->ok = origin_equal(j->addr, j->source, j->bounce, j->frame);
-}
-
-static void run_check(struct work *w)
-{
-	struct job *j = (struct job *)w;
-
-	uint64_t hash = 0;
-
-	j->ok = !j->source || origin_fill(j->addr, j->source, j->bounce, j->frame, &hash);
-	if (j->ok && j->hash)
-		j->ok = (j->source ? hash : chunk_hash(j->frame, CHUNK)) == j->hash;
-}
-
-static void run_pack(struct work *w)
-{
-	struct job *j = (struct job *)w;
-	const struct packer_of of = { .hash = j->hash, .hint = POL_DT_OTHER };
-
-	j->n = packer_pack(j->image, j->frame, &of);
-}
-
-static void run_unpack(struct work *w)
-{
-	struct job *j = (struct job *)w;
-
-	j->ok = !packer_unpack(j->frame, j->image, (size_t)j->n);
-}
-
-static void run_clear(struct work *w)
-{
-	struct job *j = (struct job *)w;
-
-	memset(j->frame, 0, CHUNK);
-	j->ok = true;
-}
-
-/* There is nothing in it: the kernel clears it all, if it has a huge page. */
-static void run_touch(struct work *w)
-{
-	struct job *j = (struct job *)w;
-
-	*(volatile char *)j->frame = 0;
-	j->ok = true;
-}
 
 static void work_over(struct work *w);
 
@@ -135,7 +63,9 @@ static struct job *make_job(uint32_t c, void (*run)(struct work *), uint64_t has
 	*j = (struct job){ .work = { .run = run, .over = work_over }, .used = true,
 		.c = c, .hash = hash,
 		.addr = chunk_addr(c), .frame = anon_frame(c),
-		.source = a->bounce ? a->source : NULL, .bounce = a->bounce };
+		.source = a->bounce ? a->source : NULL, .bounce = a->bounce,
+		.sealed = off_opt.encrypt && a->store == STORE_SPILL,
+		.file = spill_file_number(a->ref), .seal = a->seal };
 	return j;
 }
 
@@ -152,10 +82,26 @@ static void start(uint32_t c, enum busy busy, void (*run)(struct work *), uint64
 
 /* ---- in -------------------------------------------------------------------------- */
 
-static _Noreturn void lost(uint32_t c, const char *why)
+/* R4: from where, why, and what to do. */
+static _Noreturn void lost(uint32_t c, const char *from, const char *name,
+			   const char *why, const char *remedy)
 {
-	off_fatal("anonymous memory at %#lx: 2 MiB cannot be read back: %s; the program is stopped rather than shown wrong bytes",
-		  (unsigned long)chunk_addr(c), why);
+	off_fatal("the heap at %#lx..%#lx cannot be had back from %s%s: %s; the program is stopped rather than shown wrong bytes; %s",
+		  (unsigned long)chunk_addr(c), (unsigned long)(chunk_addr(c) + CHUNK),
+		  from, name, why, remedy);
+}
+
+static _Noreturn void lost_in_spill(uint32_t c, const char *why)
+{
+	lost(c, "the spill file in ", spill_folder(anon_at(c)->ref), why,
+	     "see what the kernel says of that disk, or set OFFLOAD_SPILL to another");
+}
+
+static _Noreturn void lost_in_file(uint32_t c)
+{
+	lost(c, "the file it was read from, ", origin_nth(anon_at(c)->source, 0)->name,
+	     "it was changed or cannot be read",
+	     "replace files by rename, not in place, while programs use them");
 }
 
 static int read_slot(uint32_t c)
@@ -165,8 +111,10 @@ static int read_slot(uint32_t c)
 			     .buf = anon_frame(c), .len = CHUNK, .chunk = c };
 	int direct, buffered, err = spill_fds(a->ref, &direct, &buffered);
 
+	if (err)
+		lost_in_spill(c, "its descriptor did not come over a fork");
 	io.fd = direct >= 0 && !(pg.chunk[c].flags & CH_RETRY) ? direct : buffered;
-	return err ? err : pg.io->submit(&io);
+	return pg.io->submit(&io);
 }
 
 static int read_origin(uint32_t c)
@@ -175,7 +123,7 @@ static int read_origin(uint32_t c)
 	int err = origin_fetch(c, a->source, &a->bounce);
 
 	if (err == -EIO)
-		lost(c, "the file it was read from was changed or cannot be read");
+		lost_in_file(c);
 	return err;
 }
 
@@ -293,13 +241,16 @@ int anon_install(uint32_t c)
 	return err;
 }
 
-static void read_failed(uint32_t c, int res)
+/* Tried again, by a buffered read; why: the cause if it was the last time. */
+static void read_failed(uint32_t c, const char *why)
 {
 	struct chunk *ch = &pg.chunk[c];
 
 	stat_add(ST_IO_ERRORS, 1);
-	if (++ch->tries >= 4)
-		lost(c, res < 0 ? strerrordesc_np(-res) : "short read");
+	if (++ch->tries >= MAX_TRIES && anon_at(c)->store == STORE_SPILL)
+		lost_in_spill(c, why);
+	if (ch->tries >= MAX_TRIES)
+		lost_in_file(c);
 	ch->flags |= CH_RETRY;
 	chunk_landed(c);
 	anon_put_frame(c);
@@ -331,7 +282,7 @@ void anon_read_done(uint32_t c, int res)
 	}
 	a->busy = BUSY_NO;
 	if (res < (int)CHUNK) {
-		read_failed(c, res);
+		read_failed(c, res < 0 ? strerrordesc_np(-res) : "short read");
 		return;
 	}
 	pager_count_read(CHUNK);
@@ -345,8 +296,8 @@ static void unpooled(struct anon_chunk *a)
 	a->store = a->source ? STORE_ORIGIN : STORE_NONE;
 }
 
-/* From a file: a read may have failed, or was short, for once. From the pool:
- * the worker may have had no memory. */
+/* From a disk: a read may have failed, or been short or wrong, for once. From the
+ * pool: the worker may have had no memory. True: it is right after all. */
 static bool once_more(uint32_t c)
 {
 	struct anon_chunk *a = anon_at(c);
@@ -356,12 +307,10 @@ static bool once_more(uint32_t c)
 	if (a->store == STORE_POOL && a->source)
 		unpooled(a);
 	else if (a->store == STORE_POOL)
-		lost(c, "its packed copy is damaged");
-	if (a->store != STORE_ORIGIN)
-		lost(c, "its checksum is another");
-	if (pg.chunk[c].tries >= 3)
-		lost(c, "the file it was read from was changed or cannot be read");
-	read_failed(c, -EIO);
+		lost(c, "its packed copy in memory", "", "it is damaged (checksum)",
+		     "test this machine's memory, or the program with OFFLOAD_PAGER=off for stray writes");
+	read_failed(c, off_opt.encrypt ? "what was read is not what was written (encryption's tag)" :
+		    "what was read is not what was written (checksum)");
 	return false;
 }
 
@@ -616,25 +565,88 @@ bool anon_room(void)
 	return out < SAVE_FRAMES;
 }
 
+/* False: not now. */
+static bool write_out(uint32_t c, char *from)
+{
+	struct anon_chunk *a = anon_at(c);
+	struct io_job io = { .kind = IO_WRITE, .buf = from, .off = spill_offset(a->ref),
+		.len = CHUNK, .chunk = c | IO_TAG_WRITE };
+	int direct, buffered;
+
+	if (spill_fds(a->ref, &direct, &buffered))
+		return false;
+	io.fd = direct >= 0 ? direct : buffered;
+	if (pg.io->submit(&io))
+		return false;
+	spill_written(CHUNK);
+	return true;
+}
+
+/* The first that waits is written from now on, or sealed. */
+static void begin_write(enum busy busy)
+{
+	uint32_t c = queue[0];
+
+	anon_unqueue(c);
+	anon_at(c)->busy = (uint8_t)busy;
+	out++;
+	writing++;
+}
+
+static bool seal_first(void)
+{
+	uint32_t c = queue[0];
+	char *to = seal_room(c);
+	struct job *j;
+
+	if (!to)
+		return false;
+	begin_write(BUSY_SEALING);
+	j = make_job(c, run_seal, 0);
+	j->image = to;
+	j->seal.number = seal_number(j->file);
+	start_job(j, BUSY_SEALING);
+	return true;
+}
+
+/* Not written: somebody wants it, or it has to wait and is sealed anew. */
+static void unsealed(uint32_t c)
+{
+	struct anon_chunk *a = anon_at(c);
+
+	seal_give(c);
+	writing--;
+	if (a->wanted) {
+		out--;
+		a->busy = BUSY_NO;
+		keep(c);
+		return;
+	}
+	a->busy = BUSY_QUEUED;
+	queue[queued++] = c;
+}
+
+static void sealed(uint32_t c, const struct job *j)
+{
+	struct anon_chunk *a = anon_at(c);
+
+	a->seal = j->seal;
+	if (a->wanted || !write_out(c, j->image)) {
+		unsealed(c);
+		return;
+	}
+	a->busy = BUSY_WRITING;
+	stat_add(ST_IO_SEALED, CHUNK);
+}
+
 uint32_t anon_save_more(void)
 {
 	while (queued && writing < WRITES_MAX && !spill_wait_ns(now_ns())) {
-		uint32_t c = queue[0];
-		struct io_job io = { .kind = IO_WRITE, .buf = anon_frame(c),
-			.off = spill_offset(anon_at(c)->ref), .len = CHUNK,
-			.chunk = c | IO_TAG_WRITE };
-		int direct, buffered;
-
-		if (spill_fds(anon_at(c)->ref, &direct, &buffered))
+		if (off_opt.encrypt ? !seal_first() :
+		    !write_out(queue[0], anon_frame(queue[0])))
 			break;
-		io.fd = direct >= 0 ? direct : buffered;
-		if (pg.io->submit(&io))
-			break;
-		anon_unqueue(c);
-		anon_at(c)->busy = BUSY_WRITING;
-		out++;
-		writing++;
-		spill_written(CHUNK);
+		if (!off_opt.encrypt)
+			begin_write(BUSY_WRITING);
 	}
 	return out;
 }
@@ -654,6 +666,7 @@ static void write_done(uint32_t c, int res)
 	struct anon_chunk *a = anon_at(c);
 
 	writing--;
+	seal_give(c);
 	if (a->gone) {
 		gone_done(c);
 		return;
@@ -704,14 +717,18 @@ static void work_over(struct work *w)
 	uint32_t c = j->c;
 
 	((struct job *)w)->used = false;
-	if (anon_at(c)->gone)
+	if (anon_at(c)->gone) {
+		writing -= j->work.run == run_seal;
+		seal_give(c);
 		gone_done(c);
-	else if (j->work.run == run_judge)
+	} else if (j->work.run == run_judge)
 		judged(c, j);
 	else if (j->work.run == run_compare)
 		compared(c, j->ok);
 	else if (j->work.run == run_pack)
 		packed(c, j);
+	else if (j->work.run == run_seal)
+		sealed(c, j);
 	else
 		checked(c, j->ok);
 	if (j->work.run == run_pack)
@@ -721,6 +738,7 @@ static void work_over(struct work *w)
 void anon_io_reset(void)
 {
 	memset(job, 0, sizeof(job));
+	seal_rooms_reset();
 	queued = writing = out = seconds = reading = 0;
 }
 

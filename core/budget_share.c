@@ -11,6 +11,9 @@
  * 2. What is in it is a claim, not a fact: sums saturate, sizes are checked,
  *    a table that makes no sense is started afresh.
  * 3. Nobody waits for the lock: its holder may be stopped by a debugger.
+ * 4. Where the last process of a table was killed its file stays: whoever joins any
+ *    table next removes it. Alive is who polled of late: the others may be of
+ *    another pid namespace.
  *
  * Lock: the flock, held within one call only.
  */
@@ -22,6 +25,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -246,6 +250,63 @@ static uint64_t divide(const struct table *t, const struct entry *me,
 	return share[mine];
 }
 
+/* ---- tables nobody is at any more (4) -------------------------------------- */
+
+static int is_deserted(int fd)
+{
+	uint64_t now = now_s();
+	struct stat st;
+	struct table t;
+
+	if (lock(fd) || off_sys_fstat(fd, &st) || !st.st_nlink ||
+	    (uint64_t)st.st_mtim.tv_sec + STALE_S > (uint64_t)time(NULL))
+		return 0;
+	load(fd, &t);
+	for (int i = 0; i < BUDGET_SHARERS; i++)
+		if (t.e[i].pid && t.e[i].seen_s + STALE_S >= now && t.e[i].seen_s <= now)
+			return 0;
+	return 1;
+}
+
+static void sweep_one(int dir, const char *name)
+{
+	int fd = off_sys_openat(dir, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return;
+	if (is_ours(fd) && is_deserted(fd))
+		unlinkat(dir, name, 0);
+	off_sys_close(fd);
+}
+
+struct dirent64 {		/* as getdents64 has it */
+	uint64_t ino;
+	int64_t off;
+	uint16_t len;
+	uint8_t type;
+	char name[];
+};
+
+static void sweep(const char *where)
+{
+	char path[PATH_MAX], ours[64], buf[4096] __attribute__((aligned(8)));
+	long n, len = snprintf(ours, sizeof(ours), "offload-%u-", (unsigned int)geteuid());
+	int dir;
+
+	snprintf(path, sizeof(path), "%s%s", sysroot(), where);
+	dir = off_sys_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (dir >= 0 && (n = syscall(SYS_getdents64, dir, buf, sizeof(buf))) > 0)
+		for (long at = 0; at < n;) {
+			const struct dirent64 *e = (const void *)(buf + at);
+
+			if (!strncmp(e->name, ours, (size_t)len))
+				sweep_one(dir, e->name);
+			at += e->len;
+		}
+	if (dir >= 0)
+		off_sys_close(dir);
+}
+
 /* ---- outward ------------------------------------------------------------- */
 
 int budget_share_join(struct budget_share *s, const struct budget *b)
@@ -258,6 +319,7 @@ int budget_share_join(struct budget_share *s, const struct budget *b)
 	if (!s->start)
 		return -ESRCH;
 	s->fd = open_table(path, s->key);
+	sweep(s->fd < 0 || !strstr(path, "/dev/shm/") ? "/tmp" : "/dev/shm");
 	return s->fd < 0 ? s->fd : 0;
 }
 

@@ -49,10 +49,16 @@ int cmd_open(void)
 	return event < 0 ? -errno : 0;
 }
 
+/* Who is to do it may be gone: not even the keeper would then say so, who waits
+ * for the pager here. */
 static int wait_done(struct cmd *c)
 {
+	struct timespec t = { 1, 0 };
+
 	while (!atomic_load(&c->done))
-		syscall(SYS_futex, &c->done, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+		if (syscall(SYS_futex, &c->done, FUTEX_WAIT_PRIVATE, 0, &t, NULL, 0) &&
+		    errno == ETIMEDOUT)
+			watch_look();
 	return c->result;
 }
 

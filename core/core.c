@@ -9,6 +9,7 @@
  */
 #include "core/anon.h"
 #include "core/core_int.h"
+#include "core/outfile.h"
 #include "core/sites.h"
 
 #include <fcntl.h>
@@ -76,7 +77,7 @@ void core_exit(void)
 	err = stats_report();
 	if (err)
 		off_log("OFFLOAD_STATS=%s: %s; give a file that can be written",
-			off_opt.stats, strerrordesc_np(-err));
+			off_opt.stats, outfile_error(err));
 }
 
 void core_leave(void)

@@ -419,6 +419,12 @@ int convert_undo(struct region *r);
 /* Program thread: a plain mapping of the file at [lo, hi) of r. */
 void convert_from_shadow(const struct region *r, uintptr_t lo, uintptr_t hi);
 
+/* ---- watch.c ---------------------------------------------------------------- */
+
+void watch_this(const char *name);	/* this thread never ends by itself */
+void watch_reset(void);			/* child of fork */
+void watch_look(void);			/* R4: stops the process if one did. Any thread */
+
 /* ---- torture.c ------------------------------------------------------------ */
 
 bool torture(void);

@@ -139,6 +139,7 @@ void core_fork_child(void)
 	core_unlock_reset();
 	cmd_reset();
 	keeper_reset();
+	watch_reset();
 	pager_reset();
 	stats_child();
 	core_new_owner();

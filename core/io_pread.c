@@ -75,6 +75,7 @@ static int perform(const struct io_job *job)
 static void *reader(void *unused)
 {
 	library_thread_enter("offload-reader");
+	watch_this("offload-reader");
 	pthread_mutex_lock(&lock);
 	for (;;) {
 		struct io_job job;

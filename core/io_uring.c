@@ -23,6 +23,19 @@ static int event = -1;		/* polling the ring itself misses deferred work */
 
 static bool deferred;
 
+static int ring_event(void)
+{
+	int err;
+
+	event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (event < 0)
+		return -errno;
+	err = io_uring_register_eventfd(&ring, event);
+	if (err)
+		off_sys_close(event);
+	return err;
+}
+
 static int ring_open(uint32_t depth)
 {
 	int err = io_uring_queue_init(depth * 2, &ring,
@@ -33,10 +46,10 @@ static int ring_open(uint32_t depth)
 		err = io_uring_queue_init(depth * 2, &ring, 0);
 	if (err)
 		return err;
-	event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (event < 0)
-		return -errno;
-	return io_uring_register_eventfd(&ring, event);
+	err = ring_event();
+	if (err)
+		io_uring_queue_exit(&ring);
+	return err;
 }
 
 static int ring_submit(const struct io_job *job)

@@ -475,9 +475,10 @@ static int start_up(void)
 	bool private = !private_table();
 	int err;
 
-	mem_init();
 	stats_start();
-	err = cmd_open();
+	err = mem_init();
+	if (!err)
+		err = cmd_open();
 	if (err)
 		return err;
 	if (!budget_open(&budget)) {
@@ -519,6 +520,7 @@ static void publish(void)
 		return;
 	last = t;
 	largest_publish();
+	watch_look();
 }
 
 static void *keeper_main(void *unused)
@@ -530,6 +532,8 @@ static void *keeper_main(void *unused)
 	if (err)
 		off_log("the pager cannot start (%s): this program runs without it",
 			strerrordesc_np(-err));
+	if (!err)
+		watch_this("offload-keeper");
 	set_state(err ? FAILED : READY);
 	while (!err) {
 		bool live = any_live();

@@ -10,7 +10,8 @@
 void off_log(const char *fmt, ...) OFF_PRINTF(1, 2);
 /* Same, only when OFFLOAD_VERBOSE is at least `level`. */
 void off_verbose(int level, const char *fmt, ...) OFF_PRINTF(2, 3);
-/* Rule R1 or R4 broken: message, then the process stops (abort, no handlers). */
+/* Rule R1 or R4 broken: message, then the process stops: SIGABRT, whatever handler
+ * the program has. Any thread, no lock. */
 _Noreturn void off_fatal(const char *fmt, ...) OFF_PRINTF(1, 2);
 
 #endif

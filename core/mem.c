@@ -17,13 +17,17 @@
  * by libc, which would not call them for _Fork.
  */
 #include "core/mem.h"
+#include "core/sys.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/types.h>
+
+#define PAGE 4096
 
 /* jemalloc's API, renamed. */
 void *off_je_malloc(size_t size);
@@ -63,14 +67,36 @@ void mem_free(void *ptr)
 	off_je_free(ptr);
 }
 
+/* Its set-up tries something on a page it has mapped, and does not look whether
+ * it got one (RLIMIT_AS): this one is for that. */
+static void *_Atomic spare;
+
 int mem_init(void)
 {
-	void *p = mem_alloc(1);
+	void *p = off_sys_mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (!p)
+	if (p == MAP_FAILED)
 		return -ENOMEM;
+	atomic_store(&spare, p);
+	mem_free(mem_alloc(1));
+	p = atomic_exchange(&spare, NULL);
+	if (p)
+		off_sys_munmap(p, PAGE);
+	p = mem_alloc(1);
 	mem_free(p);
-	return 0;
+	return p ? 0 : -ENOMEM;
+}
+
+void *off_mem_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
+
+/* mmap, as the bundled allocator sees it. */
+void *off_mem_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	void *p = off_sys_mmap(addr, len, prot, flags, fd, off);
+	void *last = p == MAP_FAILED && len == PAGE ? atomic_exchange(&spare, NULL) : NULL;
+
+	return last ? last : p;
 }
 
 void mem_fork_prepare(void)

@@ -112,10 +112,10 @@ void chunk_lost(uint32_t c, const char *why)
 	const struct region *r = chunk_region(c);
 
 	if (r->anon)
-		off_fatal("anonymous memory at %#lx cannot be put in place: %s; the program is stopped rather than shown wrong bytes",
+		off_fatal("the heap at %#lx cannot be put in place: %s; the program is stopped rather than shown wrong bytes; more memory, or OFFLOAD_PAGER=off, may help",
 			  (unsigned long)chunk_addr(c), why);
 	off_fatal("region %#lx: bytes %llu..%llu of %s cannot be produced: %s; "
-		  "the program is stopped rather than shown wrong bytes",
+		  "the program is stopped rather than shown wrong bytes; see that the file is whole and its disk well, and replace files by rename",
 		  (unsigned long)r->base, (unsigned long long)chunk_off(c),
 		  (unsigned long long)(chunk_off(c) + chunk_bytes_in_file(c)),
 		  r->origin->name, why);
@@ -582,9 +582,12 @@ static int turn(bool io_signalled)
 /* Once a second, when there is nothing else to do. */
 static void tidy(void)
 {
-	static uint64_t last;
+	static uint64_t last, looked;
 	uint64_t t = now_ns();
 
+	if (t - looked > 1000000000)
+		watch_look();
+	looked = t - looked > 1000000000 ? t : looked;
 	if (!anon_live() || pg.inflight || pg.saving || pg.frozen || t - last < 1000000000)
 		return;
 	last = t;
@@ -601,11 +604,14 @@ static void *pager_main(void *started)
 	int n = 2, fd[2], faults = pg.ops->anon ? uffd_fds(fd) : 0;
 
 	library_thread_enter("offload-pager");
+	watch_this("offload-pager");
 	/* Here, for the ring belongs to the thread that made it. */
 	pg.io = io_open(pg.depth, !pg.ops->anon);
 	sem_post(started);
-	if (!pg.io)
+	if (!pg.io) {
+		watch_reset();
 		return NULL;
+	}
 	p[1].fd = pg.io->fd();
 	for (int i = 0; i < faults; i++)
 		p[n++] = (struct pollfd){ .fd = fd[i], .events = POLLIN };

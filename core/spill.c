@@ -17,6 +17,7 @@
  *     done in steps.
  * Owns the files and their tables; lock: none, see spill.h.
  */
+#include "core/seal.h"
 #include "core/spill_int.h"
 
 #include <fcntl.h>
@@ -86,8 +87,24 @@ static void drop_empty(struct spill_file *f)
 	if (!f->used || !f->inherited || f->map.live_pages || f->guard >= 0)
 		return;
 	close_all(f);
+	seal_key_drop((uint32_t)(f - file));
 	spill_map_free(&f->map);
 	*f = (struct spill_file){ 0 };
+}
+
+/* Without a key nothing may be written there. */
+static int make_key(int i, const struct spill_fd *made)
+{
+	int err = off_opt.encrypt ? seal_key_new((uint32_t)i) : 0;
+
+	if (!err)
+		return 0;
+	off_log("OFFLOAD_ENCRYPT=1: no key can be made (%s), so nothing is written to a spill file; unset it where the disk may see what is in memory",
+		strerrordesc_np(-err));
+	off_sys_close(made->fd);
+	if (made->direct >= 0)
+		off_sys_close(made->direct);
+	return err;
 }
 
 static int open_own(void)
@@ -102,6 +119,8 @@ static int open_own(void)
 		return -ENFILE;
 	}
 	err = spill_file_open(&made);
+	if (!err)
+		err = make_key(i, &made);
 	if (err)
 		return err;
 	file[i] = (struct spill_file){
@@ -138,6 +157,13 @@ int spill_fds(uint64_t ref, int *direct, int *buffered)
 	*direct = f->direct;
 	*buffered = f->fd;
 	return 0;
+}
+
+const char *spill_folder(uint64_t ref)
+{
+	const struct spill_file *f = file_of(ref);
+
+	return f ? f->folder : "a folder that is gone";
 }
 
 uint64_t spill_bytes(void)
@@ -517,9 +543,11 @@ void spill_import(const int fds[], int n)
 
 void spill_forget(void)
 {
-	for (int i = 0; i < SPILL_FILES; i++)
+	for (int i = 0; i < SPILL_FILES; i++) {
+		seal_key_drop((uint32_t)i);
 		if (file[i].used)
 			spill_map_free(&file[i].map);
+	}
 	memset(file, 0, sizeof(file));
 	own = -1;
 	forks = 0;

@@ -50,6 +50,12 @@ static inline uint64_t spill_offset(uint64_t ref)
 	return (ref & ((1ull << 48) - 1)) * 4096;
 }
 
+/* Which file it lies in: the number of its key (seal.h). */
+static inline uint32_t spill_file_number(uint64_t ref)
+{
+	return (uint32_t)(ref >> 48);
+}
+
 /* Chooses the folder and makes the file: OFFLOAD_SPILL, else the first of
  * /var/tmp and /tmp that is on a disk, writable and has room. 0, also when it
  * is open already. -errno: none can be had, said in one line; -ENODEV: that
@@ -72,6 +78,9 @@ void spill_free(uint64_t ref, uint32_t bytes);
  * in a file of this process's own. -EBADF: it did not come over a fork: the
  * bytes cannot be had (R4). */
 int spill_fds(uint64_t ref, int *direct, int *buffered);
+
+/* The folder it was made in, for messages. */
+const char *spill_folder(uint64_t ref);
 
 /* Bytes were written to the file. */
 void spill_written(uint64_t bytes);

@@ -20,10 +20,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "options.h"
+#include "outfile.h"
 #include "sys.h"
 
 static struct off_stats before_start;
@@ -150,7 +152,8 @@ static struct off_stats *map_memfd(int fd)
 {
 	void *at;
 
-	if (off_sys_ftruncate(fd, sizeof(struct off_stats)))
+	/* Made for all; nobody else can reach it, but that is for others to see. */
+	if (fchmod(fd, 0600) || off_sys_ftruncate(fd, sizeof(struct off_stats)))
 		return NULL;
 	at = off_sys_mmap(NULL, sizeof(struct off_stats),
 			  PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -503,17 +506,16 @@ static int expand_pid(char *out, size_t len, const char *path)
 	return n < 0 || (size_t)n >= len ? -ENAMETOOLONG : 0;
 }
 
-static int write_json(const char *path, int flag, const char *json, size_t n)
+static int write_json(const char *path, bool fresh, const char *json, size_t n)
 {
 	char name[4096];
 	int fd, err = expand_pid(name, sizeof(name), path);
 
 	if (err)
 		return err;
-	fd = off_sys_open(name, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | flag,
-			  0644);
+	fd = outfile_open(name, fresh);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	err = write_all(fd, json, n);
 	off_sys_close(fd);
 	return err;
@@ -551,6 +553,6 @@ int stats_report(void)
 	if (n < 0)
 		return (int)n;
 	buf[n++] = '\n';
-	err = write_json(off_opt.stats, idle ? O_EXCL : O_TRUNC, buf, (size_t)n);
+	err = write_json(off_opt.stats, idle, buf, (size_t)n);
 	return idle && err == -EEXIST ? 0 : err;
 }

@@ -55,6 +55,11 @@ int off_sys_madvise(void *addr, size_t len, int advice)
 	return (int)syscall(SYS_madvise, addr, len, (long)advice);
 }
 
+int off_sys_mlock(const void *addr, size_t len)
+{
+	return (int)syscall(SYS_mlock, addr, len);
+}
+
 int off_sys_munlock(const void *addr, size_t len)
 {
 	return (int)syscall(SYS_munlock, addr, len);

@@ -23,6 +23,7 @@ int off_sys_munmap(void *addr, size_t len);
 void *off_sys_mremap(void *old, size_t old_len, size_t len, int flags, ...);
 int off_sys_mprotect(void *addr, size_t len, int prot);
 int off_sys_madvise(void *addr, size_t len, int advice);
+int off_sys_mlock(const void *addr, size_t len);
 int off_sys_munlock(const void *addr, size_t len);
 int off_sys_mincore(void *addr, size_t len, unsigned char *vec);
 

@@ -10,6 +10,7 @@
  * regions come. Lock: none; pager thread.
  */
 #include "core/core_int.h"
+#include "core/outfile.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -57,10 +58,10 @@ void trace_open(void)
 	used = 0;
 	if (!off_opt.trace)
 		return;
-	fd = off_sys_open(off_opt.trace, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	fd = outfile_open(off_opt.trace, false);
 	if (fd < 0) {
 		off_log("OFFLOAD_TRACE=%s: %s; no tape is written", off_opt.trace,
-			strerrordesc_np(errno));
+			outfile_error(fd));
 		return;
 	}
 	put(line, snprintf(line, sizeof(line), "offload-tape 1 chunk_bytes=%lu chunks=%u\n",

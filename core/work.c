@@ -63,6 +63,7 @@ static void finish(struct work *w)
 static void *worker_main(void *unused)
 {
 	library_thread_enter("offload-work");
+	watch_this("offload-work");
 	for (;;) {
 		struct work *w = take();
 

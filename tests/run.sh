@@ -4,8 +4,10 @@
 # run.sh - all tests, counted.
 #
 #     tests/run.sh unit     build/unit/*
-#     tests/run.sh check    unit, tests/check/*.sh, the traps (under 10 minutes)
+#     tests/run.sh check    unit, tests/check/*.sh, every operation failing at its
+#                           first call, the traps (under 10 minutes)
 #     tests/run.sh long     the same with sanitizers, fuzzers, 1 GiB through the codecs,
+#                           five minutes of operations failing at any call (NTH_SEED),
 #                           up to 1000 seeds of the stress and 500 of torture: about
 #                           40 minutes on two cores. OFFLOAD_LONG=N: N times as long
 #                           (3: ten minutes for each fuzzer, and all the seeds on a
@@ -63,6 +65,13 @@ checks() {
 	done
 }
 
+# fault quick | long SECONDS: operations that fail, see tests/fault/nth.c. What it has
+# counted is shown.
+fault() {
+	NTH_SEED=${NTH_SEED:-$([ "$1" = quick ] && echo 1)} single fault/nth 3600 "$B/fault/nth" "$@"
+	grep '^#' "$out/nth.log"
+}
+
 # Its own output is a line per program already.
 traps() {
 	local p=0 f=1 s=0
@@ -103,12 +112,12 @@ rm -rf "$out"
 mkdir -p "$out"
 case $1 in
 unit)	unit ;;
-check)	unit; checks; traps quick ;;
+check)	unit; checks; fault quick; traps quick ;;
 long)	export FX_MIB=$((1024 * times))
 	limit=3600 unit
 	checks
 	unset FX_MIB
-	sanitizers; fuzzers; traps long ;;
+	sanitizers; fuzzers; fault long $((300 * times)); traps long ;;
 *)	echo "usage: $0 unit | check | long" >&2; exit 2 ;;
 esac
 echo "# $pass passed, $fails failed, $skips skipped"

@@ -50,6 +50,8 @@ need_build() {
 	need libunwind-dev has_inc libunwind.h
 	need libunwind8 has_so libunwind-x86_64.so.8
 	need libxxhash-dev has_inc xxhash.h
+	need libsodium-dev has_lib libsodium.a
+	need libsodium-dev has_inc sodium.h
 	need libncurses-dev has_inc ncurses.h
 }
 

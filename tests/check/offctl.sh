@@ -208,7 +208,7 @@ int main(void)
 	pause();
 }
 C
-if "$CC" -D_GNU_SOURCE -I. -pthread -o "$dir/hold" "$dir/hold.c" core/stats.c \
+if "$CC" -D_GNU_SOURCE -I. -pthread -o "$dir/hold" "$dir/hold.c" core/stats.c core/outfile.c \
 	core/options.c core/sys.c 2>"$dir/out"; then
 	"$dir/hold" "two words" >"$dir/ready" &
 	holder=$!

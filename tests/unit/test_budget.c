@@ -19,6 +19,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -529,6 +530,46 @@ static void falls_back_to_tmp(void **state)
 	assert_int_equal(rmdir(tmp), 0);	/* it was removed again */
 }
 
+/* As long ago as no living process of it would let pass. */
+static void grow_old(const char *path)
+{
+	const struct timespec old[2] = { { time(NULL) - 60, 0 }, { time(NULL) - 60, 0 } };
+	uint64_t seen = 1;
+	int fd = open(path, O_RDWR);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, &seen, 8, 8 + 32), 8);	/* the first entry's */
+	assert_int_equal(futimens(fd, old), 0);
+	close(fd);
+}
+
+/* Its last process was killed: whoever joins another table removes it; not one that
+ * somebody is at, and nothing that is no table. */
+static void deserted(void **state)
+{
+	const struct budget other = { .share_key = 999 };
+	struct budget_share killed, s;
+	char path[256], near[128];
+	unsigned int n;
+
+	assert_int_equal(budget_share_join(&killed, &other), 0);
+	poll_share(&killed, 5000 * M, 0, &n);
+	snprintf(path, sizeof(path), "%s", table_path());
+	snprintf(near, sizeof(near), "%s/offload-nothing", shm);
+	close(open(near, O_CREAT | O_RDWR, 0600));
+	assert_int_equal(budget_share_join(&s, &under), 0);
+	budget_share_leave(&s);
+	assert_int_equal(access(path, F_OK), 0);
+	grow_old(path);
+	assert_int_equal(budget_share_join(&s, &under), 0);
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(unlink(near), 0);
+	budget_share_leave(&s);
+	poll_share(&killed, 5000 * M, 0, &n);	/* it was not dead: it goes on */
+	budget_share_leave(&killed);
+	assert_int_equal(rmdir(shm), 0);
+}
+
 #define SHARE(f) cmocka_unit_test_setup_teardown(f, make_root, drop_root)
 
 int main(void)
@@ -552,6 +593,7 @@ int main(void)
 		SHARE(garbage_in_the_table), SHARE(another_kind_of_table),
 		SHARE(table_is_private),
 		SHARE(falls_back_to_tmp),
+		SHARE(deserted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

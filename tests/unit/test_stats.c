@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -311,6 +312,7 @@ static void check_memfd(int fd)
 static void memfd_and_child(void **state)
 {
 	int status, fd;
+	struct stat st;
 	pid_t pid;
 
 	stats_child();
@@ -320,6 +322,8 @@ static void memfd_and_child(void **state)
 	fd = find_fd();
 	assert_true(fd >= 0);
 	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
 	check_memfd(fd);
 	pid = fork();
 	if (!pid) {
@@ -374,6 +378,50 @@ static void report_to_a_path(void **state)
 	assert_int_equal(stats_report(), 0);
 }
 
+/* What others planted under the name: neither written through nor cut off. */
+static void report_planted(void **state)
+{
+	char dir[] = "/tmp/offstatXXXXXX", path[128], kept[128], buf[STATS_JSON_MAX];
+	struct stat st;
+	FILE *f;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/s.json", dir);
+	snprintf(kept, sizeof(kept), "%s/kept", dir);
+	f = fopen(kept, "w");
+	assert_non_null(f);
+	fputs("precious", f);
+	fclose(f);
+	stat_add(ST_FAULTS_DEMAND, 5);
+	off_opt.stats = path;
+	assert_int_equal(symlink(kept, path), 0);
+	assert_int_equal(stats_report(), -ELOOP);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(link(kept, path), 0);
+	assert_int_equal(stats_report(), -EPERM);
+	assert_int_equal(unlink(path), 0);
+	read_file(kept, buf, sizeof(buf));
+	assert_string_equal(buf, "precious");
+	assert_int_equal(rename(kept, path), 0);	/* an old one of ours */
+	assert_int_equal(chmod(path, 0664), 0);
+	assert_int_equal(stats_report(), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	assert_true(read_file(path, buf, sizeof(buf)) > 100 && buf[0] == '{');
+	assert_int_equal(unlink(path), 0);
+	umask(0);
+	assert_int_equal(stats_report(), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	unlink(path);
+	rmdir(dir);
+	off_opt.stats = "/dev/null";
+	assert_int_equal(stats_report(), 0);
+	assert_int_equal(stat("/dev/null", &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0666);
+	off_opt.stats = NULL;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -389,6 +437,7 @@ int main(void)
 		cmocka_unit_test(counting_from_threads),
 		cmocka_unit_test(memfd_and_child),
 		cmocka_unit_test(report_to_a_path),
+		cmocka_unit_test(report_planted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
