@@ -342,7 +342,7 @@ int core_protect(const void *addr, size_t len, int prot)
 	if ((uintptr_t)addr % PAGE)
 		return CORE_PASS;	/* EINVAL */
 	if (core_heap_touches(addr, len))
-		heap_protect(prot);
+		heap_protect(addr, len, prot);
 	r = use_whole(addr, len, &part);
 	if (r && r->anon)
 		err = protect_heap(r, addr, len, prot);

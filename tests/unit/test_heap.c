@@ -397,7 +397,9 @@ static void case_protected(void)
 		unsigned char *p = map(3 * MIB), *q;
 
 		CHECK(!mprotect(p + MIB, MIB, prot));
-		heap_protect(prot);
+		heap_protect(p + MIB, MIB, prot);
+		CHECK(anon_stays((uintptr_t)p, false) || anon_stays((uintptr_t)p + CHUNK, false));
+		CHECK(!anon_stays((uintptr_t)p, true));
 		CHECK(!core_heap_unmap(p, 3 * MIB, false));
 		q = core_heap_alloc(3 * MIB, 16, true);
 		CHECK(q == p);
