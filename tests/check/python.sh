@@ -15,7 +15,7 @@ command -v python3 >/dev/null || { echo "no python3"; exit 77; }
 dir=$(mktemp -d "$(realpath "$B")/python.XXXXXX") || exit 1
 trap 'rm -rf "$dir"' EXIT
 unset LD_PRELOAD ${!OFFLOAD_*}
-bad=0 modes=0
+bad=0 skipped=
 
 fail() {
 	echo "FAIL: $*"
@@ -121,13 +121,12 @@ for mode in move copy; do
 	cmp -s "$dir/want" "$dir/got" ||
 		fail "$mode: output differs: $(diff "$dir/want" "$dir/got" | head -n 6)"
 	if ! grep -q "\"pager\":\"$mode\"" "$dir"/stats.*; then
-		echo "mode $mode is not to be had here"
+		skipped+=" $mode"
 		continue
 	fi
-	modes=$((modes + 1))
 	n=$(grep -ho '"evictions":[0-9]*' "$dir"/stats.* | cut -d: -f2 | sort -n | tail -n 1)
 	echo "$mode: up to $n evictions in one process"
 	[ "${n:-0}" -gt 20 ] || fail "$mode: $n evictions at most"
 done
 [ $bad = 0 ] || exit 1
-[ $modes -gt 0 ] || { echo "no mode pages memory here"; exit 77; }
+[ -z "$skipped" ] || { echo "modes that are not to be had here:$skipped"; exit 77; }
