@@ -34,6 +34,7 @@ static bool said_hints;
 static int keep[KEEP_FDS], n_keep;	/* in a fork: the spill files, for the child */
 static bool inherits, adopting;
 static uint64_t lost[HEAP_CHUNKS / 64];	/* chunks with mappings of the program's in them */
+static _Atomic uint64_t barred[HEAP_CHUNKS / 64];	/* with pages not to be written, or read */
 
 bool anon_live(void)
 {
@@ -45,6 +46,30 @@ bool anon_live(void)
 bool anon_lost(uint32_t k)
 {
 	return lost[k / 64] >> (k % 64) & 1;
+}
+
+void anon_bar(uintptr_t lo, uintptr_t hi, bool on)
+{
+	uintptr_t end = core_heap_base + core_heap_size;
+
+	lo = lo < core_heap_base ? core_heap_base : lo;
+	hi = hi > end ? end : hi;
+	lo = on ? chunk_down(lo) : chunk_down(lo + CHUNK - 1);
+	for (; on ? lo < hi : lo + CHUNK <= hi; lo += CHUNK) {
+		uint32_t k = (uint32_t)((lo - core_heap_base) / CHUNK);
+
+		if (on)
+			atomic_fetch_or(&barred[k / 64], 1ull << (k % 64));
+		else
+			atomic_fetch_and(&barred[k / 64], ~(1ull << (k % 64)));
+	}
+}
+
+bool anon_stays(uintptr_t at, bool by_kernel)
+{
+	uint32_t k = (uint32_t)((at - core_heap_base) / CHUNK);
+
+	return anon_lost(k) || (!by_kernel && atomic_load(&barred[k / 64]) >> (k % 64) & 1);
 }
 
 int anon_register(uintptr_t lo, uintptr_t hi)

@@ -45,6 +45,13 @@ void anon_lose(uintptr_t lo, uintptr_t hi);
 int anon_register(uintptr_t lo, uintptr_t hi);
 /* Pager: chunk k of the heap is such a one. Never changes back. */
 bool anon_lost(uint32_t k);
+/* [lo, hi) gets a protection other than read and write (on: told before it does),
+ * or has lost it for good. Any thread. */
+void anon_bar(uintptr_t lo, uintptr_t hi, bool on);
+/* The heap's chunk at this address must stay where it is, whatever is unlocked:
+ * a mapping of the program's lies in it, or, where the kernel does not see to that
+ * itself (by_kernel), pages that are barred. Pager. */
+bool anon_stays(uintptr_t at, bool by_kernel);
 /* True while the heap is paged: then its pages must not be moved (mremap). */
 bool anon_live(void);
 /* Keeper. A request of so many bytes (0: a tick): the heap becomes LIVE if what
@@ -106,7 +113,8 @@ uint32_t anon_extra_frames(void);
 /* ---- heap.c: who owns which addresses of it ------------------------------- */
 
 uint64_t heap_used(void);	/* bytes of blocks handed out; any thread, no lock */
-void heap_protect(int prot);	/* the program gives some of it this protection */
+/* The program is about to give [addr, addr+len) of it this protection. */
+void heap_protect(const void *addr, size_t len, int prot);
 void heap_fork_prepare(void);	/* takes the heap's lock; the other two give it back */
 void heap_fork_done(void);	/* in the parent */
 void heap_fork_child(void);

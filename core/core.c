@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -48,13 +49,16 @@ static bool this_program(void)
 
 int core_init(char **envp)
 {
-	int err = options_read(envp);
+	static char *nothing[] = { NULL };
+	/* With more rights than who started it: what he asks for is not heeded. */
+	bool secure = getauxval(AT_SECURE);
+	int err = options_read(secure ? nothing : envp);
 
 	owner = (pid_t)syscall(SYS_getpid);
 	/* As early as can be: prepare handlers run last to first, and nobody
 	 * else's may run while ours holds the region table still. */
 	pthread_atfork(core_fork_prepare, core_fork_parent, core_fork_child);
-	off = err || off_opt.pager == OPT_PAGER_OFF || !this_program();
+	off = err || secure || off_opt.pager == OPT_PAGER_OFF || !this_program();
 	core_heap_min = off || off_opt.pager == OPT_PAGER_HINTS ? SIZE_MAX : host_min();
 	return err;
 }
@@ -343,7 +347,7 @@ int core_protect(const void *addr, size_t len, int prot)
 	if ((uintptr_t)addr % PAGE)
 		return CORE_PASS;	/* EINVAL */
 	if (core_heap_touches(addr, len))
-		heap_protect(prot);
+		heap_protect(addr, len, prot);
 	r = use_whole(addr, len, &part);
 	if (r && r->anon)
 		err = protect_heap(r, addr, len, prot);

@@ -16,7 +16,8 @@
 /* Means "do what you would do without the library". */
 #define CORE_PASS 1
 
-/* The constructor: reads the options; starts nothing. Returns 0, or -EINVAL
+/* The constructor: reads the options; starts nothing. A secure-execution program
+ * has none and is passed through. Returns 0, or -EINVAL
  * (a variable was refused and said so; the library then only passes through,
  * and the caller ends the process if OFFLOAD_STRICT asks for it). */
 int core_init(char **envp);

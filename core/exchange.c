@@ -18,10 +18,13 @@
  * (4) MOVE refuses pages that somebody's I/O holds; the others do not, and what
  *     is written to such pages from outside is lost (core_read_unsafe sees to
  *     reads of files); what is read from them is right (frames.c).
- * (5) Where mremap may fail after it has unmapped (strict overcommit) it is
+ * (5) MOVE refuses pages that may not be written; the others would take their
+ *     protection along, or read what cannot be read: such chunks stay (anon.c).
+ * (6) Where mremap may fail after it has unmapped (strict overcommit) it is
  *     not used. Failing otherwise it changes nothing, and COPY serves.
  * Owns the list of chunks that came in by REMAP. Lock: none; pager thread.
  */
+#include "core/anon.h"
 #include "core/anon_int.h"
 #include "core/core_int.h"
 
@@ -196,6 +199,8 @@ int exchange_out(uint32_t c, uintptr_t at, size_t len, size_t *done)
 	int err = -ENOTSUP;
 
 	*done = 0;
+	if (chunk_region(c)->anon && anon_stays(at, how == HOW_MOVE))
+		return -EINVAL;
 	if (how == HOW_MOVE)
 		return uffd_move(slot, at, len, true, done);
 	if (may_remap(c, len, true)) {

@@ -367,10 +367,12 @@ void *core_heap_alloc(size_t size, size_t align, bool zero)
 	return alloc(size ? size : 1, align, zero, USED);
 }
 
-void heap_protect(int prot)
+void heap_protect(const void *addr, size_t len, int prot)
 {
-	if ((prot & (PROT_READ | PROT_WRITE)) != (PROT_READ | PROT_WRITE))
-		atomic_store(&barred, true);
+	if ((prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE))
+		return;
+	atomic_store(&barred, true);
+	anon_bar((uintptr_t)addr, page_up((uintptr_t)addr + len), true);
 }
 
 /* Lock held, lost for a while. Pages of a block, or of several, are free.
@@ -382,9 +384,11 @@ static int release(uintptr_t lo, uintptr_t hi)
 
 	if (splits && n >= PIECES_MAX - PIECES_ROOM)
 		return -ENOMEM;
-	if (atomic_load(&barred) &&
-	    off_sys_mprotect((void *)lo, hi - lo, PROT_READ | PROT_WRITE))
-		return -errno;
+	if (atomic_load(&barred)) {
+		if (off_sys_mprotect((void *)lo, hi - lo, PROT_READ | PROT_WRITE))
+			return -errno;
+		anon_bar(lo, hi, false);
+	}
 	set(lo, hi, DIRTY);
 	purge(anon_live() || torture() ? 0 : DIRTY_MAX);
 	return 0;

@@ -123,8 +123,13 @@ static void read_budget(void)
 	unsigned int sharers = 1;
 	int err = -EAGAIN;
 
-	if (budget_read(&budget, &now))
+	if (budget_read(&budget, &now)) {	/* no /proc: what was asked for */
+		if (!target && off_opt.ram) {
+			target = cap(off_opt.ram);
+			stat_set(ST_BUDGET_RAM, target);
+		}
 		return;
+	}
 	if (share.fd >= 0 && !atomic_load(&leaving))
 		err = budget_share_poll(&share, &now, off_opt.reserve, wanted(),
 					own, &mine, &sharers);
@@ -574,7 +579,12 @@ int keeper_start(void)
 	uint32_t was = NOT_STARTED;
 
 	if (atomic_compare_exchange_strong(&state, &was, STARTING)) {
-		if (spawn())
+		int err = spawn();
+
+		if (err)
+			off_log("no thread can be started (%s): this program runs without the library",
+				strerrordesc_np(err));
+		if (err)
 			set_state(FAILED);
 	}
 	while (atomic_load(&state) == STARTING)

@@ -59,6 +59,9 @@ need_test() {
 	need libcmocka-dev has_inc cmocka.h
 	need python3 has_cmd python3
 	need git has_cmd git
+	need gdb has_cmd gdb
+	need sqlite3 has_cmd sqlite3
+	need liblmdb0 has_so liblmdb.so.0
 }
 
 # Debian 12's own node is too old for the engine: then it is left alone, and

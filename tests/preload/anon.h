@@ -214,4 +214,13 @@ static inline void anon_push_out(void)
 	block_verify(anon_ballast(), "ballast");
 }
 
+/* The same, a word of each page: for programs that do it often. */
+static inline void anon_push_out_fast(void)
+{
+	const struct block *b = anon_ballast();
+
+	for (size_t at = 0; at + 8 <= b->len; at += PAGE)
+		block_verify_at(b, at, 8, "ballast");
+}
+
 #endif

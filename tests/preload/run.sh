@@ -23,6 +23,7 @@
 #                            means something; not asked of plain, off, torture
 #       later-needs: ...     the same, once the library does it; not asked yet
 #       message: ERE         stderr must match, in modes move and copy
+#       variants: WORD...    these only, where no other could tell more
 #       seeds: QUICK LONG    it does other things with other seeds (STRESS_SEED):
 #                            so many are run in modes move and copy each
 # (2) 77 is a skip; so is a forced mode that this kernel does not have. Both
@@ -54,6 +55,14 @@ programs() {
 # asked PROG KEY: the value of a "/* KEY: ... */" comment.
 asked() {
 	sed -n "s|^/\* $2: \(.*\) \*/\$|\1|p" "tests/preload/$1.c"
+}
+
+# wants PROG VARIANT: true if that run is to be made.
+wants() {
+	local only
+
+	only=$(asked "$1" variants)
+	[ -z "$only" ] || [[ " $only " == *" $2 "* ]]
 }
 
 # settings PROG VARIANT: the environment of a run, a word each.
@@ -298,7 +307,7 @@ all_runs() {
 
 	for p in $list; do "$0" job "$p" plain; done	# makes the shared files
 	for v in ${variants#plain }; do
-		for p in $list; do echo "$p $v"; done
+		for p in $list; do wants "$p" "$v" && echo "$p $v"; done
 	done | matrix
 	# shellcheck disable=SC2086
 	report '' $variants

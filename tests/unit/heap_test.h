@@ -149,6 +149,14 @@ void anon_lose(uintptr_t lo, uintptr_t hi)
 	atomic_fetch_add(&lost_bytes, hi - lo);
 }
 
+static struct range bar;		/* the last that was protected, or freed after */
+static bool bar_on;
+void anon_bar(uintptr_t lo, uintptr_t hi, bool on)
+{
+	bar = (struct range){ lo, hi };
+	bar_on = on;
+}
+
 static _Thread_local uint32_t asking;	/* the site of this thread's requests */
 uint32_t sites_here(void)
 {

@@ -397,8 +397,10 @@ static void case_protected(void)
 		unsigned char *p = map(3 * MIB), *q;
 
 		CHECK(!mprotect(p + MIB, MIB, prot));
-		heap_protect(prot);
+		heap_protect(p + MIB, MIB, prot);
+		CHECK(bar.lo == (uintptr_t)p + MIB && bar.hi == bar.lo + MIB && bar_on);
 		CHECK(!core_heap_unmap(p, 3 * MIB, false));
+		CHECK(bar.lo == (uintptr_t)p && bar.hi == bar.lo + 3 * MIB && !bar_on);
 		q = core_heap_alloc(3 * MIB, 16, true);
 		CHECK(q == p);
 		memset(q, 1, 3 * MIB);
