@@ -30,6 +30,8 @@ offctl_src := $(sort $(wildcard tools/offctl*.c))
 unit_src   := $(sort $(wildcard tests/unit/test_*.c))
 fuzz_src   := $(sort $(wildcard tests/fuzz/*.c))
 trap_src   := $(sort $(wildcard tests/preload/*.c))
+ptx_src    := $(sort $(wildcard tests/emu/ptx*.c))
+ptx_test   := $(sort $(wildcard tests/emu/test_ptx_*.c))
 
 # malloc itself may not be turned into calls of malloc.
 $(B)/o/interpose/heap.o: CFLAGS += -fno-builtin
@@ -97,6 +99,20 @@ $(B)/fuzz/%: $(B)/o/tests/fuzz/%.o $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
 # Intrinsics of a CPU that need not be there.
 $(B)/o/tests/unit/test_fx512.o: CFLAGS += -Itests/unit/shim
 
+# The PTX interpreter. Its values may not depend on what the compiler contracts.
+$(B)/o/tests/emu/ptx_%.o: CFLAGS += -fno-strict-aliasing -ffp-contract=off \
+  -fno-math-errno -fno-trapping-math
+$(B)/o/tests/emu/ptx_ops_%.o: CFLAGS += -O3
+
+$(B)/libptx.a: $(call obj,$(ptx_src))
+	$(call say,AR,$@)
+	$(Q)rm -f $@; ar rcs $@ $^
+
+$(B)/unit/test_ptx_%: $(B)/o/tests/emu/test_ptx_%.o $(B)/libptx.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -lcmocka -lm -pthread $(SAN) $(LDFLAGS)
+
 # Test programs of the preload suite: plain programs, nothing of ours inside.
 $(B)/preload/sites: trap_ld := -rdynamic	# its functions' names can be found
 $(B)/preload/%: tests/preload/%.c
@@ -104,7 +120,8 @@ $(B)/preload/%: tests/preload/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu17 $(WARN) -D_GNU_SOURCE -O2 -g -pthread -MMD -MP -o $@ $< $(trap_ld)
 
-unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src))
+unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src)) \
+	    $(patsubst tests/emu/%.c,$(B)/unit/%,$(ptx_test))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))
 trap_bin := $(patsubst tests/preload/%.c,$(B)/preload/%,$(trap_src))
 
