@@ -155,11 +155,11 @@ check-long:
 	$(Q)$(MAKE) --no-print-directory all tests-bin
 	$(Q)tests/run.sh long
 
-# Sanitizers never preload malloc: they run the unit programs.
+# Sanitizers never preload malloc: they run the unit programs and the emulated driver's.
 check-asan:
-	$(Q)$(MAKE) --no-print-directory B=$(B)/asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" unit
+	$(Q)$(MAKE) --no-print-directory B=$(B)/asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" unit emu
 check-tsan:
-	$(Q)$(MAKE) --no-print-directory B=$(B)/tsan SAN="-fsanitize=thread" unit
+	$(Q)$(MAKE) --no-print-directory B=$(B)/tsan SAN="-fsanitize=thread" unit emu
 
 # A fuzzer for each decoder, by clang: tests/run.sh long runs them.
 fuzz:
