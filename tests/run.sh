@@ -105,9 +105,10 @@ case $1 in
 unit)	unit ;;
 check)	unit; checks; traps quick ;;
 long)	export FX_MIB=$((1024 * times))
+	export PTX_SEEDS=$((200000 * times))
 	limit=3600 unit
 	checks
-	unset FX_MIB
+	unset FX_MIB PTX_SEEDS
 	sanitizers; fuzzers; traps long ;;
 *)	echo "usage: $0 unit | check | long" >&2; exit 2 ;;
 esac

@@ -79,6 +79,7 @@ static void changed_at_random(void **state)
 	int n = seeds ? atoi(seeds) : 4000, good = 0;
 	char text[sizeof(sample)], err[100];
 
+	print_message("# PTX_SEEDS=%d\n", n);
 	for (int i = 0; i < n; i++) {
 		size_t len = sizeof(sample) - 1;
 
@@ -263,6 +264,8 @@ static void accesses(void **state)
 	uint64_t out;
 
 	load_text(".const .u32 k = 7;\n.shared .u32 s[4];\n"
+		  /* What was never written. */
+		  ENTRY("reg") "setp.ne.u32 p, t, 7;\n@p mov.u32 a, t;\nst.global.u32 [O], a;\nret;\n}\n"
 		  ENTRY("ok") ".local .b8 l[8];\nst.shared.u32 [s+12], t;\nst.local.u32 [l+4], t;\n"
 		  "ld.const.u32 a, [k];\nst.global.u32 [O], a;\nret;\n}\n"
 		  ENTRY("s1") "st.shared.u32 [s+16], t;\nret;\n}\n"
@@ -279,6 +282,9 @@ static void accesses(void **state)
 	pack_of(&p, "p", out);
 	launched("ok", 1, 32, 0, p.at);
 	assert_int_equal(*(uint32_t *)host(out), 7);
+	launched("reg", 2, 32, 0, p.at);
+	for (uint32_t t = 0; t < 32; t++)
+		assert_int_equal(((uint32_t *)host(out))[t], t == 7 ? 0x7f7f7f7f : t);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
 		if (launch(bad[i], 1, 32, 0, p.at) != -EFAULT)
 			fail_msg("%s: %s", bad[i], fault.why);
