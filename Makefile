@@ -104,7 +104,7 @@ $(B)/o/tests/unit/test_fx512.o: CFLAGS += -Itests/unit/shim
 # The PTX interpreter. Its values may not depend on what the compiler contracts.
 $(B)/o/tests/emu/ptx_%.o: CFLAGS += -fno-strict-aliasing -ffp-contract=off \
   -fno-math-errno -fno-trapping-math
-$(B)/o/tests/emu/ptx_ops_%.o: CFLAGS += -O3
+$(B)/o/tests/emu/ptx_ops_%.o: CFLAGS += $(if $(SAN),-O1,-O3)
 
 $(B)/libptx.a: $(call obj,$(ptx_src))
 	$(call say,AR,$@)

@@ -115,9 +115,10 @@ unit)	unit ;;
 emu)	emu ;;
 check)	unit; emu; checks; traps quick ;;
 long)	export FX_MIB=$((1024 * times))
+	export PTX_SEEDS=$((200000 * times))
 	limit=3600 unit
 	emu; checks
-	unset FX_MIB
+	unset FX_MIB PTX_SEEDS
 	sanitizers; fuzzers; traps long ;;
 *)	echo "usage: $0 unit | emu | check | long" >&2; exit 2 ;;
 esac
