@@ -61,6 +61,9 @@ static void an_older_driver(void)
 	CHECK(version == 12020);
 	FOUND("cuMemAdvise", 13000, 0, "cuMemAdvise_v2");
 	found("cuFuncGetParamInfo", 13000, 0, CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT);
+	setup();
+	IS(cuFuncGetParamInfo(NULL, 0, NULL, NULL), CUDA_ERROR_NOT_SUPPORTED);
+	IS(cuDeviceGetDefaultMemPool(NULL, 0), CUDA_ERROR_INVALID_VALUE);
 }
 
 static void no_export_tables(void)
