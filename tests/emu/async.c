@@ -127,7 +127,7 @@ void async_graph_end(struct range *r)
 		async_end(r);
 }
 
-/* ---- allocating ------------------------------------------------------------------------- */
+/* ---- allocating --------------------------------------------------------------- */
 
 static CUresult alloc(CUdeviceptr *out, size_t size, struct pool *p, CUstream h)
 {
@@ -183,7 +183,7 @@ CUresult i_cuMemFreeAsync(CUdeviceptr ptr, CUstream h)
 	return stream_submit(s, &w);
 }
 
-/* ---- pools ---------------------------------------------------------------------------------- */
+/* ---- pools -------------------------------------------------------------------- */
 
 CUresult i_cuMemPoolCreate(CUmemoryPool *out, const CUmemPoolProps *props)
 {

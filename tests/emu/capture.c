@@ -26,7 +26,7 @@ static struct capture *captures;
 static uint64_t ids;
 static __thread CUstreamCaptureMode thread_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
 
-/* ---- tips ------------------------------------------------------------------------------ */
+/* ---- tips --------------------------------------------------------------------- */
 
 static void set_tips(struct stream *s, struct node **tips, unsigned n)
 {
@@ -60,7 +60,7 @@ static void leave(struct stream *s)
 	s->capture = NULL;
 }
 
-/* ---- what the rest asks ----------------------------------------------------------------- */
+/* ---- what the rest asks ------------------------------------------------------- */
 
 CUresult capture_add(struct stream *s, struct work *w)
 {
@@ -188,7 +188,7 @@ void capture_stream_end(struct stream *s)
 		graph_end(c->g);
 }
 
-/* ---- beginning and ending ------------------------------------------------------------------ */
+/* ---- beginning and ending ----------------------------------------------------- */
 
 static CUresult begin(CUstream h, CUstreamCaptureMode mode, struct graph *g)
 {
@@ -299,7 +299,7 @@ CUresult i_cuStreamEndCapture(CUstream h, CUgraph *out)
 	return r;
 }
 
-/* ---- asking ------------------------------------------------------------------------------------- */
+/* ---- asking ------------------------------------------------------------------- */
 
 static CUstreamCaptureStatus status_of(const struct stream *s)
 {

@@ -21,7 +21,7 @@ static __thread unsigned depth;
 static uint64_t contexts;
 static char last_fault[512];
 
-/* ---- options ---------------------------------------------------------------------- */
+/* ---- options ------------------------------------------------------------------ */
 
 static uint64_t number(const char *name, uint64_t otherwise)
 {
@@ -108,7 +108,7 @@ CUresult i_cuDriverGetVersion(int *version)
 	return CUDA_SUCCESS;
 }
 
-/* ---- errors ------------------------------------------------------------------------ */
+/* ---- errors ------------------------------------------------------------------- */
 
 static const struct {
 	CUresult code;
@@ -198,7 +198,7 @@ const char *emu_last_fault(void)
 	return last_fault;
 }
 
-/* ---- devices ------------------------------------------------------------------------ */
+/* ---- devices ------------------------------------------------------------------ */
 
 bool device_ok(int device)
 {
@@ -346,7 +346,7 @@ CUresult i_cuDeviceGetP2PAttribute(int *value, CUdevice_P2PAttribute a, CUdevice
 	return CUDA_SUCCESS;
 }
 
-/* ---- contexts ------------------------------------------------------------------------ */
+/* ---- contexts ----------------------------------------------------------------- */
 
 struct ctx *ctx_current(void)
 {
@@ -614,7 +614,7 @@ CUresult i_cuCtxDisablePeerAccess(CUcontext peer)
 	return CUDA_SUCCESS;
 }
 
-/* ---- primary contexts ------------------------------------------------------------------ */
+/* ---- primary contexts --------------------------------------------------------- */
 
 CUresult i_cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice device)
 {

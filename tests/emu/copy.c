@@ -8,7 +8,7 @@
  */
 #include "tests/emu/emu.h"
 
-/* ---- one side ------------------------------------------------------------------------- */
+/* ---- one side ----------------------------------------------------------------- */
 
 static bool pinned(uint64_t addr)
 {
@@ -111,7 +111,7 @@ static CUDA_MEMCPY3D said(const struct copy *c)
 	return a;
 }
 
-/* ---- linear ----------------------------------------------------------------------------- */
+/* ---- linear ------------------------------------------------------------------- */
 
 #define ANY	0u
 #define TO_DEV	1u	/* the target is device memory, or the like */
@@ -192,7 +192,7 @@ CUresult i_cuMemcpyPeerAsync(CUdeviceptr dst, CUcontext to, CUdeviceptr src, CUc
 	return linear(dst, src, n, s, TO_DEV | FROM_DEV, true);
 }
 
-/* ---- rows and layers ---------------------------------------------------------------------- */
+/* ---- rows and layers ---------------------------------------------------------- */
 
 static bool start_of(CUmemorytype type, const void *host, CUdeviceptr device, uint64_t *out)
 {
@@ -327,7 +327,7 @@ CUresult i_cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *p, CUstream s)
 	return flat(p, s, true);
 }
 
-/* ---- batches --------------------------------------------------------------------------------- */
+/* ---- batches ------------------------------------------------------------------ */
 
 CUresult i_cuMemcpyBatchAsync_v2(CUdeviceptr *dsts, CUdeviceptr *srcs, size_t *sizes, size_t count,
 				 CUmemcpyAttributes *attrs, size_t *indices, size_t n, CUstream h)
@@ -394,7 +394,7 @@ CUresult i_cuMemcpy3DBatchAsync(size_t n, CUDA_MEMCPY3D_BATCH_OP *ops, size_t *f
 	return i_cuMemcpy3DBatchAsync_v2(n, ops, flags, h);
 }
 
-/* ---- memsets ------------------------------------------------------------------------------------ */
+/* ---- memsets ------------------------------------------------------------------ */
 
 CUresult set_work(const CUDA_MEMSET_NODE_PARAMS_v2 *p, struct work *w)
 {

@@ -117,7 +117,7 @@ void *obj_get(enum kind kind, uintptr_t handle);
 void obj_end(uintptr_t handle);
 void *obj_next(enum kind kind, unsigned *at);	/* all live ones: NULL at the end */
 
-/* ---- contexts (context.c) ------------------------------------------------------- */
+/* ---- contexts (context.c) ----------------------------------------------------- */
 
 struct ctx {
 	uintptr_t handle;
@@ -154,41 +154,49 @@ struct range {
 	uint64_t id;
 };
 
-int vm_open(void);
+/* All but vm_at: with the emulator's lock. Sizes and addresses of ranges are whole pages. */
+int vm_open(void);			/* once; 0 or -errno */
 struct range *vm_find(uint64_t addr);	/* NULL: none */
 struct range *vm_nth(unsigned i);	/* in order of addresses; NULL: no more */
+/* Addresses alone, at the hint (0: none) where that is free; NULL: there are none. */
 struct range *vm_reserve(uint64_t size, uint64_t align, uint64_t hint, enum range_kind kind);
-void vm_forget(struct range *r);
-/* Memory for a whole range, and access by a device (and its peers). CUDA_SUCCESS or OOM. */
+void vm_forget(struct range *r);	/* they may be used again; r is gone */
+/* Memory of a device for a whole range, full of junk, not accessible yet; CUDA_SUCCESS or
+ * CUDA_ERROR_OUT_OF_MEMORY. And back: its bytes are lost. */
 CUresult vm_back(struct range *r, int device);
 void vm_unback(struct range *r);
-void vm_show(struct range *r);		/* accessible from now on */
-void vm_hide(struct range *r);
+void vm_show(struct range *r);		/* accessible to its device and peers from now on */
+void vm_hide(struct range *r);		/* to nobody */
 bool vm_take(int device, uint64_t bytes);	/* false: beyond the capacity */
 void vm_give(int device, uint64_t bytes);
+/* Memory of a handle: an offset in the memory file. Capacity is the caller's. */
 uint64_t vm_phys_new(uint64_t bytes);
 void vm_phys_end(uint64_t phys, uint64_t bytes);
-bool vm_is_device(uint64_t addr);
+bool vm_is_device(uint64_t addr);	/* or memory of the host */
 /* All of it mapped, by anyone, or allocated in stream order. */
 bool vm_mapped(uint64_t addr, uint64_t size);
 /* The emulator's pointer to device or host memory, as this device may touch it (any: -1);
  * NULL: it may not. Any thread. */
 void *vm_at(int device, uint64_t addr, uint64_t size, int write);
+/* Who may touch it: two bits for each device, the lower reads. */
 void vm_access(uint64_t addr, uint64_t size, uint16_t bits);
-void *vm_alias(uint64_t addr);
+void *vm_alias(uint64_t addr);		/* the emulator's pointer, unchecked */
 int vm_map(uint64_t addr, uint64_t size, uint64_t phys);	/* 0 or -errno */
-void vm_unmap(uint64_t addr, uint64_t size);
+void vm_unmap(uint64_t addr, uint64_t size);	/* nobody may touch it any more */
+/* The host may touch it at its device address, or no longer. 0 or -errno. */
 int vm_host(uint64_t addr, uint64_t size, uint64_t phys, bool on);
-void *emu_map(uint64_t bytes);		/* memory nobody interposes */
+void vm_peers(int device, int of, bool on);	/* device reaches what is allocated on `of` */
+void *emu_map(uint64_t bytes);		/* host memory, nobody's to interpose; NULL: none */
 void emu_unmap(void *at, uint64_t bytes);
-void vm_peers(int device, int of, bool on);
 uint64_t round_up(uint64_t n, uint64_t to);
-int vmm_place(uint64_t addr, CUmemLocation *where);	/* -1: no mapping there */
+
+/* vmm.c: where the memory mapped there is, and which mapping it is. -1, false: none. */
+int vmm_place(uint64_t addr, CUmemLocation *where);
 bool vmm_range(uint64_t addr, uint64_t *base, uint64_t *size);
 
 struct work;
 
-/* ---- host memory (hostmem.c) ------------------------------------------------------- */
+/* ---- host memory (hostmem.c) -------------------------------------------------- */
 
 enum host_kind { H_ALLOC = 1, H_REGISTERED, H_MANAGED };
 
@@ -203,14 +211,17 @@ struct host_range {
 
 /* A copy of the range that has the address. Any thread, any lock. */
 bool host_find(uint64_t addr, struct host_range *out);
+/* The rest: with the emulator's lock. host_next: each in turn, from *at = 0. */
 bool host_next(unsigned *at, struct host_range *out);
-CUresult host_add(const struct host_range *r);
+CUresult host_add(const struct host_range *r);	/* ..._ALREADY_REGISTERED: it overlaps */
 bool host_remove(uint64_t addr, enum host_kind kind, struct host_range *out);
+
+/* managed.c. A device touches it (any thread); it is freed; W_PREFETCH runs (no lock). */
 void managed_touch(struct managed *m, int device, uint64_t off, uint64_t size);
 void managed_end(struct managed *m);
 void managed_prefetch(struct work *w);
 
-/* ---- work: what a stream runs and what a graph is made of (work.c) ----------------- */
+/* ---- work: what a stream runs and what a graph is made of (work.c) ------------ */
 
 enum work_kind {
 	W_EMPTY, W_KERNEL, W_COPY, W_SET, W_HOST, W_CALLBACK, W_RECORD, W_WAIT, W_ALLOC,
@@ -240,7 +251,7 @@ struct work {
 			bool cooperative;
 			unsigned char *params;	/* owned */
 			size_t bytes;
-			struct touched *touched;	/* owned; while it runs */
+			struct touched *touched;	/* while it runs (launch.c) */
 		} kernel;
 		struct {
 			struct copy c;
@@ -275,9 +286,10 @@ struct work {
 
 /* Runs it, without the lock. Not W_RECORD and W_WAIT, which are the stream's. */
 void work_run(struct work *w, uint64_t seq);
-void work_drop(struct work *w);		/* what it owns */
+/* The rest: with the emulator's lock. What it owns ends; is copied; can it touch a byte
+ * of the range (E1); how it is called in messages. */
+void work_drop(struct work *w);
 void work_dup(struct work *to, const struct work *from);
-/* Can it touch a byte of the range? Lock held. */
 bool work_reaches(const struct work *w, uint64_t addr, uint64_t size);
 const char *work_name(const struct work *w);
 
@@ -286,7 +298,7 @@ CUresult copy_work(const CUDA_MEMCPY3D *p, struct work *w);
 CUresult set_work(const CUDA_MEMSET_NODE_PARAMS_v2 *p, struct work *w);
 bool copy_shape(const CUDA_MEMCPY3D *p, struct copy *c);
 
-/* ---- streams and events (stream.c, event.c) ---------------------------------------- */
+/* ---- streams and events (stream.c, event.c) ----------------------------------- */
 
 struct op {
 	struct work w;
@@ -328,6 +340,7 @@ struct event {
 	unsigned refs;
 };
 
+/* All with the emulator's lock; those that wait let it go meanwhile. */
 /* The stream of a call; NULL, 1 and 2 are default streams. *err says why NULL. */
 struct stream *stream_get(CUstream h, CUresult *err);
 struct stream *stream_first(void);	/* all there are, by ->next */
@@ -338,7 +351,7 @@ CUresult stream_submit_op(struct stream *s, struct work *w, struct op **op);
 CUresult stream_wait(struct stream *s);		/* until it is empty; sticky error */
 void stream_after(struct stream *s, struct op *op);	/* what comes next waits for it */
 struct stream *stream_new(struct ctx *c, unsigned flags, int priority);
-void stream_end(struct stream *s);
+void stream_end(struct stream *s);	/* gone when what is queued has run */
 CUresult ctx_wait(struct ctx *c);		/* all its streams */
 CUresult device_wait(int device);		/* all contexts on it */
 void op_wait(struct op *op);
@@ -351,33 +364,33 @@ const struct op *op_reaching(uint64_t addr, uint64_t size, const struct op *but)
 const struct op *op_racing(uint64_t addr, uint64_t size, uint64_t seq);
 void event_put(struct event *e);
 
-/* ---- pools (async.c) --------------------------------------------------------------- */
+/* ---- pools (async.c) ---------------------------------------------------------- */
 
 struct pool {
 	uintptr_t handle;
 	int device;
 	uint64_t used, used_high, threshold;
-	uint64_t max;
-	uint64_t reserved_high;
+	uint64_t max;			/* 0: none */
 	CUmemPoolProps props;
 	int opt[4];
 };
 
+/* CUDA_SUCCESS, or CUDA_ERROR_OUT_OF_MEMORY; waits for frees that are queued. */
 CUresult async_alloc(struct pool *p, uint64_t size, struct ctx *c, struct range **out);
-void async_live(struct range *r);	/* in stream order */
-void async_end(struct range *r);
+void async_live(struct range *r);	/* its allocation has run */
+void async_end(struct range *r);	/* its free has; r is gone unless a graph's */
 void async_graph(struct work *w);	/* W_ALLOC: of a node from now on */
 void async_graph_end(struct range *r);	/* of one node less */
 struct pool *pool_default(int device);
 
-/* ---- modules (module.c) ------------------------------------------------------------ */
+/* ---- modules (module.c) ------------------------------------------------------- */
 
 struct function {
 	uintptr_t handle;
 	struct module *module;
 	const struct ptx_kernel *k;
 	const char *name;
-	int max_dynamic, carveout, cache;
+	int max_dynamic, carveout;
 };
 
 struct module {
@@ -399,21 +412,22 @@ struct kernel {
 
 /* A CUfunction or CUkernel as a function of the context. NULL: *err. */
 struct function *function_get(uintptr_t handle, struct ctx *c, CUresult *err);
-void function_run(struct work *w);
-bool function_touched(const struct work *w, uint64_t addr, uint64_t size);
+void function_run(struct work *w);	/* no lock */
+bool function_touched(const struct work *w, uint64_t addr, uint64_t size);	/* so far */
 /* Checks the launch and copies the parameters. */
 CUresult function_work(const CUDA_KERNEL_NODE_PARAMS_v2 *p, bool cooperative, struct ctx *c,
 		       struct work *w);
+/* PTX text, its variables placed; CUDA_ERROR_INVALID_PTX, ..._NO_BINARY_FOR_GPU, ..._OUT_OF_MEMORY. */
 CUresult module_open(const void *image, struct library *lib, struct ctx *c, struct module **out);
-void module_end(struct module *m);
-struct function *module_function(struct module *m, const char *name);
+void module_end(struct module *m);	/* waits for its context's work */
+struct function *module_function(struct module *m, const char *name);	/* NULL: none */
 CUresult module_global(const struct module *m, const char *name, CUdeviceptr *addr, size_t *size);
 CUresult function_attribute(const struct function *f, CUfunction_attribute a, int *out);
 CUresult function_set(struct function *f, CUfunction_attribute a, int value);
 CUresult function_param(const struct function *f, size_t i, size_t *offset, size_t *size);
 char *read_text(const char *path);	/* NULL: cannot; to be freed */
 
-/* ---- graphs (graph.c, instantiate.c, capture.c) -------------------------------------- */
+/* ---- graphs (graph.c, node.c, exec.c, capture.c) ------------------------------- */
 
 struct node {
 	uintptr_t handle;
@@ -421,7 +435,6 @@ struct node {
 	struct work w;
 	struct node **deps;
 	unsigned ndeps;
-	bool disabled;
 	void **ptrs;			/* of a kernel's parameters, for who asks */
 	uintptr_t origin;		/* in a clone: the node's handle */
 	bool mark;
@@ -451,8 +464,9 @@ struct exec {
 	struct op *last;		/* launches run one after another */
 };
 
+/* All but image_run with the emulator's lock. */
 struct graph *graph_new(void);
-void graph_end(struct graph *g);
+void graph_end(struct graph *g);	/* and its nodes */
 struct graph *graph_clone(const struct graph *g);
 struct graph *graph_of_image(const struct image *im);
 struct node *node_of(CUgraphNode h);

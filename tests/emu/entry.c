@@ -59,7 +59,7 @@ static unsigned nfailures;
 static CUresult enter(enum id id);
 static CUresult leave(enum id id, CUresult r);
 
-/* ---- wrappers ------------------------------------------------------------------ */
+/* ---- wrappers ----------------------------------------------------------------- */
 
 #define SECOND(a, b, ...)	b
 #define PICK(...)		SECOND(__VA_ARGS__)
@@ -141,7 +141,7 @@ static struct row rows[N_ROWS] = {
 #undef CU_NAME
 };
 
-/* ---- what is refused when ---------------------------------------------------------- */
+/* ---- what is refused when ----------------------------------------------------- */
 
 /* Prefixes of symbols. */
 static const char *const early[] = {
@@ -228,7 +228,7 @@ static void __attribute__((destructor)) entry_close(void)
 	ended = true;
 }
 
-/* ---- the log ----------------------------------------------------------------------- */
+/* ---- the log ------------------------------------------------------------------ */
 
 void emu_log(const char *fmt, ...)
 {
@@ -248,7 +248,7 @@ void emu_log(const char *fmt, ...)
 		log_fd = -1;
 }
 
-/* ---- calls --------------------------------------------------------------------------- */
+/* ---- calls -------------------------------------------------------------------- */
 
 static CUresult injected(const struct row *row)
 {
@@ -315,7 +315,7 @@ void emu_host_function(bool on)
 	in_host_function = on;
 }
 
-/* ---- finding entry points (E15) --------------------------------------------------------- */
+/* ---- finding entry points (E15) ----------------------------------------------- */
 
 static const struct row *best(const char *name, unsigned version, unsigned stream, bool *known)
 {
@@ -369,7 +369,7 @@ CUresult i_cuGetExportTable(const void **table, const CUuuid *id)
 	return CUDA_ERROR_NOT_FOUND;
 }
 
-/* ---- for tests ------------------------------------------------------------------------- */
+/* ---- for tests ---------------------------------------------------------------- */
 
 EXPORT uint64_t emu_calls(const char *symbol)
 {

@@ -14,7 +14,7 @@
 
 #include <unistd.h>
 
-/* ---- images ------------------------------------------------------------------------- */
+/* ---- images ------------------------------------------------------------------- */
 
 static struct image *room_for(unsigned n)
 {
@@ -177,7 +177,7 @@ void image_run(struct image *im, uint64_t seq)
 	free(ready);
 }
 
-/* ---- instantiating --------------------------------------------------------------------- */
+/* ---- instantiating ------------------------------------------------------------ */
 
 static struct exec *exec_of(CUgraphExec h)
 {
@@ -264,7 +264,7 @@ CUresult i_cuGraphExecGetFlags(CUgraphExec h, cuuint64_t *flags)
 	return CUDA_SUCCESS;
 }
 
-/* ---- launching ------------------------------------------------------------------------------ */
+/* ---- launching ---------------------------------------------------------------- */
 
 static void events(const struct image *im, struct op *op)
 {
@@ -320,7 +320,7 @@ CUresult i_cuGraphUpload(CUgraphExec h, CUstream hs)
 	return r;
 }
 
-/* ---- changing -------------------------------------------------------------------------------- */
+/* ---- changing ----------------------------------------------------------------- */
 
 /* Its image, which nobody else has. */
 static struct image *own(struct exec *e)
@@ -488,7 +488,7 @@ CUresult i_cuGraphNodeGetEnabled(CUgraphExec h, CUgraphNode n, unsigned int *on)
 	return CUDA_SUCCESS;
 }
 
-/* ---- updating a whole one ------------------------------------------------------------------------ */
+/* ---- updating a whole one ----------------------------------------------------- */
 
 static bool same_shape(const struct image *a, const struct image *b, unsigned *at)
 {

@@ -134,7 +134,7 @@ struct graph *graph_of_image(const struct image *im)
 	return g;
 }
 
-/* ---- the driver's functions ------------------------------------------------------------ */
+/* ---- the driver's functions --------------------------------------------------- */
 
 CUresult i_cuGraphCreate(CUgraph *out, unsigned int flags)
 {
@@ -194,7 +194,7 @@ CUresult i_cuGraphDestroyNode(CUgraphNode h)
 	return CUDA_SUCCESS;
 }
 
-/* ---- lists ------------------------------------------------------------------------------- */
+/* ---- lists -------------------------------------------------------------------- */
 
 struct list {
 	CUgraphNode *out;
@@ -307,7 +307,7 @@ CUresult i_cuGraphNodeGetDependentNodes(CUgraphNode h, CUgraphNode *out, size_t 
 	return i_cuGraphNodeGetDependentNodes_v2(h, out, NULL, count);
 }
 
-/* ---- edges ---------------------------------------------------------------------------------- */
+/* ---- edges -------------------------------------------------------------------- */
 
 static CUresult edges(CUgraph h, const CUgraphNode *from, const CUgraphNode *to, size_t n, bool add)
 {

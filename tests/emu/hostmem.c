@@ -85,7 +85,7 @@ bool host_remove(uint64_t addr, enum host_kind kind, struct host_range *out)
 	return true;
 }
 
-/* ---- the driver's functions --------------------------------------------------------- */
+/* ---- the driver's functions --------------------------------------------------- */
 
 CUresult i_cuMemHostAlloc(void **out, size_t size, unsigned int flags)
 {

@@ -21,7 +21,7 @@ struct touched {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* ---- running ------------------------------------------------------------------------ */
+/* ---- running ------------------------------------------------------------------ */
 
 /* Lately; the same again does no harm. */
 static bool noted(const struct touched *t, uint64_t addr, uint64_t size)
@@ -126,7 +126,7 @@ void function_run(struct work *w)
 		failed(w, err, &fault);
 }
 
-/* ---- a launch as work ---------------------------------------------------------------- */
+/* ---- a launch as work --------------------------------------------------------- */
 
 static CUresult pack(const struct function *f, void **params, unsigned char *to)
 {
@@ -275,7 +275,7 @@ CUresult i_cuLaunchKernelEx(const CUlaunchConfig *c, CUfunction f, void **params
 	return launch(&p, c->hStream, cooperative);
 }
 
-/* ---- what is said of functions ------------------------------------------------------------ */
+/* ---- what is said of functions ------------------------------------------------ */
 
 CUresult function_param(const struct function *f, size_t i, size_t *offset, size_t *size)
 {

@@ -136,7 +136,7 @@ void managed_end(struct managed *m)
 	free(m);
 }
 
-/* ---- advice and prefetch ----------------------------------------------------------------- */
+/* ---- advice and prefetch ------------------------------------------------------ */
 
 static struct managed *range_of(uint64_t addr, uint64_t size)
 {

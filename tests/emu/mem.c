@@ -98,7 +98,7 @@ CUresult i_cuMemGetInfo_v2(size_t *free_bytes, size_t *total)
 	return CUDA_SUCCESS;
 }
 
-/* ---- what a pointer is ------------------------------------------------------------------- */
+/* ---- what a pointer is -------------------------------------------------------- */
 
 struct place {
 	uint64_t base, size, id;

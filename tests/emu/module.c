@@ -20,7 +20,7 @@ struct library {
 	unsigned nkernels;
 };
 
-/* ---- loading ----------------------------------------------------------------------- */
+/* ---- loading ------------------------------------------------------------------ */
 
 static CUresult parse(const char *text, struct ptx_module **out)
 {
@@ -189,7 +189,7 @@ char *read_text(const char *path)
 	return text;
 }
 
-/* ---- modules --------------------------------------------------------------------------- */
+/* ---- modules ------------------------------------------------------------------ */
 
 static struct module *module_of(CUmodule h)
 {
@@ -291,7 +291,7 @@ CUresult i_cuModuleGetLoadingMode(CUmoduleLoadingMode *mode)
 	return CUDA_SUCCESS;
 }
 
-/* ---- libraries ---------------------------------------------------------------------------- */
+/* ---- libraries ---------------------------------------------------------------- */
 
 static struct library *library_of(CUlibrary h)
 {

@@ -5,7 +5,7 @@
  */
 #include "tests/emu/emu.h"
 
-/* ---- the same under an older symbol ------------------------------------------------- */
+/* ---- the same under an older symbol ------------------------------------------- */
 
 CUresult i_cuStreamDestroy(CUstream s)
 {
@@ -64,7 +64,7 @@ CUresult i_cuStreamGetCtx_v2(CUstream s, CUcontext *ctx, CUgreenCtx *green)
 	return i_cuStreamGetCtx(s, ctx);
 }
 
-/* ---- managed memory by the batch (13.0) ----------------------------------------------- */
+/* ---- managed memory by the batch (13.0) --------------------------------------- */
 
 static size_t which(const size_t *indices, size_t n, size_t i)
 {
@@ -127,7 +127,7 @@ CUresult i_cuMemRangeGetAttributes(void **out, size_t *bytes, CUmem_range_attrib
 	return r;
 }
 
-/* ---- pools by location (13.0) ------------------------------------------------------------ */
+/* ---- pools by location (13.0) ------------------------------------------------- */
 
 static bool device_pool(const CUmemLocation *where, CUmemAllocationType type)
 {
@@ -153,7 +153,7 @@ CUresult i_cuMemSetMemPool(CUmemLocation *where, CUmemAllocationType type, CUmem
 					  CUDA_ERROR_NOT_SUPPORTED;
 }
 
-/* ---- without effect here -------------------------------------------------------------------- */
+/* ---- without effect here ------------------------------------------------------ */
 
 static CUresult needs_context(void)
 {

@@ -28,7 +28,7 @@ CUgraphNodeType node_type(const struct work *w)
 	}
 }
 
-/* ---- parameters to work ------------------------------------------------------------- */
+/* ---- parameters to work ------------------------------------------------------- */
 
 static CUresult event_work(CUevent h, enum work_kind kind, struct work *w)
 {
@@ -141,7 +141,7 @@ CUresult node_work(const CUgraphNodeParams *p, struct work *w)
 	return r;
 }
 
-/* ---- adding -------------------------------------------------------------------------------- */
+/* ---- adding ------------------------------------------------------------------- */
 
 static CUresult add(CUgraphNode *out, CUgraph h, const CUgraphNode *deps, size_t n,
 		    CUgraphNodeParams *p)
@@ -297,7 +297,7 @@ CUresult i_cuGraphAddMemFreeNode(CUgraphNode *out, CUgraph g, const CUgraphNode 
 	return add(out, g, deps, n, &p);
 }
 
-/* ---- asking -------------------------------------------------------------------------------- */
+/* ---- asking ------------------------------------------------------------------- */
 
 static struct node *of_kind(CUgraphNode h, enum work_kind kind)
 {
@@ -481,7 +481,7 @@ CUresult i_cuGraphKernelNodeCopyAttributes(CUgraphNode to, CUgraphNode from)
 	return CUDA_SUCCESS;
 }
 
-/* ---- changing ------------------------------------------------------------------------------- */
+/* ---- changing ----------------------------------------------------------------- */
 
 static CUresult change(CUgraphNode h, const CUgraphNodeParams *p)
 {

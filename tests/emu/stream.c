@@ -26,7 +26,7 @@ struct stream *stream_first(void)
 	return streams;
 }
 
-/* ---- operations ------------------------------------------------------------------ */
+/* ---- operations --------------------------------------------------------------- */
 
 struct op *op_get(struct op *op)
 {
@@ -80,7 +80,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* ---- the thread of a stream --------------------------------------------------------- */
+/* ---- the thread of a stream --------------------------------------------------- */
 
 static void run(struct op *op)
 {
@@ -149,7 +149,7 @@ static void start(struct stream *s)
 	s->started = true;
 }
 
-/* ---- streams ---------------------------------------------------------------------------- */
+/* ---- streams ------------------------------------------------------------------ */
 
 struct stream *stream_new(struct ctx *c, unsigned flags, int priority)
 {
@@ -345,7 +345,7 @@ const struct op *op_racing(uint64_t addr, uint64_t size, uint64_t seq)
 	return NULL;
 }
 
-/* ---- the driver's functions ----------------------------------------------------------------- */
+/* ---- the driver's functions --------------------------------------------------- */
 
 CUresult i_cuStreamCreateWithPriority(CUstream *out, unsigned int flags, int priority)
 {

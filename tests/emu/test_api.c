@@ -4,7 +4,7 @@
 
 #include <dlfcn.h>
 
-/* ---- entry points ------------------------------------------------------------------- */
+/* ---- entry points ------------------------------------------------------------- */
 
 static const char *found(const char *name, int version, cuuint64_t flags, int want_status)
 {
@@ -109,7 +109,7 @@ static void failures_are_injected(void)
 	CHECK(emu_calls("cuMemCreate") == 4 && emu_calls("cuStreamCreate") == 2);
 }
 
-/* ---- contexts ------------------------------------------------------------------------- */
+/* ---- contexts ----------------------------------------------------------------- */
 
 static void a_context_is_needed(void)
 {
@@ -220,7 +220,7 @@ static void errors_have_names(void)
 	IS(cuGetErrorName(12345, &s), CUDA_ERROR_INVALID_VALUE);
 }
 
-/* ---- two devices ------------------------------------------------------------------------- */
+/* ---- two devices -------------------------------------------------------------- */
 
 static void two_devices(void)
 {
@@ -264,7 +264,7 @@ static void two_devices(void)
 	IS(cuDeviceGet(&n, 2), CUDA_ERROR_INVALID_DEVICE);
 }
 
-/* ---- pointers ------------------------------------------------------------------------------- */
+/* ---- pointers ----------------------------------------------------------------- */
 
 static void pointers_are_known(void)
 {

@@ -138,7 +138,7 @@ static void pools(void)
 	IS(cuMemAllocFromPoolAsync(&a, 4096, pool, s), CUDA_ERROR_INVALID_VALUE);
 }
 
-/* ---- managed ------------------------------------------------------------------------ */
+/* ---- managed ------------------------------------------------------------------ */
 
 static void managed_is_everyones(void)
 {

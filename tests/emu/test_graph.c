@@ -55,7 +55,7 @@ static CUDA_MEMCPY3D copy_to(CUdeviceptr to, CUdeviceptr from)
 	};
 }
 
-/* ---- capture ---------------------------------------------------------------------- */
+/* ---- capture ------------------------------------------------------------------ */
 
 static void captures_and_launches(void)
 {
@@ -243,7 +243,7 @@ static void ends_where_it_began(void)
 	OK(cuStreamEndCapture(s, &g));
 }
 
-/* ---- by hand ------------------------------------------------------------------------ */
+/* ---- by hand ------------------------------------------------------------------ */
 
 static void built_by_hand(void)
 {
@@ -373,7 +373,7 @@ static void host_nodes_and_events(void)
 	CHECK(sum == 1);
 }
 
-/* ---- changing ------------------------------------------------------------------------ */
+/* ---- changing ----------------------------------------------------------------- */
 
 static void changes_reach_later_launches(void)
 {

@@ -81,7 +81,7 @@ static unsigned word(CUdeviceptr p)
 	return v;
 }
 
-/* ---- launching ------------------------------------------------------------------- */
+/* ---- launching ---------------------------------------------------------------- */
 
 static void runs(void)
 {
@@ -205,7 +205,7 @@ static void one_kernel_fails_not_its_module(void)
 	CHECK(strstr(emu_fault(), "odd"));
 }
 
-/* ---- what it may touch --------------------------------------------------------------- */
+/* ---- what it may touch -------------------------------------------------------- */
 
 static void an_illegal_access_names_both(void)
 {
@@ -283,7 +283,7 @@ static void the_other_device(void)
 	CHECK(word(d) == 5);		/* this context is as it was */
 }
 
-/* ---- E1 --------------------------------------------------------------------------------- */
+/* ---- E1 ----------------------------------------------------------------------- */
 
 static void unmap_under_a_parameter(void)
 {
@@ -422,7 +422,7 @@ static void unmap_under_what_was_touched(void)
 	flags[1] = 1;
 }
 
-/* ---- in graphs ----------------------------------------------------------------------------- */
+/* ---- in graphs ---------------------------------------------------------------- */
 
 static void kernels_of_graphs(void)
 {

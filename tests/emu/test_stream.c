@@ -27,7 +27,7 @@ static CUstream stream(unsigned flags)
 	return s;
 }
 
-/* ---- order ------------------------------------------------------------------------ */
+/* ---- order -------------------------------------------------------------------- */
 
 static void a_stream_keeps_its_order(void)
 {
@@ -189,7 +189,7 @@ static void elapsed(void)
 	IS(cuEventElapsedTime(&ms, a, untimed), CUDA_ERROR_INVALID_HANDLE);
 }
 
-/* ---- host memory -------------------------------------------------------------------- */
+/* ---- host memory -------------------------------------------------------------- */
 
 static void pinned_memory_is_read_late(void)
 {
@@ -270,7 +270,7 @@ static void unregistered_under_a_copy(void)
 	BROKE("E1");
 }
 
-/* ---- copies of all shapes --------------------------------------------------------------- */
+/* ---- copies of all shapes ----------------------------------------------------- */
 
 static void rows_and_layers(void)
 {

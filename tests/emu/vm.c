@@ -93,7 +93,7 @@ void *vm_alias(uint64_t addr)
 	return emu.alias + offset(addr);
 }
 
-/* ---- access ------------------------------------------------------------------------- */
+/* ---- access ------------------------------------------------------------------- */
 
 void vm_access(uint64_t addr, uint64_t size, uint16_t bits)
 {
@@ -181,7 +181,7 @@ void vm_peers(int device, int of, bool on)
 			vm_access(ranges[i]->addr, ranges[i]->size, bits_of(of));
 }
 
-/* ---- memory ---------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------- */
 
 bool vm_take(int device, uint64_t bytes)
 {
@@ -217,7 +217,6 @@ void vm_unmap(uint64_t addr, uint64_t size)
 	vm_map(addr, size, offset(addr));
 }
 
-/* The host may touch it at its device address, or no longer. */
 int vm_host(uint64_t addr, uint64_t size, uint64_t phys, bool on)
 {
 	void *at = (void *)(uintptr_t)addr;
@@ -265,7 +264,7 @@ void vm_unback(struct range *r)
 	vm_give(r->device, r->size);
 }
 
-/* ---- ranges --------------------------------------------------------------------------------- */
+/* ---- ranges ------------------------------------------------------------------- */
 
 /* The first range that ends behind the address. */
 static unsigned place(uint64_t addr)

@@ -50,7 +50,7 @@ static bool on_device(const struct handle *h)
 	return h->prop.location.type == CU_MEM_LOCATION_TYPE_DEVICE;
 }
 
-/* ---- reservations ------------------------------------------------------------------ */
+/* ---- reservations ------------------------------------------------------------- */
 
 CUresult i_cuMemAddressReserve(CUdeviceptr *out, size_t size, size_t align, CUdeviceptr hint,
 			       unsigned long long flags)
@@ -82,7 +82,7 @@ CUresult i_cuMemAddressFree(CUdeviceptr ptr, size_t size)
 	return CUDA_SUCCESS;
 }
 
-/* ---- handles ----------------------------------------------------------------------- */
+/* ---- handles ------------------------------------------------------------------ */
 
 static CUresult check_prop(const CUmemAllocationProp *p)
 {
@@ -192,7 +192,7 @@ CUresult i_cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop,
 	return CUDA_SUCCESS;
 }
 
-/* ---- mapping ------------------------------------------------------------------------- */
+/* ---- mapping ------------------------------------------------------------------ */
 
 /* EMU_MIX=0: a driver that refuses host and device memory in one reservation. */
 static bool mixes(const struct range *r, const struct handle *h)
@@ -280,7 +280,7 @@ CUresult i_cuMemUnmap(CUdeviceptr ptr, size_t size)
 	return CUDA_SUCCESS;
 }
 
-/* ---- access ---------------------------------------------------------------------------- */
+/* ---- access ------------------------------------------------------------------- */
 
 static CUresult check_access(const CUmemAccessDesc *d, unsigned from, unsigned to)
 {
@@ -362,7 +362,7 @@ CUresult i_cuMemGetAccess(unsigned long long *flags, const CUmemLocation *where,
 	return CUDA_SUCCESS;
 }
 
-/* ---- for pointer attributes --------------------------------------------------------------- */
+/* ---- for pointer attributes --------------------------------------------------- */
 
 int vmm_place(uint64_t addr, CUmemLocation *where)
 {

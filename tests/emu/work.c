@@ -33,22 +33,26 @@ const char *work_name(const struct work *w)
 	}
 }
 
-/* ---- what it owns ----------------------------------------------------------------- */
+/* ---- what it owns ------------------------------------------------------------- */
 
 void work_drop(struct work *w)
 {
-	if (w->kind == W_KERNEL)
-		free(w->u.kernel.params);
-	else if (w->kind == W_COPY)
-		free(w->u.copy.staged);
-	else if (w->kind == W_GRAPH)
-		image_put(w->u.image);
-	else if (w->kind == W_CHILD)
-		graph_end(w->u.child);
-	else if (w->kind == W_ALLOC && w->u.memory.range)
-		async_graph_end(w->u.memory.range);
-	else if ((w->kind == W_RECORD || w->kind == W_WAIT) && w->u.event)
-		event_put(w->u.event);
+	switch (w->kind) {
+	case W_KERNEL: free(w->u.kernel.params); break;
+	case W_COPY: free(w->u.copy.staged); break;
+	case W_GRAPH: image_put(w->u.image); break;
+	case W_CHILD: graph_end(w->u.child); break;
+	case W_ALLOC:
+		if (w->u.memory.range)
+			async_graph_end(w->u.memory.range);
+		break;
+	case W_RECORD:
+	case W_WAIT:
+		if (w->u.event)
+			event_put(w->u.event);
+		break;
+	default: break;
+	}
 	w->kind = W_EMPTY;
 }
 
@@ -66,22 +70,33 @@ void work_dup(struct work *to, const struct work *from)
 	const struct copy *c = &from->u.copy.c;
 
 	*to = *from;
-	if (from->kind == W_KERNEL) {
+	switch (from->kind) {
+	case W_KERNEL:
 		to->u.kernel.params = copy_of(from->u.kernel.params, from->u.kernel.bytes);
 		to->u.kernel.touched = NULL;
-	} else if (from->kind == W_COPY)
+		break;
+	case W_COPY:
 		to->u.copy.staged = copy_of(from->u.copy.staged, c->width * c->rows * c->layers);
-	else if (from->kind == W_GRAPH)
-		to->u.image = image_dup(from->u.image);
-	else if (from->kind == W_CHILD)
+		break;
+	case W_GRAPH: to->u.image = image_dup(from->u.image); break;
+	case W_CHILD:
 		to->u.child = graph_clone(from->u.child);
-	else if (from->kind == W_ALLOC && from->u.memory.range)
-		from->u.memory.range->graphs++;
-	else if ((from->kind == W_RECORD || from->kind == W_WAIT) && from->u.event)
-		from->u.event->refs++;
+		to->u.child->owned = true;
+		break;
+	case W_ALLOC:
+		if (from->u.memory.range)
+			from->u.memory.range->graphs++;
+		break;
+	case W_RECORD:
+	case W_WAIT:
+		if (from->u.event)
+			from->u.event->refs++;
+		break;
+	default: break;
+	}
 }
 
-/* ---- running ------------------------------------------------------------------------ */
+/* ---- running ------------------------------------------------------------------ */
 
 static void illegal(struct work *w, uint64_t addr, uint64_t size, int write)
 {
@@ -252,7 +267,7 @@ void work_run(struct work *w, uint64_t seq)
 	}
 }
 
-/* ---- reach ------------------------------------------------------------------------------ */
+/* ---- reach -------------------------------------------------------------------- */
 
 static bool overlap(uint64_t a, uint64_t an, uint64_t b, uint64_t bn)
 {
