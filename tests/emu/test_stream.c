@@ -381,6 +381,65 @@ static void values(void)
 	CHECK(norder == 2 && order[0] == 2 && order[1] == 1);
 }
 
+/* ---- all at once ------------------------------------------------------------- */
+
+#define WORKERS	4
+#define ROUNDS	60
+
+/* Its own memory and streams; what it reads is what it wrote, whatever the others do. */
+static void *works(void *c)
+{
+	CUstream a, b;
+	CUevent e;
+	CUdeviceptr d, m, t;
+	char out[64];
+	unsigned seed = (unsigned)(uintptr_t)&a;
+
+	OK(cuCtxSetCurrent(c));
+	a = stream(0);
+	b = stream(CU_STREAM_NON_BLOCKING);
+	OK(cuEventCreate(&e, CU_EVENT_DISABLE_TIMING));
+	OK(cuMemAlloc_v2(&d, 4096));
+	for (int i = 0; i < ROUNDS; i++) {
+		char v = (char)(1 + rand_r(&seed) % 100);
+
+		m = mapped(G);
+		OK(cuMemAllocAsync(&t, 4096, a));
+		OK(cuMemsetD8Async(t, (unsigned char)v, 64, a));
+		OK(cuMemcpyDtoDAsync_v2(m, t, 64, a));
+		OK(cuMemFreeAsync(t, a));
+		OK(cuEventRecord(e, a));
+		OK(cuStreamWaitEvent(b, e, 0));
+		OK(cuMemcpyDtoDAsync_v2(d, m, 64, b));
+		OK(cuMemcpyDtoHAsync_v2(out, d, 64, b));
+		CHECK(out[0] == v && out[63] == v);
+		if (i % 8 == 0)
+			OK(cuMemcpyDtoH_v2(out, d, 64));	/* the legacy stream */
+		OK(cuStreamSynchronize(b));
+		OK(cuMemUnmap(m, G));
+		OK(cuMemAddressFree(m, G));
+	}
+	OK(cuMemFree_v2(d));
+	OK(cuStreamDestroy_v2(a));
+	OK(cuStreamDestroy_v2(b));
+	OK(cuEventDestroy_v2(e));
+	return NULL;
+}
+
+static void threads_at_once(void)
+{
+	CUcontext c = setup();
+	pthread_t t[WORKERS];
+	size_t left;
+
+	for (int i = 0; i < WORKERS; i++)
+		CHECK(!pthread_create(&t[i], NULL, works, c));
+	for (int i = 0; i < WORKERS; i++)
+		pthread_join(t[i], NULL);
+	OK(cuMemGetInfo_v2(&left, NULL));
+	CHECK(left == 16u << 20);
+}
+
 static const struct test_case cases[] = {
 	{ "a_stream_keeps_its_order", a_stream_keeps_its_order, "EMU_DELAY_US=200" },
 	{ "streams_run_by_themselves", streams_run_by_themselves, NULL },
@@ -399,6 +458,7 @@ static const struct test_case cases[] = {
 	{ "batches", batches, NULL },
 	{ "a_free_waits", a_free_waits, NULL },
 	{ "values", values, NULL },
+	{ "threads_at_once", threads_at_once, "EMU_DELAY_US=20" },
 };
 
 MAIN(cases)
