@@ -28,8 +28,12 @@ core_src   := $(sort $(wildcard core/*.c))
 ipo_src    := $(sort $(wildcard interpose/*.c))
 offctl_src := $(sort $(wildcard tools/offctl*.c))
 unit_src   := $(sort $(wildcard tests/unit/test_*.c))
+emu_src    := $(sort $(filter-out tests/emu/test_% tests/emu/ptx%,$(wildcard tests/emu/*.c)))
+emu_test   := $(sort $(filter-out tests/emu/test_ptx_%,$(wildcard tests/emu/test_*.c)))
 fuzz_src   := $(sort $(wildcard tests/fuzz/*.c))
 trap_src   := $(sort $(wildcard tests/preload/*.c))
+ptx_src    := $(sort $(wildcard tests/emu/ptx*.c))
+ptx_test   := $(sort $(wildcard tests/emu/test_ptx_*.c))
 
 # malloc itself may not be turned into calls of malloc.
 $(B)/o/interpose/heap.o: CFLAGS += -fno-builtin
@@ -108,6 +112,20 @@ $(B)/fuzz/%: $(B)/o/tests/fuzz/%.o $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
 # Intrinsics of a CPU that need not be there.
 $(B)/o/tests/unit/test_fx512.o: CFLAGS += -Itests/unit/shim
 
+# The PTX interpreter. Its values may not depend on what the compiler contracts.
+$(B)/o/tests/emu/ptx_%.o: CFLAGS += -fno-strict-aliasing -ffp-contract=off \
+  -fno-math-errno -fno-trapping-math
+$(B)/o/tests/emu/ptx_ops_%.o: CFLAGS += $(if $(SAN),-O1,-O3)
+
+$(B)/libptx.a: $(call obj,$(ptx_src))
+	$(call say,AR,$@)
+	$(Q)rm -f $@; ar rcs $@ $^
+
+$(B)/unit/test_ptx_%: $(B)/o/tests/emu/test_ptx_%.o $(B)/libptx.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -lcmocka -lm -pthread $(SAN) $(LDFLAGS)
+
 # Test programs of the preload suite: plain programs, nothing of ours inside.
 $(B)/preload/sites: trap_ld := -rdynamic	# its functions' names can be found
 $(B)/preload/%: tests/preload/%.c
@@ -115,14 +133,29 @@ $(B)/preload/%: tests/preload/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu17 $(WARN) -D_GNU_SOURCE -O2 -g -pthread -MMD -MP -o $@ $< $(trap_ld)
 
-unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src))
+# The emulated GPU driver, and programs that hold it to its rules: they link it.
+$(B)/emu/libcuda.so.1: $(call obj,$(emu_src)) $(B)/libptx.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -shared -o $@ $^ -Wl,-soname,libcuda.so.1 -Wl,-Bsymbolic -Wl,--no-undefined \
+	  -Wl,-z,nodelete -lm -pthread $(SAN) $(LDFLAGS)
+	$(Q)ln -sf libcuda.so.1 $(@D)/libcuda.so
+
+$(B)/emu/%: $(B)/o/tests/emu/%.o $(B)/emu/libcuda.so.1
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ -Wl,-rpath,'$$ORIGIN' -pthread $(SAN) $(LDFLAGS)
+
+unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src)) \
+	    $(patsubst tests/emu/%.c,$(B)/unit/%,$(ptx_test))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))
 trap_bin := $(patsubst tests/preload/%.c,$(B)/preload/%,$(trap_src))
 
 setup:
 	$(Q)tools/setup.sh
 
-tests-bin: $(unit_bin) $(trap_bin) $(B)/fault/nth
+emu_bin  := $(patsubst tests/emu/%.c,$(B)/emu/%,$(emu_test))
+
+tests-bin: $(unit_bin) $(trap_bin) $(B)/fault/nth $(emu_bin)
 
 check: setup
 	$(Q)$(MAKE) --no-print-directory all tests-bin
@@ -133,11 +166,11 @@ check-long:
 	$(Q)$(MAKE) --no-print-directory all tests-bin
 	$(Q)tests/run.sh long
 
-# Sanitizers never preload malloc: they run the unit programs.
+# Sanitizers never preload malloc: they run the unit programs and the emulated driver's.
 check-asan:
-	$(Q)$(MAKE) --no-print-directory B=$(B)/asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" unit
+	$(Q)$(MAKE) --no-print-directory B=$(B)/asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" unit emu
 check-tsan:
-	$(Q)$(MAKE) --no-print-directory B=$(B)/tsan SAN="-fsanitize=thread" unit
+	$(Q)$(MAKE) --no-print-directory B=$(B)/tsan SAN="-fsanitize=thread" unit emu
 
 # A fuzzer for each decoder, by clang: tests/run.sh long runs them.
 fuzz:
@@ -146,6 +179,9 @@ fuzz-bin: $(fuzz_bin)
 
 unit: $(unit_bin)
 	$(Q)B=$(B) tests/run.sh unit
+
+emu: $(B)/emu/libcuda.so.1 $(emu_bin)
+	$(Q)B=$(B) tests/run.sh emu
 
 demo: setup
 	$(Q)$(MAKE) --no-print-directory all
@@ -165,6 +201,6 @@ install: all
 clean:
 	rm -rf $(B)
 
-.PHONY: all setup check check-long check-asan check-tsan unit tests-bin fuzz fuzz-bin demo bench install clean
+.PHONY: all setup check check-long check-asan check-tsan unit emu tests-bin fuzz fuzz-bin demo bench install clean
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

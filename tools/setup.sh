@@ -62,6 +62,7 @@ need_test() {
 	need gdb has_cmd gdb
 	need sqlite3 has_cmd sqlite3
 	need liblmdb0 has_so liblmdb.so.0
+	need clang has_cmd clang++
 }
 
 # Debian 12's own node is too old for the engine: then it is left alone, and
