@@ -106,12 +106,34 @@ $(B)/preload/%: tests/preload/%.c
 
 unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))
+# ---- a program on the CUDA driver API, and its kernels where clang is to be had
+engine_src := $(sort $(wildcard tests/engine/*.c))
+# One text for the processor and for the kernels: the same bits (arith.h).
+$(B)/o/tests/engine/%.o: CFLAGS += -ffp-contract=off
+
+$(B)/engine/engine: $(call obj,$(addprefix tests/engine/,cpu.c driver.c engine.c graph.c launch.c load.c model.c options.c pass.c))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -pthread -lm -ldl $(SAN) $(LDFLAGS)
+
+$(B)/engine/%.ptx: tests/engine/%.cu tests/engine/arith.h
+	$(call say,PTX,$@)
+	@mkdir -p $(@D)
+	$(Q)clang++ -x cuda --cuda-device-only --cuda-gpu-arch=sm_80 -nocudainc -nocudalib \
+	  -Xclang -target-feature -Xclang +ptx70 -Wno-unknown-cuda-version -Wall -Wextra -Werror \
+	  -O2 -ffp-contract=off -I. -S -o $@ $<
+
+engine_bin := $(B)/engine/engine
+ifneq ($(shell command -v clang++),)
+engine_bin += $(B)/engine/engine.ptx
+endif
+
 trap_bin := $(patsubst tests/preload/%.c,$(B)/preload/%,$(trap_src))
 
 setup:
 	$(Q)tools/setup.sh
 
-tests-bin: $(unit_bin) $(trap_bin)
+tests-bin: $(unit_bin) $(trap_bin) $(engine_bin)
 
 check: setup
 	$(Q)$(MAKE) --no-print-directory all tests-bin
