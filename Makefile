@@ -107,7 +107,6 @@ $(B)/preload/%: tests/preload/%.c
 unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))
 # ---- a program on the CUDA driver API, and its kernels where clang is to be had
-engine_src := $(sort $(wildcard tests/engine/*.c))
 # One text for the processor and for the kernels: the same bits (arith.h).
 $(B)/o/tests/engine/%.o: CFLAGS += -ffp-contract=off
 
@@ -116,16 +115,21 @@ $(B)/engine/engine: $(call obj,$(addprefix tests/engine/,cpu.c driver.c engine.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ $^ -pthread -lm -ldl $(SAN) $(LDFLAGS)
 
-$(B)/engine/%.ptx: tests/engine/%.cu tests/engine/arith.h
+$(B)/engine/random: $(call obj,$(addprefix tests/engine/,driver.c options.c) $(wildcard tests/engine/random*.c))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -pthread -ldl $(SAN) $(LDFLAGS)
+
+$(B)/engine/%.ptx: tests/engine/%.cu tests/engine/arith.h tests/engine/random_body.h
 	$(call say,PTX,$@)
 	@mkdir -p $(@D)
 	$(Q)clang++ -x cuda --cuda-device-only --cuda-gpu-arch=sm_80 -nocudainc -nocudalib \
 	  -Xclang -target-feature -Xclang +ptx70 -Wno-unknown-cuda-version -Wall -Wextra -Werror \
 	  -O2 -ffp-contract=off -I. -S -o $@ $<
 
-engine_bin := $(B)/engine/engine
+engine_bin := $(B)/engine/engine $(B)/engine/random
 ifneq ($(shell command -v clang++),)
-engine_bin += $(B)/engine/engine.ptx
+engine_bin += $(B)/engine/engine.ptx $(B)/engine/random.ptx
 endif
 
 trap_bin := $(patsubst tests/preload/%.c,$(B)/preload/%,$(trap_src))
