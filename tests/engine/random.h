@@ -43,7 +43,7 @@ enum family {
 struct buf {
 	enum family family;
 	int alive, dev;
-	int born;		/* segment; later ones have it in their tables */
+	int born, died;		/* segments; later ones have it in their tables */
 	int moved;		/* the segment in which it last moved */
 	size_t bytes;		/* the model's */
 	size_t width;		/* of a row; bytes, but for FAM_PITCH */
@@ -97,7 +97,7 @@ struct op {
 
 struct graph {
 	int dev, alive;
-	int segment;		/* of its last change, to order updates */
+	int died;		/* segment */
 	struct op sub[SUBS_MAX];
 	int n_sub, built;
 	CUgraph graph;

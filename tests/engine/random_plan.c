@@ -100,11 +100,23 @@ static size_t some_bytes(struct world *w)
 	return 256 + random_below(w, least(most, w->c->budget / 4 + 1024)) / 4 * 4;
 }
 
+/* A number that no operation of this segment has named; -1: there is none. */
+static int new_number(struct world *w)
+{
+	if (w->n_buf < BUFS_MAX)
+		return w->n_buf;
+	for (int i = 0; i < BUFS_MAX; i++)
+		if (!w->buf[i].alive && w->buf[i].died < w->segment)
+			return i;
+	return -1;
+}
+
 static int plan_alloc(struct world *w, struct op *o)
 {
-	struct buf *b = &w->buf[w->n_buf];
+	int number = new_number(w);
+	struct buf *b = &w->buf[number];
 
-	if (w->n_buf == BUFS_MAX)
+	if (number < 0)
 		return 0;
 	*b = (struct buf){ .alive = 1, .dev = o->dev, .born = w->segment, .moved = -1 };
 	b->family = (enum family)random_below(w, FAMILIES);
@@ -118,8 +130,11 @@ static int plan_alloc(struct world *w, struct op *o)
 		b->width = (b->bytes / rows + 64) / 4 * 4;
 		b->bytes = b->width * rows;
 	}
-	if (w->live + b->bytes > w->c->budget)
+	if (w->live + b->bytes > w->c->budget) {
+		b->alive = 0;
 		return 0;
+	}
+	w->n_buf += number == w->n_buf;
 	b->model = malloc(b->bytes);
 	if (!b->model)
 		abort();
@@ -127,20 +142,26 @@ static int plan_alloc(struct world *w, struct op *o)
 	o->a = (uint32_t)random_next(w);
 	if (b->family == FAM_PITCH || b->family == FAM_ASYNC || b->family == FAM_POOL)
 		o->a &= ~1u;		/* by a memset: one byte */
-	o->d.buf = w->n_buf++;
+	o->d.buf = number;
 	touches_all(w, o, o->d.buf);
 	return 1;
+}
+
+static int names(const struct graph *g, int buf)
+{
+	for (int k = 0; k < g->n_sub; k++)
+		for (int a = 0; a < g->sub[k].n_acc; a++)
+			if (g->sub[k].acc[a].buf == buf)
+				return 1;
+	return 0;
 }
 
 static void forget_graphs(struct world *w, int buf)
 {
 	for (int i = 0; i < w->n_graph; i++)
-		for (int k = 0; k < w->graph[i].n_sub; k++) {
-			const struct op *s = &w->graph[i].sub[k];
-
-			for (int a = 0; a < s->n_acc; a++)
-				if (s->acc[a].buf == buf)
-					w->graph[i].alive = 0;
+		if (w->graph[i].alive && names(&w->graph[i], buf)) {
+			w->graph[i].alive = 0;
+			w->graph[i].died = w->segment;
 		}
 }
 
@@ -154,6 +175,7 @@ static int plan_free_one(struct world *w, struct op *o, int buf)
 	forget_graphs(w, buf);
 	w->live -= b->bytes;
 	b->alive = 0;
+	b->died = w->segment;
 	return 1;
 }
 
@@ -417,14 +439,25 @@ static int plan_sub(struct world *w, const struct op *o, struct op *s)
 				    : plan_set(w, s);
 }
 
+/* As new_number. */
+static int new_graph(struct world *w)
+{
+	if (w->n_graph < GRAPHS_MAX)
+		return w->n_graph;
+	for (int i = 0; i < GRAPHS_MAX; i++)
+		if (!w->graph[i].alive && w->graph[i].died < w->segment)
+			return i;
+	return -1;
+}
+
 static int plan_graph(struct world *w, struct op *o)
 {
-	struct graph *g = &w->graph[w->n_graph];
-	int n = 2 + (int)random_below(w, SUBS_MAX - 1);
+	int number = new_graph(w), n = 2 + (int)random_below(w, SUBS_MAX - 1);
+	struct graph *g = &w->graph[number];
 
-	if (w->n_graph == GRAPHS_MAX)
+	if (number < 0)
 		return 0;
-	*g = (struct graph){ .dev = o->dev, .alive = 1, .segment = w->segment };
+	*g = (struct graph){ .dev = o->dev, .alive = 1 };
 	for (int i = 0; i < TRIES && g->n_sub < n; i++) {
 		struct op *s = &g->sub[g->n_sub];
 
@@ -433,10 +466,13 @@ static int plan_graph(struct world *w, struct op *o)
 		s->beside = g->n_sub && !s[-1].beside && !meet(s, s - 1);
 		g->n_sub++;
 	}
-	if (!g->n_sub)
+	if (!g->n_sub) {
+		g->alive = 0;
 		return 0;
+	}
+	w->n_graph += number == w->n_graph;
 	g->built = (int)random_below(w, 2);
-	o->graph = w->n_graph++;
+	o->graph = number;
 	o->sub = malloc(sizeof(g->sub));
 	if (!o->sub)
 		abort();
