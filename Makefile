@@ -28,6 +28,8 @@ core_src   := $(sort $(wildcard core/*.c))
 ipo_src    := $(sort $(wildcard interpose/*.c))
 offctl_src := $(sort $(wildcard tools/offctl*.c))
 unit_src   := $(sort $(wildcard tests/unit/test_*.c))
+emu_src    := $(sort $(filter-out tests/emu/test_%,$(wildcard tests/emu/*.c)))
+emu_test   := $(sort $(wildcard tests/emu/test_*.c))
 fuzz_src   := $(sort $(wildcard tests/fuzz/*.c))
 trap_src   := $(sort $(wildcard tests/preload/*.c))
 
@@ -104,6 +106,18 @@ $(B)/preload/%: tests/preload/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu17 $(WARN) -D_GNU_SOURCE -O2 -g -pthread -MMD -MP -o $@ $< $(trap_ld)
 
+# The emulated GPU driver, and programs that hold it to its rules: they link it.
+$(B)/emu/libcuda.so.1: $(call obj,$(emu_src))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -shared -o $@ $^ -Wl,-soname,libcuda.so.1 -Wl,-Bsymbolic -Wl,--no-undefined \
+	  -Wl,-z,nodelete -lm -pthread $(SAN) $(LDFLAGS)
+	$(Q)ln -sf libcuda.so.1 $(@D)/libcuda.so
+
+$(B)/emu/%: $(B)/o/tests/emu/%.o $(B)/emu/libcuda.so.1
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ -Wl,-rpath,'$$ORIGIN' -pthread $(SAN) $(LDFLAGS)
+
 unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))
 # ---- a program on the CUDA driver API, and its kernels where clang is to be had
@@ -131,13 +145,16 @@ engine_bin := $(B)/engine/engine $(B)/engine/random
 ifneq ($(shell command -v clang++),)
 engine_bin += $(B)/engine/engine.ptx $(B)/engine/random.ptx
 endif
+tests-bin: $(engine_bin)
 
 trap_bin := $(patsubst tests/preload/%.c,$(B)/preload/%,$(trap_src))
 
 setup:
 	$(Q)tools/setup.sh
 
-tests-bin: $(unit_bin) $(trap_bin) $(engine_bin)
+emu_bin  := $(patsubst tests/emu/%.c,$(B)/emu/%,$(emu_test))
+
+tests-bin: $(unit_bin) $(trap_bin) $(emu_bin)
 
 check: setup
 	$(Q)$(MAKE) --no-print-directory all tests-bin
@@ -162,6 +179,9 @@ fuzz-bin: $(fuzz_bin)
 unit: $(unit_bin)
 	$(Q)B=$(B) tests/run.sh unit
 
+emu: $(B)/emu/libcuda.so.1 $(emu_bin)
+	$(Q)B=$(B) tests/run.sh emu
+
 demo: setup
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)tools/demo.sh
@@ -180,6 +200,6 @@ install: all
 clean:
 	rm -rf $(B)
 
-.PHONY: all setup check check-long check-asan check-tsan unit tests-bin fuzz fuzz-bin demo bench install clean
+.PHONY: all setup check check-long check-asan check-tsan unit emu tests-bin fuzz fuzz-bin demo bench install clean
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

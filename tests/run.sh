@@ -4,7 +4,8 @@
 # run.sh - all tests, counted.
 #
 #     tests/run.sh unit     build/unit/*
-#     tests/run.sh check    unit, tests/check/*.sh, the traps (under 10 minutes)
+#     tests/run.sh emu      build/emu/test_*: the emulated GPU driver keeps its rules
+#     tests/run.sh check    unit, emu, tests/check/*.sh, the traps (under 10 minutes)
 #     tests/run.sh long     the same with sanitizers, fuzzers, 1 GiB through the codecs,
 #                           up to 1000 seeds of the stress and 500 of torture: about
 #                           40 minutes on two cores. OFFLOAD_LONG=N: N times as long
@@ -52,6 +53,14 @@ unit() {
 
 	for t in "$B"/unit/*; do
 		[ -x "$t" ] && single "unit/$(basename "$t")" "${limit:-300}" "$t"
+	done
+}
+
+emu() {
+	local t
+
+	for t in "$B"/emu/test_*; do
+		[ -x "$t" ] && single "emu/$(basename "$t")" 120 "$t"
 	done
 }
 
@@ -103,13 +112,14 @@ rm -rf "$out"
 mkdir -p "$out"
 case $1 in
 unit)	unit ;;
-check)	unit; checks; traps quick ;;
+emu)	emu ;;
+check)	unit; emu; checks; traps quick ;;
 long)	export FX_MIB=$((1024 * times))
 	limit=3600 unit
-	checks
+	emu; checks
 	unset FX_MIB
 	sanitizers; fuzzers; traps long ;;
-*)	echo "usage: $0 unit | check | long" >&2; exit 2 ;;
+*)	echo "usage: $0 unit | emu | check | long" >&2; exit 2 ;;
 esac
 echo "# $pass passed, $fails failed, $skips skipped"
 [ "$fails" = 0 ] && [ "$pass" -gt 0 ]
