@@ -32,6 +32,8 @@ emu_src    := $(sort $(filter-out tests/emu/test_%,$(wildcard tests/emu/*.c)))
 emu_test   := $(sort $(wildcard tests/emu/test_*.c))
 fuzz_src   := $(sort $(wildcard tests/fuzz/*.c))
 trap_src   := $(sort $(wildcard tests/preload/*.c))
+ptx_src    := $(sort $(wildcard tests/emu/ptx*.c))
+ptx_test   := $(sort $(wildcard tests/emu/test_ptx_*.c))
 
 # malloc itself may not be turned into calls of malloc.
 $(B)/o/interpose/heap.o: CFLAGS += -fno-builtin
@@ -99,6 +101,20 @@ $(B)/fuzz/%: $(B)/o/tests/fuzz/%.o $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
 # Intrinsics of a CPU that need not be there.
 $(B)/o/tests/unit/test_fx512.o: CFLAGS += -Itests/unit/shim
 
+# The PTX interpreter. Its values may not depend on what the compiler contracts.
+$(B)/o/tests/emu/ptx_%.o: CFLAGS += -fno-strict-aliasing -ffp-contract=off \
+  -fno-math-errno -fno-trapping-math
+$(B)/o/tests/emu/ptx_ops_%.o: CFLAGS += -O3
+
+$(B)/libptx.a: $(call obj,$(ptx_src))
+	$(call say,AR,$@)
+	$(Q)rm -f $@; ar rcs $@ $^
+
+$(B)/unit/test_ptx_%: $(B)/o/tests/emu/test_ptx_%.o $(B)/libptx.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -lcmocka -lm -pthread $(SAN) $(LDFLAGS)
+
 # Test programs of the preload suite: plain programs, nothing of ours inside.
 $(B)/preload/sites: trap_ld := -rdynamic	# its functions' names can be found
 $(B)/preload/%: tests/preload/%.c
@@ -118,7 +134,8 @@ $(B)/emu/%: $(B)/o/tests/emu/%.o $(B)/emu/libcuda.so.1
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $^ -Wl,-rpath,'$$ORIGIN' -pthread $(SAN) $(LDFLAGS)
 
-unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src))
+unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src)) \
+	    $(patsubst tests/emu/%.c,$(B)/unit/%,$(ptx_test))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))
 # ---- a program on the CUDA driver API, and its kernels where clang is to be had
 # One text for the processor and for the kernels: the same bits (arith.h).
