@@ -84,6 +84,7 @@ void driver_open(enum driver_api how)
 {
 	void *lib = dlopen("libcuda.so.1", RTLD_NOW |
 			   (how == API_DEFAULT ? RTLD_GLOBAL : RTLD_LOCAL));
+	__typeof__(cuInit) *init;
 	int n;
 
 	if (!lib)
@@ -93,6 +94,9 @@ void driver_open(enum driver_api how)
 	if ((how == API_GETPROC && !get_proc) ||
 	    (how == API_GETPROC_OLD && !get_proc_old))
 		no_device("it has no cuGetProcAddress of this version");
+	init = (__typeof__(init))dlsym(lib, "cuInit");
+	if (!init || init(0))
+		no_device("cuInit finds none");
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
 		*wanted[i].where = ask(how, lib, wanted[i].symbol);
 		if (!*wanted[i].where && wanted[i].must) {
@@ -101,6 +105,7 @@ void driver_open(enum driver_api how)
 			exit(1);
 		}
 	}
+	/* Again: what was found by the way asked for is called, too. */
 	if (drv.cuInit(0) || drv.cuDeviceGetCount(&n) || n < 1)
 		no_device("cuInit finds none");
 }

@@ -32,8 +32,27 @@ static int meet(const struct access *a, const struct access *b)
 	       a->off < b->off + b->len && b->off < a->off + a->len;
 }
 
+/* It is told its operands by addresses in device memory, among which are those of
+ * other buffers. */
+static int is_indirect(const struct op *o)
+{
+	for (int i = 0; i < o->n_sub; i++)
+		if (is_indirect(&o->sub[i]))
+			return 1;
+	return o->kind == OP_KERNEL && o->mode >= MODE_TABLE;
+}
+
+static int takes_away(const struct op *o)
+{
+	return o->kind == OP_FREE || o->kind == OP_MOVE;
+}
+
+/* What an address in a table leads to is not taken away while the table is in use. */
 static int depends(const struct op *later, const struct op *earlier)
 {
+	if ((takes_away(later) && is_indirect(earlier)) ||
+	    (takes_away(earlier) && is_indirect(later)))
+		return 1;
 	for (int i = 0; i < later->n_acc; i++)
 		for (int k = 0; k < earlier->n_acc; k++)
 			if (meet(&later->acc[i], &earlier->acc[k]))
