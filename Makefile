@@ -137,6 +137,7 @@ $(B)/emu/%: $(B)/o/tests/emu/%.o $(B)/emu/libcuda.so.1
 unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src)) \
 	    $(patsubst tests/emu/%.c,$(B)/unit/%,$(ptx_test))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))
+
 # ---- a program on the CUDA driver API, and its kernels where clang is to be had
 # One text for the processor and for the kernels: the same bits (arith.h).
 $(B)/o/tests/engine/%.o: CFLAGS += -ffp-contract=off
@@ -196,6 +197,9 @@ fuzz-bin: $(fuzz_bin)
 unit: $(unit_bin)
 	$(Q)B=$(B) tests/run.sh unit
 
+engine: all $(B)/emu/libcuda.so.1 $(engine_bin)
+	$(Q)B=$(B) tests/run.sh engine
+
 emu: $(B)/emu/libcuda.so.1 $(emu_bin)
 	$(Q)B=$(B) tests/run.sh emu
 
@@ -217,6 +221,6 @@ install: all
 clean:
 	rm -rf $(B)
 
-.PHONY: all setup check check-long check-asan check-tsan unit emu tests-bin fuzz fuzz-bin demo bench install clean
+.PHONY: all setup check check-long check-asan check-tsan unit emu engine tests-bin fuzz fuzz-bin demo bench install clean
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
