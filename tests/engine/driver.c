@@ -8,6 +8,7 @@
 #include "tests/engine/driver.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,7 +50,7 @@ static const struct row *row_of(const char *symbol)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		if (!strcmp(rows[i].symbol, symbol))
 			return &rows[i];
-	fprintf(stderr, "engine: %s has no row\n", symbol);
+	fprintf(stderr, "%s: %s has no row\n", program_invocation_short_name, symbol);
 	exit(1);
 }
 
@@ -100,7 +101,8 @@ void driver_open(enum driver_api how)
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
 		*wanted[i].where = ask(how, lib, wanted[i].symbol);
 		if (!*wanted[i].where && wanted[i].must) {
-			fprintf(stderr, "engine: the driver has no %s\n",
+			fprintf(stderr, "%s: the driver has no %s\n",
+				program_invocation_short_name,
 				wanted[i].symbol);
 			exit(1);
 		}
@@ -132,7 +134,8 @@ char *beside(const char *name)
 	rewind(f);
 	text = calloc(1, (size_t)size + 1);
 	if (!text || fread(text, 1, (size_t)size, f) != (size_t)size) {
-		fprintf(stderr, "engine: cannot read %s\n", path);
+		fprintf(stderr, "%s: cannot read %s\n", program_invocation_short_name,
+			path);
 		exit(1);
 	}
 	fclose(f);

@@ -37,7 +37,8 @@ static void help(const struct option_row *rows, const char *usage)
 
 static void refuse(const char *what, const char *arg)
 {
-	fprintf(stderr, "engine: %s: %s (--help shows the options)\n", what, arg);
+	fprintf(stderr, "%s: %s: %s (--help shows the options)\n",
+		program_invocation_short_name, what, arg);
 	exit(2);
 }
 
