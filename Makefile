@@ -28,8 +28,8 @@ core_src   := $(sort $(wildcard core/*.c))
 ipo_src    := $(sort $(wildcard interpose/*.c))
 offctl_src := $(sort $(wildcard tools/offctl*.c))
 unit_src   := $(sort $(wildcard tests/unit/test_*.c))
-emu_src    := $(sort $(filter-out tests/emu/test_%,$(wildcard tests/emu/*.c)))
-emu_test   := $(sort $(wildcard tests/emu/test_*.c))
+emu_src    := $(sort $(filter-out tests/emu/test_% tests/emu/ptx%,$(wildcard tests/emu/*.c)))
+emu_test   := $(sort $(filter-out tests/emu/test_ptx_%,$(wildcard tests/emu/test_*.c)))
 fuzz_src   := $(sort $(wildcard tests/fuzz/*.c))
 trap_src   := $(sort $(wildcard tests/preload/*.c))
 ptx_src    := $(sort $(wildcard tests/emu/ptx*.c))
@@ -123,7 +123,7 @@ $(B)/preload/%: tests/preload/%.c
 	$(Q)$(CC) -std=gnu17 $(WARN) -D_GNU_SOURCE -O2 -g -pthread -MMD -MP -o $@ $< $(trap_ld)
 
 # The emulated GPU driver, and programs that hold it to its rules: they link it.
-$(B)/emu/libcuda.so.1: $(call obj,$(emu_src))
+$(B)/emu/libcuda.so.1: $(call obj,$(emu_src)) $(B)/libptx.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -shared -o $@ $^ -Wl,-soname,libcuda.so.1 -Wl,-Bsymbolic -Wl,--no-undefined \
