@@ -85,7 +85,6 @@ void driver_open(enum driver_api how)
 {
 	void *lib = dlopen("libcuda.so.1", RTLD_NOW |
 			   (how == API_DEFAULT ? RTLD_GLOBAL : RTLD_LOCAL));
-	__typeof__(cuInit) *init;
 	int n;
 
 	if (!lib)
@@ -95,9 +94,6 @@ void driver_open(enum driver_api how)
 	if ((how == API_GETPROC && !get_proc) ||
 	    (how == API_GETPROC_OLD && !get_proc_old))
 		no_device("it has no cuGetProcAddress of this version");
-	init = (__typeof__(init))dlsym(lib, "cuInit");
-	if (!init || init(0))
-		no_device("cuInit finds none");
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
 		*wanted[i].where = ask(how, lib, wanted[i].symbol);
 		if (!*wanted[i].where && wanted[i].must) {
@@ -107,7 +103,7 @@ void driver_open(enum driver_api how)
 			exit(1);
 		}
 	}
-	/* Again: what was found by the way asked for is called, too. */
+	/* Only now: runtimes find everything before they call anything. */
 	if (drv.cuInit(0) || drv.cuDeviceGetCount(&n) || n < 1)
 		no_device("cuInit finds none");
 }

@@ -157,6 +157,9 @@ void mem_alloc(struct world *w, struct op *o, CUstream s);
 void mem_free(struct world *w, const struct op *o, CUstream s);
 void mem_move(struct world *w, const struct op *o);
 
+/* True: it goes in the order of a stream. */
+int free_is_async(const struct buf *b, const struct op *o);
+
 /* Of the model's byte OFF; HOW chooses between two mappings. */
 CUdeviceptr mem_at(const struct buf *b, size_t off, int how);
 

@@ -166,6 +166,23 @@ static void by_kind(const struct op *o, const struct buf *d, const struct buf *b
 		ck(cuMemcpyDtoDAsync_v2(to, from, o->w, s));
 }
 
+/* In two parts; the default streams may not. */
+static int in_batch(const struct op *o, CUdeviceptr to, CUdeviceptr from, CUstream s)
+{
+	size_t half = o->w / 2, attr_at = 0, failed;
+	CUdeviceptr d[2] = { to, to + half }, f[2] = { from, from + half };
+	CUmemcpyAttributes attr = {
+		.srcAccessOrder = CU_MEMCPY_SRC_ACCESS_ORDER_STREAM,
+	};
+	size_t n[2] = { half, o->w - half };
+
+	if (!drv.cuMemcpyBatchAsync || !half || o->how & 1 || !s ||
+	    s == CU_STREAM_LEGACY || s == CU_STREAM_PER_THREAD)
+		return 0;
+	ck(cuMemcpyBatchAsync(d, f, n, 2, &attr, &attr_at, 1, &failed, s));
+	return 1;
+}
+
 void do_copy(struct world *w, const struct op *o, CUstream s)
 {
 	const struct buf *d = &w->buf[o->d.buf], *b = &w->buf[o->s.buf];
@@ -174,6 +191,9 @@ void do_copy(struct world *w, const struct op *o, CUstream s)
 
 	if (d->family < FAM_HOST && b->family < FAM_HOST && d->dev != b->dev)
 		between_devices(w, o, to, from, s);
+	else if (o->graph != -2 && to && from && (o->how & 0x18) == 0x18 &&
+		 in_batch(o, to, from, s))
+		return;
 	else if (to && from && o->how & 8)
 		by_address(o, to, from, s);
 	else

@@ -12,6 +12,7 @@
 #include "tests/engine/random.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 const char *const body_name[BODIES] = { "fill", "muladd", "mix", "turn", "count" };
 const char *const mode_name[MODES] = { "direct", "struct", "table", "block" };
@@ -73,6 +74,41 @@ static CUDA_KERNEL_NODE_PARAMS_v1 params(struct world *w, const struct op *o, in
 	};
 }
 
+static void launch_ex(const CUDA_KERNEL_NODE_PARAMS_v1 *p, CUstream s)
+{
+	CUlaunchConfig c = {
+		.gridDimX = p->gridDimX, .gridDimY = 1, .gridDimZ = 1,
+		.blockDimX = RBLOCK, .blockDimY = 1, .blockDimZ = 1, .hStream = s,
+	};
+
+	ck(cuLaunchKernelEx(&c, p->func, p->kernelParams, NULL));
+}
+
+/* Arguments in one buffer, as the ABI lays them out: no gaps in any of the modes. */
+static void launch_packed(const struct op *o, const CUDA_KERNEL_NODE_PARAMS_v1 *p,
+			  const struct args *a, CUstream s)
+{
+	static const size_t size[MODES][5] = {
+		[MODE_DIRECT] = { 8, 8, 8, 4, 4 },
+		[MODE_STRUCT] = { sizeof(struct operands) },
+		[MODE_TABLE] = { 8, sizeof(struct indices) },
+		[MODE_BLOCK] = { 8 },
+	};
+	char bytes[64];
+	size_t n = 0;
+	void *extra[] = {
+		CU_LAUNCH_PARAM_BUFFER_POINTER, bytes,
+		CU_LAUNCH_PARAM_BUFFER_SIZE, &n, CU_LAUNCH_PARAM_END,
+	};
+
+	for (int i = 0; i < 5; i++) {
+		if (size[o->mode][i])
+			memcpy(bytes + n, a->p[i], size[o->mode][i]);
+		n += size[o->mode][i];
+	}
+	ck(cuLaunchKernel(p->func, p->gridDimX, 1, 1, RBLOCK, 1, 1, 0, s, NULL, extra));
+}
+
 void do_kernel(struct world *w, const struct op *o, int number, CUstream s)
 {
 	struct args a;
@@ -82,17 +118,19 @@ void do_kernel(struct world *w, const struct op *o, int number, CUstream s)
 		w->staged[number] = a.o;
 		ck(cuMemcpyHtoDAsync_v2(a.table, &w->staged[number], sizeof(a.o), s));
 	}
-	if (o->how & 2 && drv.cuLaunchKernelEx) {
-		CUlaunchConfig c = {
-			.gridDimX = p.gridDimX, .gridDimY = 1, .gridDimZ = 1,
-			.blockDimX = RBLOCK, .blockDimY = 1, .blockDimZ = 1,
-			.hStream = s,
-		};
-
-		ck(cuLaunchKernelEx(&c, p.func, p.kernelParams, NULL));
-	} else {
+	switch (o->how >> 1 & 3) {
+	case 0:
+		if (drv.cuLaunchKernelEx) {
+			launch_ex(&p, s);
+			break;
+		}
+		/* fall through */
+	case 1: case 2:
 		ck(cuLaunchKernel(p.func, p.gridDimX, 1, 1, RBLOCK, 1, 1, 0, s,
 				  p.kernelParams, NULL));
+		break;
+	default:
+		launch_packed(o, &p, &a, s);
 	}
 }
 

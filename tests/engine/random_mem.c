@@ -132,8 +132,11 @@ static void get(struct world *w, struct buf *b, int how, CUstream s)
 		create(b, how);
 		break;
 	case FAM_PINNED:
-		ck(cuMemHostAlloc(&b->host, b->bytes, CU_MEMHOSTALLOC_PORTABLE |
-				  CU_MEMHOSTALLOC_DEVICEMAP));
+		if (how & 4)
+			ck(cuMemAllocHost_v2(&b->host, b->bytes));
+		else
+			ck(cuMemHostAlloc(&b->host, b->bytes, CU_MEMHOSTALLOC_PORTABLE |
+					  CU_MEMHOSTALLOC_DEVICEMAP));
 		ck(cuMemHostGetDevicePointer_v2(&b->addr, b->host, 0));
 		break;
 	case FAM_REGISTERED:
@@ -191,13 +194,21 @@ void mem_alloc(struct world *w, struct op *o, CUstream s)
 
 /* ---- free ------------------------------------------------------------------------ */
 
+int free_is_async(const struct buf *b, const struct op *o)
+{
+	return (b->family == FAM_ASYNC || b->family == FAM_POOL) && o->how & 6;
+}
+
 void mem_free(struct world *w, const struct op *o, CUstream s)
 {
 	struct buf *b = &w->buf[o->d.buf];
 
 	switch (b->family) {
 	case FAM_ASYNC: case FAM_POOL:
-		ck(cuMemFreeAsync(b->addr, s));
+		if (free_is_async(b, o))
+			ck(cuMemFreeAsync(b->addr, s));
+		else
+			ck(cuMemFree_v2(b->addr));
 		break;
 	case FAM_VMM:
 		destroy(b);

@@ -96,15 +96,13 @@ static int is_pageable(const struct world *w, const struct side *e)
 
 static int host_waits(const struct world *w, const struct op *o)
 {
-	enum family f = w->buf[o->d.buf].family;
+	const struct buf *b = &w->buf[o->d.buf];
 
 	switch (o->kind) {
 	case OP_MOVE: case OP_TOUCH:
 		return 1;
 	case OP_FREE:
-		if (f == FAM_ASYNC || f == FAM_POOL)
-			return 0;
-		return f != FAM_ALLOC || o->how & 1;
+		return !free_is_async(b, o) && (b->family != FAM_ALLOC || o->how & 1);
 	case OP_COPY: case OP_COPY2D: case OP_COPY3D:
 		return is_pageable(w, &o->d) || is_pageable(w, &o->s);
 	default:
@@ -115,10 +113,8 @@ static int host_waits(const struct world *w, const struct op *o)
 /* cuMemFree waits by itself, a query for nothing. */
 static int nobody_waits(const struct world *w, const struct op *o)
 {
-	enum family f = w->buf[o->d.buf].family;
-
 	return o->kind == OP_QUERY ||
-	       (o->kind == OP_FREE && f != FAM_ASYNC && f != FAM_POOL &&
+	       (o->kind == OP_FREE && !free_is_async(&w->buf[o->d.buf], o) &&
 		!host_waits(w, o));
 }
 
