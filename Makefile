@@ -160,7 +160,7 @@ $(B)/engine/%.ptx: tests/engine/%.cu tests/engine/arith.h tests/engine/random_bo
 	  -O2 -ffp-contract=off -I. -S -o $@ $<
 
 engine_bin := $(B)/engine/engine $(B)/engine/random
-ifneq ($(shell command -v clang++),)
+ifneq ($(shell command -v clang++ 2>/dev/null),)
 engine_bin += $(B)/engine/engine.ptx $(B)/engine/random.ptx
 endif
 tests-bin: $(engine_bin)

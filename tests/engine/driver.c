@@ -122,7 +122,7 @@ char *beside(const char *name)
 	strcpy(slash + 1, name);
 	f = fopen(path, "re");
 	if (!f) {
-		fprintf(stderr, "no %s: built without clang\n", path);
+		fprintf(stderr, "no %s: built without clang\n", name);
 		exit(77);
 	}
 	fseek(f, 0, SEEK_END);

@@ -56,16 +56,22 @@ static const char *const family_name[FAMILIES] = {
 static void open_device(struct world *w, int i, const char *ptx)
 {
 	char name[32];
+	size_t n;
 
 	ck(cuDevicePrimaryCtxRetain(&w->ctx[i], i));
 	ck(cuCtxSetCurrent(w->ctx[i]));
-	ck(cuModuleLoadData(&w->module[i], ptx));
+	for (int m = 0; m < 2; m++)
+		ck(cuModuleLoadData(&w->module[i][m], ptx));
 	for (int b = 0; b < BODIES; b++)
 		for (int m = 0; m < MODES; m++) {
 			snprintf(name, sizeof(name), "%s_%s", body_name[b],
 				 mode_name[m]);
-			ck(cuModuleGetFunction(&w->kernel[i][b][m], w->module[i], name));
+			ck(cuModuleGetFunction(&w->kernel[i][b][m],
+					       w->module[i][m == MODE_HIDDEN], name));
 		}
+	ck(cuModuleGetGlobal_v2(&w->hidden[i], &n, w->module[i][1], "hidden"));
+	if (n != OPS_MAX * sizeof(struct operands))
+		abort();
 	ck(cuMemAlloc_v2(&w->table[i], BUFS_MAX * sizeof(CUdeviceptr)));
 	ck(cuMemAlloc_v2(&w->blocks[i], OPS_MAX * sizeof(struct operands)));
 }
@@ -97,7 +103,8 @@ static void close_devices(struct world *w)
 		ck(cuCtxSetCurrent(w->ctx[i]));
 		ck(cuMemFree_v2(w->table[i]));
 		ck(cuMemFree_v2(w->blocks[i]));
-		ck(cuModuleUnload(w->module[i]));
+		ck(cuModuleUnload(w->module[i][0]));
+		ck(cuModuleUnload(w->module[i][1]));
 		ck(cuDevicePrimaryCtxRelease_v2(i));
 	}
 	free(w->op);

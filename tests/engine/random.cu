@@ -9,6 +9,9 @@
 #define TID ((int)__nvvm_read_ptx_sreg_tid_x())
 #define BLOCK ((int)__nvvm_read_ptx_sreg_ctaid_x())
 
+/* Written by the host through its address. */
+__attribute__((device)) struct operands hidden[RHIDDEN];
+
 template <int BODY> RFN void run(struct operands o)
 {
 	int i = BLOCK * RBLOCK + TID;
@@ -67,6 +70,10 @@ KERNEL name##_table(unsigned int *const *table, struct indices x)		\
 KERNEL name##_block(const struct operands *o)					\
 {										\
 	run<B>(*o);								\
+}										\
+KERNEL name##_hidden(int i)							\
+{										\
+	run<B>(hidden[i]);							\
 }
 
 FOR_BODY(BODY_FILL, fill)

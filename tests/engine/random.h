@@ -114,13 +114,14 @@ struct world {
 	uint64_t rng;
 	int devices, segment;
 	CUcontext ctx[DEVICES_MAX];
-	CUmodule module[DEVICES_MAX];
+	CUmodule module[DEVICES_MAX][2];	/* the second: for MODE_HIDDEN */
 	CUfunction kernel[DEVICES_MAX][BODIES][MODES];
 	CUstream stream[DEVICES_MAX][STREAMS_MAX];
 	CUmemoryPool pool[DEVICES_MAX];
 	CUdeviceptr table[DEVICES_MAX];		/* addresses by number of buffer */
 	CUdeviceptr blocks[DEVICES_MAX];	/* struct operands by number of op */
-	struct operands *staged;		/* pinned, what blocks gets */
+	CUdeviceptr hidden[DEVICES_MAX];	/* the same, the module's variable */
+	struct operands *staged;		/* pinned, what either gets */
 	struct buf buf[BUFS_MAX];
 	int n_buf;
 	size_t live;				/* bytes of the model's */

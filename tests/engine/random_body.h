@@ -15,6 +15,7 @@
 #endif
 
 #define RBLOCK	64		/* threads of a block, words they make */
+#define RHIDDEN	64		/* structs in the variable */
 
 enum body {
 	BODY_FILL,		/* from the scalar */
@@ -31,6 +32,7 @@ enum mode {
 	MODE_STRUCT,		/* inside a struct, by value */
 	MODE_TABLE,		/* indices into a table of addresses on the device */
 	MODE_BLOCK,		/* the struct is in device memory */
+	MODE_HIDDEN,		/* and in a variable of the module: no argument says so */
 	MODES
 };
 

@@ -202,9 +202,22 @@ void do_copy(struct world *w, const struct op *o, CUstream s)
 
 /* ---- memsets --------------------------------------------------------------------- */
 
+/* To the host or back: no byte changes. Not every device can. */
+static void prefetch(const struct op *o, CUdeviceptr p, CUstream s)
+{
+	CUresult err;
+
+	if (!drv.cuMemPrefetchAsync)
+		return;
+	err = drv.cuMemPrefetchAsync(p, o->w, o->how & 2 ? o->dev : CU_DEVICE_CPU, s);
+	if (err != CUDA_ERROR_INVALID_DEVICE && err != CUDA_ERROR_NOT_SUPPORTED)
+		driver_check(err, "cuMemPrefetchAsync", __FILE__, __LINE__);
+}
+
 void do_set(struct world *w, const struct op *o, CUstream s)
 {
-	CUdeviceptr p = mem_at(&w->buf[o->d.buf], o->d.off, o->how);
+	const struct buf *b = &w->buf[o->d.buf];
+	CUdeviceptr p = mem_at(b, o->d.off, o->how);
 	int async = !(o->how & 1);
 
 	if (o->elem == 1 && async)
@@ -219,6 +232,8 @@ void do_set(struct world *w, const struct op *o, CUstream s)
 		ck(cuMemsetD32Async(p, o->a, o->w / 4, s));
 	else
 		ck(cuMemsetD32_v2(p, o->a, o->w / 4));
+	if (async && o->graph != -2 && b->family == FAM_MANAGED)
+		prefetch(o, p, s);
 }
 
 void do_set2d(struct world *w, const struct op *o, CUstream s)

@@ -15,13 +15,15 @@
 #include <string.h>
 
 const char *const body_name[BODIES] = { "fill", "muladd", "mix", "turn", "count" };
-const char *const mode_name[MODES] = { "direct", "struct", "table", "block" };
+const char *const mode_name[MODES] = { "direct", "struct", "table", "block",
+					      "hidden" };
 
 /* Arguments of one launch; p points into it. */
 struct args {
 	CUdeviceptr dst, s0, s1, table;
 	struct operands o;
 	struct indices x;
+	int number;
 	void *p[5];
 };
 
@@ -47,9 +49,10 @@ static void fill_args(struct world *w, const struct op *o, int number, struct ar
 		words(a->s1 - mem_at(&w->buf[o->s1.buf], 0, o->how)),
 		(int)(o->w / 4), o->a,
 	};
-	a->table = o->mode == MODE_BLOCK
-		? w->blocks[o->dev] + (size_t)number * sizeof(struct operands)
-		: w->table[o->dev];
+	a->number = number;
+	a->table = o->mode == MODE_TABLE ? w->table[o->dev]
+		 : (o->mode == MODE_BLOCK ? w->blocks[o->dev] : w->hidden[o->dev]) +
+		   (size_t)number * sizeof(struct operands);
 }
 
 static CUDA_KERNEL_NODE_PARAMS_v1 params(struct world *w, const struct op *o, int number,
@@ -60,6 +63,7 @@ static CUDA_KERNEL_NODE_PARAMS_v1 params(struct world *w, const struct op *o, in
 		[MODE_STRUCT] = { &a->o },
 		[MODE_TABLE] = { &a->table, &a->x },
 		[MODE_BLOCK] = { &a->table },
+		[MODE_HIDDEN] = { &a->number },
 	};
 
 	fill_args(w, o, number, a);
@@ -93,6 +97,7 @@ static void launch_packed(const struct op *o, const CUDA_KERNEL_NODE_PARAMS_v1 *
 		[MODE_STRUCT] = { sizeof(struct operands) },
 		[MODE_TABLE] = { 8, sizeof(struct indices) },
 		[MODE_BLOCK] = { 8 },
+		[MODE_HIDDEN] = { 4 },
 	};
 	char bytes[64];
 	size_t n = 0;
@@ -114,7 +119,7 @@ void do_kernel(struct world *w, const struct op *o, int number, CUstream s)
 	struct args a;
 	CUDA_KERNEL_NODE_PARAMS_v1 p = params(w, o, number, &a);
 
-	if (o->mode == MODE_BLOCK) {
+	if (o->mode == MODE_BLOCK || o->mode == MODE_HIDDEN) {
 		w->staged[number] = a.o;
 		ck(cuMemcpyHtoDAsync_v2(a.table, &w->staged[number], sizeof(a.o), s));
 	}

@@ -87,7 +87,7 @@ engine() {
 		# shellcheck disable=SC2086
 		EMU_SEED=$n both "$work/$n" "$B/engine/engine" $options "$work/$type.gguf"
 		if [ "$s$t" != 00 ]; then
-			tell "$name" $((s ? s : t)) "$(cat "$work/$n.plain.err" "$work/$n.with.err" | tail -n 2)"
+			tell "$name" $((s ? s : t)) "$(cat "$work/$n.plain.err" "$work/$n.with.err" | tail -n 1)"
 		elif ! cmp -s "$work/$n.plain" "$work/$type.cpu"; then
 			tell "$name" 1 "not what the processor computes: $work/$n.plain"
 		elif ! cmp -s "$work/$n.plain" "$work/$n.with"; then
@@ -108,7 +108,8 @@ seeds() {
 		rm -f "$out".*
 		return 0
 	fi
-	why="seeds $1 to $(($1 + $2 - 1)), devices $3: $(tail -qn 1 "$out.plain.err" "$out.with.err")"
+	[ "$s" != 77 ] || { why=$(tail -n 1 "$out.plain.err"); return 77; }
+	why="seeds $1 to $(($1 + $2 - 1)), devices $3: $(grep -hm1 -E '^(random|emu|tests)' "$out.plain.err" "$out.with.err" | tail -n 1)"
 	[ "$s$t" != 00 ] || why="$why the library changes memory: $out.with"
 	return $((s ? s : t ? t : 1))
 }
@@ -125,6 +126,7 @@ random() {
 		seeds "$at" "$2" "$devices" || { bad=$?; break; }
 		devices=$((3 - devices))
 	done
+	[ "$bad" = 0 ] || at=$((at + $2))
 	tell "random, seeds $first to $((at - 1))" "$bad" "$why"
 }
 
