@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* engine.h - the program's parts: load.c, launch.c, pass.c, graph.c, engine.c.
  *
- * Everything is the main thread's. Device memory lives until the process ends, but
+ * Everything is the main thread's; what the driver refuses ends the program, with the
+ * call and its error, so that no function returns one. Device memory lives until the process ends, but
  * for what gpu_close gives back.
  */
 #ifndef ENGINE_ENGINE_H
@@ -93,6 +94,7 @@ void gpu_close(struct gpu *g);
 
 extern const char *const kernel_name[KERNELS];
 
+/* Appends an argument; exits when there is no room. */
 void arg_put(struct args *a, const void *p, size_t size, size_t align);
 void arg_ptr(struct args *a, CUdeviceptr p);
 void arg_int(struct args *a, int v);

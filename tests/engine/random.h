@@ -12,6 +12,9 @@
  *     and all memory is compared.
  *  3. The plan depends on the seed and the options, not on addresses, pitches,
  *     granularities or time.
+ *  4. What the driver refuses ends the program, with the call and its error: none of
+ *     these functions returns one.
+ *
  * Lock: `issued` of an operation is under run.c's lock; the rest is the planner's,
  * and while a segment runs read-only, but for what an operation's own thread fills.
  */
@@ -135,11 +138,14 @@ struct world {
 
 /* ---- random_plan.c ------------------------------------------------------------- */
 
-/* Plans a segment of N operations; the model is as after them. LAST: everything is
- * freed. */
+/* Plans a segment of N operations, OPS_MAX at most; the model is as after them. Main
+ * thread, nothing running. */
 void plan_segment(struct world *w, int n);
+
+/* The same, of frees alone: of everything, or of OPS_MAX buffers. */
 void plan_end(struct world *w);
 
+/* The generator's; main thread. */
 uint64_t random_next(struct world *w);
 
 /* From 0 to n - 1; n at least 1. */
@@ -150,10 +156,13 @@ uint64_t random_below(struct world *w, uint64_t n);
 /* What a new buffer holds at byte I. */
 uint8_t first_byte(uint32_t a, size_t i);
 
+/* The operation, done to the model at once. Main thread, nothing running. */
 void model_do(struct world *w, const struct op *o);
 
 /* ---- random_mem.c -------------------------------------------------------------- */
 
+/* Each in the thread that issues O, on stream S where the family knows streams; what O
+ * depends on is waited for already. */
 void mem_alloc(struct world *w, struct op *o, CUstream s);
 void mem_free(struct world *w, const struct op *o, CUstream s);
 void mem_move(struct world *w, const struct op *o);
@@ -166,6 +175,7 @@ CUdeviceptr mem_at(const struct buf *b, size_t off, int how);
 
 /* ---- random_copy.c ------------------------------------------------------------- */
 
+/* Each in the thread that issues O; on S, unless op_is_sync. */
 void do_copy(struct world *w, const struct op *o, CUstream s);
 void do_copy2d(struct world *w, const struct op *o, CUstream s);
 void do_copy3d(struct world *w, const struct op *o, CUstream s);
@@ -184,10 +194,12 @@ void run_segment(struct world *w);
 
 extern const char *const body_name[BODIES], *const mode_name[MODES];
 
-/* NUMBER of the op: its place among the blocks. */
+/* Each in the thread that issues O, on S. NUMBER of the op: its place among the
+ * structs in device memory. */
 void do_kernel(struct world *w, const struct op *o, int number, CUstream s);
 void do_graph(struct world *w, struct op *o, CUstream s);
 void do_relaunch(struct world *w, struct op *o, CUstream s);
+/* Main thread, nothing running. */
 void graph_drop(struct graph *g);
 
 #endif
