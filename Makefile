@@ -104,7 +104,7 @@ $(B)/o/tests/unit/test_fx512.o: CFLAGS += -Itests/unit/shim
 # The PTX interpreter. Its values may not depend on what the compiler contracts.
 $(B)/o/tests/emu/ptx_%.o: CFLAGS += -fno-strict-aliasing -ffp-contract=off \
   -fno-math-errno -fno-trapping-math
-$(B)/o/tests/emu/ptx_ops_%.o: CFLAGS += -O3
+$(B)/o/tests/emu/ptx_ops_%.o: CFLAGS += $(if $(SAN),-O1,-O3)
 
 $(B)/libptx.a: $(call obj,$(ptx_src))
 	$(call say,AR,$@)
@@ -183,11 +183,11 @@ check-long:
 	$(Q)$(MAKE) --no-print-directory all tests-bin
 	$(Q)tests/run.sh long
 
-# Sanitizers never preload malloc: they run the unit programs.
+# Sanitizers never preload malloc: they run the unit programs and the emulated driver's.
 check-asan:
-	$(Q)$(MAKE) --no-print-directory B=$(B)/asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" unit
+	$(Q)$(MAKE) --no-print-directory B=$(B)/asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" unit emu
 check-tsan:
-	$(Q)$(MAKE) --no-print-directory B=$(B)/tsan SAN="-fsanitize=thread" unit
+	$(Q)$(MAKE) --no-print-directory B=$(B)/tsan SAN="-fsanitize=thread" unit emu
 
 # A fuzzer for each decoder, by clang: tests/run.sh long runs them.
 fuzz:

@@ -118,9 +118,10 @@ emu)	emu ;;
 engine)	counted engine quick ;;
 check)	unit; emu; checks; counted engine quick; counted preload quick ;;
 long)	export FX_MIB=$((1024 * times))
+	export PTX_SEEDS=$((200000 * times))
 	limit=3600 unit
 	emu; checks
-	unset FX_MIB
+	unset FX_MIB PTX_SEEDS
 	sanitizers; fuzzers; counted engine long; counted preload long ;;
 *)	echo "usage: $0 unit | emu | engine | check | long" >&2; exit 2 ;;
 esac

@@ -57,6 +57,7 @@ need_test() {
 	need libcmocka-dev has_inc cmocka.h
 	need python3 has_cmd python3
 	need git has_cmd git
+	need clang has_cmd clang++
 }
 
 # Debian 12's own node is too old for the engine: then it is left alone, and

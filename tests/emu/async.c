@@ -104,13 +104,27 @@ void async_live(struct range *r)
 void async_end(struct range *r)
 {
 	r->freeing = false;
-	if (r->graph) {
+	if (r->graphs) {
 		vm_hide(r);
 		return;
 	}
 	r->pool->used -= r->size;
 	vm_unback(r);
 	vm_forget(r);
+}
+
+void async_graph(struct work *w)
+{
+	w->u.memory.range = vm_find(w->u.memory.addr);
+	if (w->u.memory.range)
+		w->u.memory.range->graphs++;
+}
+
+/* What was never freed is the program's, and goes when it frees it. */
+void async_graph_end(struct range *r)
+{
+	if (!--r->graphs && !r->live)
+		async_end(r);
 }
 
 /* ---- allocating ------------------------------------------------------------------------- */

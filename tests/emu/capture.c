@@ -78,8 +78,8 @@ CUresult capture_add(struct stream *s, struct work *w)
 		w->u.child->owned = true;
 		image_put(im);
 	}
-	if (w->kind == W_ALLOC && vm_find(w->u.memory.addr))
-		vm_find(w->u.memory.addr)->graph = true;
+	if (w->kind == W_ALLOC)
+		async_graph(w);
 	n = graph_add(s->capture->g, s->tips, s->ntips, w);
 	set_tips(s, &n, 1);
 	return CUDA_SUCCESS;

@@ -70,7 +70,7 @@ static void read_options(struct options *o)
 /* Asked before cuInit, too. */
 unsigned emu_driver(void)
 {
-	return (unsigned)number("EMU_DRIVER", CUDA_ABI_VERSION);
+	return emu.inited ? emu.opt.driver : (unsigned)number("EMU_DRIVER", CUDA_ABI_VERSION);
 }
 
 uint64_t emu_random(void)

@@ -8,9 +8,10 @@
  * E1  What queued or running work can reach is not unmapped, revoked, freed in stream
  *     order or unregistered. Reach: the exact ranges of copies and memsets; of a kernel,
  *     every range that a word of its parameters points into (the whole reservation or
- *     allocation), that words in small ranges so reached point into (tables), and its
- *     module's variables. EMU_REACH=any: a kernel can reach everything. The call is
- *     refused, so that what happens next is the same each time.
+ *     allocation), that words in small ranges so reached point into (tables), its
+ *     module's variables, and while it runs what it has touched. EMU_REACH=any: a kernel
+ *     can reach everything. The call is refused, so that what happens next is the same
+ *     each time.
  * E2  cuMemMap: offset 0, the whole handle, multiples of the granularity, onto nothing.
  *     cuMemUnmap: whole mappings. cuMemAddressFree: a whole reservation with nothing
  *     mapped. cuMemSetAccess: whole mappings, no holes.
@@ -148,7 +149,7 @@ struct range {
 	struct pool *pool;		/* R_ASYNC */
 	bool live;			/* memory is there (R_ASYNC: in stream order) */
 	bool freeing;			/* R_ASYNC: a free is queued */
-	bool graph;			/* R_ASYNC: of a graph, which lives on after a free */
+	unsigned graphs;		/* R_ASYNC: of so many nodes: lives on after a free */
 	uint64_t phys;			/* in the memory file; not R_RESERVED */
 	uint64_t id;
 };
@@ -365,6 +366,8 @@ struct pool {
 CUresult async_alloc(struct pool *p, uint64_t size, struct ctx *c, struct range **out);
 void async_live(struct range *r);	/* in stream order */
 void async_end(struct range *r);
+void async_graph(struct work *w);	/* W_ALLOC: of a node from now on */
+void async_graph_end(struct range *r);	/* of one node less */
 struct pool *pool_default(int device);
 
 /* ---- modules (module.c) ------------------------------------------------------------ */

@@ -281,7 +281,7 @@ static CUresult refused(const struct row *row)
 	r = injected(row);
 	if (r)
 		return r;
-	if (!row->body)
+	if (!row->body || row->version > emu_driver())
 		return CUDA_ERROR_NOT_SUPPORTED;
 	return row->rules & UNSAFE ? capture_unsafe() : CUDA_SUCCESS;
 }

@@ -68,11 +68,11 @@ static CUresult alloc_work(CUDA_MEM_ALLOC_NODE_PARAMS_v2 *p, struct work *w)
 	r = async_alloc(pool_default(p->poolProps.location.id), p->bytesize, ctx_current(), &range);
 	if (r)
 		return r;
-	range->graph = true;
 	p->dptr = range->addr;
 	memset(w, 0, sizeof(*w));
 	w->kind = W_ALLOC;
 	w->u.memory.addr = range->addr;
+	async_graph(w);
 	memcpy(&w->u.memory.as, p, sizeof(w->u.memory.as));
 	return CUDA_SUCCESS;
 }

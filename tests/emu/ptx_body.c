@@ -82,7 +82,7 @@ uint32_t ptx_slot_reg(struct ptx_func *f, uint64_t key, unsigned size)
 uint32_t ptx_slot_fill(struct ptx_func *f, enum fill fill, uint64_t value, uint32_t var,
 		       unsigned size)
 {
-	if (fill == FILL_CONST && size < 8)
+	if (fill == FILL_CONST && size && size < 8)
 		value &= (1ull << 8 * size) - 1;
 	return slot_get(f, (struct ptx_slot){ .fill = (uint8_t)fill, .size = (uint8_t)size,
 					      .value = value, .var = var });

@@ -189,27 +189,6 @@ int ptx_op_cvt(struct ptx_warp *w, const struct ptx_op *o, uint32_t m)
 
 /* ---- which form it is --------------------------------------------------------------- */
 
-static int unknown(struct parse *p)
-{
-	return ptx_unsupported(p, "%.*s", (int)p->in.op.len, p->in.op.at);
-}
-
-static bool only(const struct insn *in)
-{
-	static const char *const ok[] = { "rn", "rz", "rm", "rp", "rna", "rni", "rzi", "rmi",
-					  "rpi", "sat", "ftz", "relu", NULL };
-
-	for (uint32_t i = 1; i < in->nmods; i++) {
-		const char *const *k = ok;
-
-		while (*k && !slice_is(in->mod[i], *k))
-			k++;
-		if (!*k && ptx_type_named(in->mod[i]) == T_NONE)
-			return false;
-	}
-	return true;
-}
-
 static enum round rounding(const struct insn *in, bool integer)
 {
 	static const char *const names[][2] = {
@@ -239,7 +218,7 @@ static int put_named(struct parse *p, const char *name, uint32_t to, uint32_t fr
 {
 	ptx_fn fn = ptx_op_named(p->m, name);
 
-	return fn ? put(p, fn, RND_NONE, to, from) : unknown(p);
+	return fn ? put(p, fn, RND_NONE, to, from) : ptx_unknown(p);
 }
 
 /* cvt.rn.f16x2.f32 d, a, b */
@@ -252,7 +231,7 @@ static int packed(struct parse *p, enum ptx_type t)
 	int err = ptx_want(p, 3, 3);
 
 	if (!ptx_mod(in, "rn") || ptx_mod_type(in, 1) != T_F32)
-		return unknown(p);
+		return ptx_unknown(p);
 	if (!err)
 		err = ptx_def(p, &in->o[0], 4, &d);
 	if (!err)
@@ -311,7 +290,7 @@ static ptx_fn common(struct parse *p, enum ptx_type to, enum ptx_type from, enum
 	const char *a = short_name(to), *b = short_name(from);
 	char name[40];
 
-	if (!a || !b || ptx_mod(&p->in, "rna"))
+	if (!a || !b)
 		return NULL;
 	if (rnd > RND_NEAR && (to == T_F16 || to == T_BF16))
 		return NULL;
@@ -369,12 +348,12 @@ int ptx_decode_cvt(struct parse *p)
 	ptx_fn fn = NULL;
 	int err;
 
-	if (!ptx_type_size(to) || !ptx_type_size(from) || !only(in) || ptx_mod(in, "rna"))
-		return unknown(p);
+	if (!ptx_type_size(to) || !ptx_type_size(from) || !ptx_only(in, " rn rz rm rp rni rzi rmi rpi sat ftz relu"))
+		return ptx_unknown(p);
 	if (to == T_F16X2 || to == T_BF16X2)
 		return packed(p, to);
 	if (from == T_F16X2 || from == T_BF16X2 || (type_float(from) && !type_float(to) && !irnd))
-		return unknown(p);
+		return ptx_unknown(p);
 	err = ptx_want(p, 2, 2);
 	if (!err)
 		err = ptx_use_any(p, &in->o[1], ptx_type_size(from), &s, &sreg);
@@ -410,6 +389,6 @@ int ptx_decode_cvt(struct parse *p)
 		err = put_named(p, "sat_f32", d, d);
 	if (!err && ptx_mod(in, "relu"))
 		err = to == T_F16 ? put_named(p, "relu_f16", d, d) :
-			to == T_BF16 ? put_named(p, "relu_bf16", d, d) : unknown(p);
+			to == T_BF16 ? put_named(p, "relu_bf16", d, d) : ptx_unknown(p);
 	return err;
 }

@@ -50,7 +50,7 @@ ptx_fn ptx_op_named(const struct ptx_module *m, const char *name)
 	return NULL;
 }
 
-static __attribute__((format(printf, 2, 3))) ptx_fn row(struct parse *p, const char *fmt, ...)
+ptx_fn ptx_row(struct parse *p, const char *fmt, ...)
 {
 	char name[64];
 	va_list ap;
@@ -98,7 +98,7 @@ enum ptx_type ptx_mod_type(const struct insn *in, uint32_t nth)
 }
 
 /* Are all modifiers types, or words of the list? */
-static bool only(const struct insn *in, const char *list)
+bool ptx_only(const struct insn *in, const char *list)
 {
 	for (uint32_t i = 1; i < in->nmods; i++) {
 		struct slice s = in->mod[i];
@@ -115,7 +115,7 @@ static bool only(const struct insn *in, const char *list)
 	return true;
 }
 
-static int unknown(struct parse *p)
+int ptx_unknown(struct parse *p)
 {
 	return ptx_unsupported(p, "%.*s", (int)p->in.op.len, p->in.op.at);
 }
@@ -237,20 +237,13 @@ int ptx_def(struct parse *p, const struct operand *o, unsigned size, uint32_t *s
 
 /* ---- arithmetic ------------------------------------------------------------------- */
 
-/* What is done to the operands and to the result. */
-struct extra {
-	const char *before, *after;	/* rows; NULL: none */
-	const char *also;		/* after that */
-	enum round rnd;
-};
-
 static int post(struct parse *p, const char *name, uint32_t slot)
 {
 	ptx_fn fn = ptx_op_named(p->m, name);
 	struct ptx_op *o;
 
 	if (!fn)
-		return unknown(p);
+		return ptx_unknown(p);
 	o = ptx_emit(p, fn);
 	if (!o)
 		return -ENOMEM;
@@ -258,14 +251,14 @@ static int post(struct parse *p, const char *name, uint32_t slot)
 	return 0;
 }
 
-static int flushed(struct parse *p, const char *name, unsigned size, uint32_t *slot)
+int ptx_flushed(struct parse *p, const char *name, unsigned size, uint32_t *slot)
 {
 	uint32_t t = ptx_slot_temp(p->f, size);
 	ptx_fn fn = ptx_op_named(p->m, name);
 	struct ptx_op *o;
 
 	if (!fn)
-		return unknown(p);
+		return ptx_unknown(p);
 	o = ptx_emit(p, fn);
 	if (!t || !o)
 		return -ENOMEM;
@@ -276,8 +269,8 @@ static int flushed(struct parse *p, const char *name, unsigned size, uint32_t *s
 }
 
 /* d, a, b, ...: sizes[] says how wide each is. imm: of the operation. */
-static int alu(struct parse *p, ptx_fn fn, const unsigned *sizes, uint32_t n, int64_t imm,
-	       const struct extra *x)
+int ptx_alu(struct parse *p, ptx_fn fn, const unsigned *sizes, uint32_t n, int64_t imm,
+	       const struct ptx_extra *x)
 {
 	uint32_t slot[6];
 	struct ptx_op *o;
@@ -286,11 +279,11 @@ static int alu(struct parse *p, ptx_fn fn, const unsigned *sizes, uint32_t n, in
 	if (err)
 		return err;
 	if (!fn)
-		return unknown(p);
+		return ptx_unknown(p);
 	for (uint32_t i = 1; i < n; i++) {
 		err = ptx_use(p, &p->in.o[i], sizes[i], &slot[i]);
 		if (!err && x && x->before && sizes[i] == sizes[0])
-			err = flushed(p, x->before, sizes[i], &slot[i]);
+			err = ptx_flushed(p, x->before, sizes[i], &slot[i]);
 		if (err)
 			return err;
 	}
@@ -316,7 +309,7 @@ static enum round rounding(const struct insn *in)
 		ptx_mod(in, "rp") ? RND_UP : RND_NONE;
 }
 
-static const char *type_name(enum ptx_type t)
+const char *ptx_float_name(enum ptx_type t)
 {
 	static const char *const names[T_COUNT] = {
 		[T_F16] = "f16", [T_F16X2] = "f16x2", [T_BF16] = "bf16",
@@ -326,13 +319,13 @@ static const char *type_name(enum ptx_type t)
 	return names[t];
 }
 
-static void extras(const struct insn *in, enum ptx_type t, struct extra *x, char buf[2][16])
+static void extras(const struct insn *in, enum ptx_type t, struct ptx_extra *x, char buf[2][16])
 {
-	*x = (struct extra){ .rnd = rounding(in) };
-	snprintf(buf[0], 16, "ftz_%s", type_name(t));
+	*x = (struct ptx_extra){ .rnd = rounding(in) };
+	snprintf(buf[0], 16, "ftz_%s", ptx_float_name(t));
 	if (ptx_mod(in, "ftz"))
 		x->before = x->after = buf[0];
-	snprintf(buf[1], 16, "%s_%s", ptx_mod(in, "sat") ? "sat" : "relu", type_name(t));
+	snprintf(buf[1], 16, "%s_%s", ptx_mod(in, "sat") ? "sat" : "relu", ptx_float_name(t));
 	if (ptx_mod(in, "sat") || ptx_mod(in, "relu"))
 		x->also = buf[1];
 }
@@ -342,24 +335,24 @@ static int floats(struct parse *p, const char *base, enum ptx_type t, uint32_t n
 {
 	struct insn *in = &p->in;
 	unsigned s = ptx_type_size(t), sizes[] = { s, s, s, s };
-	struct extra x;
+	struct ptx_extra x;
 	char buf[2][16];
 
-	if (!only(in, " rn rz rm rp ftz sat relu approx full NaN"))
-		return unknown(p);
+	if (!ptx_only(in, " rn rz rm rp ftz sat relu approx full NaN"))
+		return ptx_unknown(p);
 	extras(in, t, &x, buf);
 	if (x.rnd && t != T_F32 && t != T_F64)
-		return unknown(p);
-	return alu(p, row(p, "%s%s_%s", base, ptx_mod(in, "NaN") ? "_NaN" : "", type_name(t)),
+		return ptx_unknown(p);
+	return ptx_alu(p, ptx_row(p, "%s%s_%s", base, ptx_mod(in, "NaN") ? "_NaN" : "", ptx_float_name(t)),
 		   sizes, n, 0, &x);
 }
 
-static uint32_t bits_of(enum ptx_type t)
+uint32_t ptx_bits(enum ptx_type t)
 {
 	return 8 * ptx_type_size(t);
 }
 
-static char letter(enum ptx_type t)
+char ptx_letter(enum ptx_type t)
 {
 	return type_signed(t) ? 's' : 'u';
 }
@@ -374,7 +367,7 @@ static int carry(struct parse *p, bool sub, bool in, unsigned size)
 	const unsigned sizes[] = { size, size, size };
 	int64_t how = sub | in << 1 | (int64_t)ptx_mod(&p->in, "cc") << 2 | (int64_t)size << 8;
 
-	return alu(p, ptx_op_carry, sizes, 3, how, NULL);
+	return ptx_alu(p, ptx_op_carry, sizes, 3, how, NULL);
 }
 
 static int d_add(struct parse *p)
@@ -386,14 +379,14 @@ static int d_add(struct parse *p)
 
 	if (type_float(t))
 		return floats(p, sub ? "sub" : "add", t, 3);
-	if (!integer(t) || !only(in, " sat cc"))
-		return unknown(p);
+	if (!integer(t) || !ptx_only(in, " sat cc"))
+		return ptx_unknown(p);
 	if (c || ptx_mod(in, "cc"))
-		return s < 4 ? unknown(p) : carry(p, sub, c, s);
+		return s < 4 ? ptx_unknown(p) : carry(p, sub, c, s);
 	if (ptx_mod(in, "sat"))
-		return alu(p, row(p, "%s_sat_%c%u", sub ? "sub" : "add", letter(t), bits_of(t)),
+		return ptx_alu(p, ptx_row(p, "%s_sat_%c%u", sub ? "sub" : "add", ptx_letter(t), ptx_bits(t)),
 			   sizes, 3, 0, NULL);
-	return alu(p, row(p, "%s_b%u", sub ? "sub" : "add", bits_of(t)), sizes, 3, 0, NULL);
+	return ptx_alu(p, ptx_row(p, "%s_b%u", sub ? "sub" : "add", ptx_bits(t)), sizes, 3, 0, NULL);
 }
 
 /* mul, mad, fma */
@@ -407,19 +400,19 @@ static int d_mul(struct parse *p)
 
 	if (type_float(t))
 		return floats(p, mad ? "fma" : "mul", t, mad ? 4 : 3);
-	if (!integer(t) || !only(in, " lo hi wide sat"))
-		return unknown(p);
+	if (!integer(t) || !ptx_only(in, " lo hi wide sat"))
+		return ptx_unknown(p);
 	if (ptx_mod(in, "wide")) {
 		sizes[0] = sizes[3] = 2 * s;
-		return alu(p, row(p, "%s_wide_%c%u", base, letter(t), bits_of(t)), sizes,
+		return ptx_alu(p, ptx_row(p, "%s_wide_%c%u", base, ptx_letter(t), ptx_bits(t)), sizes,
 			   mad ? 4 : 3, 0, NULL);
 	}
 	if (ptx_mod(in, "hi"))
-		return alu(p, row(p, "%s_hi%s_%c%u", base, ptx_mod(in, "sat") ? "_sat" : "",
-				  letter(t), bits_of(t)), sizes, mad ? 4 : 3, 0, NULL);
+		return ptx_alu(p, ptx_row(p, "%s_hi%s_%c%u", base, ptx_mod(in, "sat") ? "_sat" : "",
+				  ptx_letter(t), ptx_bits(t)), sizes, mad ? 4 : 3, 0, NULL);
 	if (!ptx_mod(in, "lo") || ptx_mod(in, "sat"))
-		return unknown(p);
-	return alu(p, row(p, "%s_lo_b%u", base, bits_of(t)), sizes, mad ? 4 : 3, 0, NULL);
+		return ptx_unknown(p);
+	return ptx_alu(p, ptx_row(p, "%s_lo_b%u", base, ptx_bits(t)), sizes, mad ? 4 : 3, 0, NULL);
 }
 
 /* mul24, mad24, sad */
@@ -430,10 +423,10 @@ static int d_mul24(struct parse *p)
 	bool three = in->mod[0].at[1] != 'u', sad = in->mod[0].len == 3;
 	unsigned s = ptx_type_size(t), sizes[] = { s, s, s, s };
 
-	if (!integer(t) || !only(in, " lo hi"))
-		return unknown(p);
-	return alu(p, row(p, "%.*s%s_%c%u", (int)in->mod[0].len, in->mod[0].at,
-			  sad ? "" : ptx_mod(in, "hi") ? "_hi" : "_lo", letter(t), bits_of(t)),
+	if (!integer(t) || !ptx_only(in, " lo hi"))
+		return ptx_unknown(p);
+	return ptx_alu(p, ptx_row(p, "%.*s%s_%c%u", (int)in->mod[0].len, in->mod[0].at,
+			  sad ? "" : ptx_mod(in, "hi") ? "_hi" : "_lo", ptx_letter(t), ptx_bits(t)),
 		   sizes, three ? 4 : 3, 0, NULL);
 }
 
@@ -448,9 +441,9 @@ static int d_div(struct parse *p)
 	snprintf(base, sizeof(base), "%.*s", (int)in->mod[0].len, in->mod[0].at);
 	if (type_float(t))
 		return floats(p, base, t, 3);
-	if (!integer(t) || !only(in, ""))
-		return unknown(p);
-	return alu(p, row(p, "%s_%c%u", base, letter(t), bits_of(t)), sizes, 3, 0, NULL);
+	if (!integer(t) || !ptx_only(in, ""))
+		return ptx_unknown(p);
+	return ptx_alu(p, ptx_row(p, "%s_%c%u", base, ptx_letter(t), ptx_bits(t)), sizes, 3, 0, NULL);
 }
 
 /* One operand: abs, neg; rcp, sqrt, ex2 ... */
@@ -464,15 +457,15 @@ static int d_one(struct parse *p)
 	snprintf(base, sizeof(base), "%.*s", (int)in->mod[0].len, in->mod[0].at);
 	if (type_float(t))
 		return floats(p, base, t, 2);
-	if (!integer(t) || !only(in, ""))
-		return unknown(p);
-	return alu(p, row(p, "%s_b%u", base, bits_of(t)), sizes, 2, 0, NULL);
+	if (!integer(t) || !ptx_only(in, ""))
+		return ptx_unknown(p);
+	return ptx_alu(p, ptx_row(p, "%s_b%u", base, ptx_bits(t)), sizes, 2, 0, NULL);
 }
 
-static int pred_logic(struct parse *p, enum logic how, uint32_t n)
+int ptx_pred_logic(struct parse *p, enum logic how, uint32_t n)
 {
 	const unsigned sizes[] = { 0, 0, 0 };
-	int err = alu(p, ptx_op_predlogic, sizes, n, 0, NULL);
+	int err = ptx_alu(p, ptx_op_predlogic, sizes, n, 0, NULL);
 
 	if (!err)
 		p->m->code[p->m->ncode - 1].kind = (uint8_t)how;
@@ -489,11 +482,11 @@ static int d_logic(struct parse *p)
 	uint32_t n = c == 'n' || c == 'c' ? 2 : 3;
 
 	if (t == T_PRED && c != 'c')
-		return pred_logic(p, c == 'a' ? LOGIC_AND : c == 'o' ? LOGIC_OR :
+		return ptx_pred_logic(p, c == 'a' ? LOGIC_AND : c == 'o' ? LOGIC_OR :
 				  c == 'x' ? LOGIC_XOR : LOGIC_NOT, n);
-	if (!integer(t) || !only(in, ""))
-		return unknown(p);
-	return alu(p, row(p, "%.*s_b%u", (int)in->mod[0].len, in->mod[0].at, bits_of(t)), sizes,
+	if (!integer(t) || !ptx_only(in, ""))
+		return ptx_unknown(p);
+	return ptx_alu(p, ptx_row(p, "%.*s_b%u", (int)in->mod[0].len, in->mod[0].at, ptx_bits(t)), sizes,
 		   n, 0, NULL);
 }
 
@@ -504,9 +497,9 @@ static int d_shift(struct parse *p)
 	unsigned s = ptx_type_size(t), sizes[] = { s, s, 4 };
 	bool left = in->mod[0].at[2] == 'l';
 
-	if (!integer(t) || !only(in, ""))
-		return unknown(p);
-	return alu(p, row(p, "%s_%c%u", left ? "shl" : "shr", left ? 'b' : letter(t), bits_of(t)),
+	if (!integer(t) || !ptx_only(in, ""))
+		return ptx_unknown(p);
+	return ptx_alu(p, ptx_row(p, "%s_%c%u", left ? "shl" : "shr", left ? 'b' : ptx_letter(t), ptx_bits(t)),
 		   sizes, 3, 0, NULL);
 }
 
@@ -520,11 +513,11 @@ static int d_count(struct parse *p)
 	const unsigned sizes[] = { 4, ptx_type_size(t) };
 	bool find = in->mod[0].at[0] == 'b';
 
-	if (!integer(t) || !only(in, " shiftamt"))
-		return unknown(p);
-	return alu(p, row(p, "%.*s%s_%c%u", (int)in->mod[0].len, in->mod[0].at,
+	if (!integer(t) || !ptx_only(in, " shiftamt"))
+		return ptx_unknown(p);
+	return ptx_alu(p, ptx_row(p, "%.*s%s_%c%u", (int)in->mod[0].len, in->mod[0].at,
 			  ptx_mod(in, "shiftamt") ? "_shiftamt" : "",
-			  find ? letter(t) : 'b', bits_of(t)), sizes, 2, 0, NULL);
+			  find ? ptx_letter(t) : 'b', ptx_bits(t)), sizes, 2, 0, NULL);
 }
 
 static int d_field(struct parse *p)
@@ -535,10 +528,10 @@ static int d_field(struct parse *p)
 	bool insert = slice_is(in->mod[0], "bfi");
 	const unsigned get[] = { s, s, 4, 4 }, put[] = { s, s, s, 4, 4 };
 
-	if (!integer(t) || !only(in, ""))
-		return unknown(p);
-	return insert ? alu(p, row(p, "bfi_b%u", bits_of(t)), put, 5, 0, NULL) :
-		alu(p, row(p, "bfe_%c%u", letter(t), bits_of(t)), get, 4, 0, NULL);
+	if (!integer(t) || !ptx_only(in, ""))
+		return ptx_unknown(p);
+	return insert ? ptx_alu(p, ptx_row(p, "bfi_b%u", ptx_bits(t)), put, 5, 0, NULL) :
+		ptx_alu(p, ptx_row(p, "bfe_%c%u", ptx_letter(t), ptx_bits(t)), get, 4, 0, NULL);
 }
 
 /* prmt, lop3, shf, bmsk: 32 bits. */
@@ -550,22 +543,22 @@ static int d_bits(struct parse *p)
 	int64_t imm = 0;
 
 	if (ptx_mod_type(in, 0) != T_B32 ||
-	    !only(in, " f4e b4e rc8 ecl ecr rc16 l r wrap clamp"))
-		return unknown(p);
+	    !ptx_only(in, " f4e b4e rc8 ecl ecr rc16 l r wrap clamp"))
+		return ptx_unknown(p);
 	if (slice_is(in->mod[0], "lop3")) {
 		if (in->n != 5 || in->o[4].kind != O_INT)
 			return ptx_bad(p, "lop3 wants a table");
 		imm = (int64_t)in->o[--in->n].imm;
-		return alu(p, row(p, "lop3_b32"), sizes, 4, imm, NULL);
+		return ptx_alu(p, ptx_row(p, "lop3_b32"), sizes, 4, imm, NULL);
 	}
 	if (slice_is(in->mod[0], "bmsk"))
-		return alu(p, row(p, "bmsk_clamp_b32"), sizes, 3, 0, NULL);
+		return ptx_alu(p, ptx_row(p, "bmsk_clamp_b32"), sizes, 3, 0, NULL);
 	for (int i = 0; i < 6; i++)
 		if (ptx_mod(in, modes[i]))
 			imm = i + 1;
 	if (slice_is(in->mod[0], "prmt"))
-		return alu(p, row(p, "prmt_b32"), sizes, 4, imm, NULL);
-	return alu(p, row(p, "shf_%s_%s_b32", ptx_mod(in, "l") ? "l" : "r",
+		return ptx_alu(p, ptx_row(p, "prmt_b32"), sizes, 4, imm, NULL);
+	return ptx_alu(p, ptx_row(p, "shf_%s_%s_b32", ptx_mod(in, "l") ? "l" : "r",
 			  ptx_mod(in, "wrap") ? "wrap" : "clamp"), sizes, 4, 0, NULL);
 }
 
@@ -574,10 +567,10 @@ static int d_dot(struct parse *p)
 	static const unsigned sizes[] = { 4, 4, 4, 4 };
 	struct insn *in = &p->in;
 
-	if (!only(in, " lo hi"))
-		return unknown(p);
-	return alu(p, row(p, "%.*s_%c32_%c32", (int)in->mod[0].len, in->mod[0].at,
-			  letter(ptx_mod_type(in, 0)), letter(ptx_mod_type(in, 1))),
+	if (!ptx_only(in, " lo hi"))
+		return ptx_unknown(p);
+	return ptx_alu(p, ptx_row(p, "%.*s_%c32_%c32", (int)in->mod[0].len, in->mod[0].at,
+			  ptx_letter(ptx_mod_type(in, 0)), ptx_letter(ptx_mod_type(in, 1))),
 		   sizes, 4, ptx_mod(in, "hi") ? 2 : 0, NULL);
 }
 
@@ -585,266 +578,6 @@ static int d_dot(struct parse *p)
 static int d_copysign(struct parse *p)
 {
 	return floats(p, "copysign", ptx_mod_type(&p->in, 0), 3);
-}
-
-/* ---- comparisons ------------------------------------------------------------------------ */
-
-static ptx_fn compare_row(struct parse *p, enum ptx_type t)
-{
-	static const char *const same[][2] = {
-		{ "lo", "lt" }, { "ls", "le" }, { "hi", "gt" }, { "hs", "ge" },
-	};
-	struct slice op = p->in.mod[1];
-	bool eq = slice_is(op, "eq") || slice_is(op, "ne");
-	char name[8];
-
-	if (op.len >= sizeof(name))
-		return NULL;
-	snprintf(name, sizeof(name), "%.*s", (int)op.len, op.at);
-	if (type_float(t))
-		return t == T_F16X2 || t == T_BF16X2 ? NULL : row(p, "%s_%s", name, type_name(t));
-	for (int i = 0; i < 4; i++)
-		if (!strcmp(name, same[i][0]))
-			return row(p, "%s_u%u", same[i][1], bits_of(t));
-	return row(p, "%s_%c%u", name, eq ? 'b' : letter(t), bits_of(t));
-}
-
-/* a, b at operand `at` are compared; the result, joined with c if there is one
- * by .and, .or, .xor, is left in *slot, and its opposite in *other if that is
- * not NULL. */
-static int compare(struct parse *p, enum ptx_type t, uint32_t at, uint32_t *slot,
-		   const uint32_t *other)
-{
-	struct insn *in = &p->in;
-	unsigned s = ptx_type_size(t);
-	ptx_fn fn = compare_row(p, t);
-	bool joins = ptx_mod(in, "and") || ptx_mod(in, "or") || ptx_mod(in, "xor");
-	uint32_t a, b, c = 0, to = *slot;
-	struct ptx_op *o;
-	int err = ptx_want(p, at + 2 + joins, at + 2 + joins);
-
-	if (!err)
-		err = ptx_use(p, &in->o[at], s, &a);
-	if (!err)
-		err = ptx_use(p, &in->o[at + 1], s, &b);
-	if (!err && joins)
-		err = use_pred(p, &in->o[at + 2], &c);
-	if (!err && ptx_mod(in, "ftz") && t == T_F32) {
-		err = flushed(p, "ftz_f32", s, &a);
-		if (!err)
-			err = flushed(p, "ftz_f32", s, &b);
-	}
-	if (err)
-		return err;
-	if (joins || other)
-		to = ptx_slot_temp(p->f, 0);
-	o = ptx_emit(p, fn);
-	if (!o || !to)
-		return -ENOMEM;
-	o->r[0] = to;
-	o->r[1] = a;
-	o->r[2] = b;
-	if (!joins && !other)
-		return 0;
-	o = ptx_emit(p, ptx_op_setpx);
-	if (!o)
-		return -ENOMEM;
-	o->kind = ptx_mod(in, "or") ? LOGIC_OR : ptx_mod(in, "xor") ? LOGIC_XOR : LOGIC_AND;
-	o->r[0] = *slot;
-	o->r[1] = other ? *other : 0;
-	o->r[2] = to;
-	o->r[3] = c;
-	return 0;
-}
-
-#define COMPARISONS	" eq ne lt le gt ge lo ls hi hs equ neu ltu leu gtu geu num nan and or xor ftz"
-
-static int d_setp(struct parse *p)
-{
-	struct insn *in = &p->in;
-	enum ptx_type t = ptx_mod_type(in, 0);
-	bool joins = ptx_mod(in, "and") || ptx_mod(in, "or") || ptx_mod(in, "xor");
-	bool two = in->n == 4u + joins;
-	uint32_t to = 0, other = 0;
-	int err;
-
-	if (t == T_NONE || t == T_PRED || !only(in, COMPARISONS) || !compare_row(p, t))
-		return unknown(p);
-	if ((err = ptx_want(p, 3 + joins, 4 + joins)))
-		return err;
-	err = ptx_def(p, &in->o[0], 0, &to);
-	if (!err && two)
-		err = ptx_def(p, &in->o[1], 0, &other);
-	return err ? err : compare(p, t, two ? 2 : 1, &to, two ? &other : NULL);
-}
-
-/* selp d, a, b, p on slots. */
-static int select_op(struct parse *p, unsigned size, uint32_t d, uint32_t a, uint32_t b,
-		     uint32_t pred)
-{
-	ptx_fn fn = row(p, "selp_b%u", 8 * size);
-	struct ptx_op *o;
-
-	if (!fn)
-		return unknown(p);
-	o = ptx_emit(p, fn);
-	if (!o || !a || !b || !pred)
-		return -ENOMEM;
-	o->r[0] = d;
-	o->r[1] = a;
-	o->r[2] = b;
-	o->r[3] = pred;
-	return 0;
-}
-
-static int d_set(struct parse *p)
-{
-	static const uint64_t ones[T_COUNT] = {
-		[T_F32] = 0x3f800000, [T_F16] = 0x3c00, [T_BF16] = 0x3f80,
-	};
-	struct insn *in = &p->in;
-	enum ptx_type d = ptx_mod_type(in, 0), t = ptx_mod_type(in, 1);
-	unsigned s = ptx_type_size(d);
-	uint32_t to = 0, pred = ptx_slot_temp(p->f, 0);
-	int err;
-
-	if (t == T_NONE || t == T_PRED || !only(in, COMPARISONS) || !compare_row(p, t) ||
-	    s < 2 || s > 4 || d == T_F16X2 || d == T_BF16X2)
-		return unknown(p);
-	err = ptx_want(p, 3, 4);
-	if (!err)
-		err = ptx_def(p, &in->o[0], s, &to);
-	if (!err)
-		err = pred ? compare(p, t, 1, &pred, NULL) : -ENOMEM;
-	if (err)
-		return err;
-	return select_op(p, s, to, ptx_slot_fill(p->f, FILL_CONST, ones[d] ? ones[d] : ~0ull, 0, s),
-			 ptx_slot_fill(p->f, FILL_CONST, 0, 0, s), pred);
-}
-
-static int d_selp(struct parse *p)
-{
-	enum ptx_type t = ptx_mod_type(&p->in, 0);
-	unsigned s = ptx_type_size(t), sizes[] = { s, s, s, 0 };
-
-	if (s < 2 || !only(&p->in, ""))
-		return unknown(p);
-	return alu(p, row(p, "selp_b%u", 8 * s), sizes, 4, 0, NULL);
-}
-
-static int d_slct(struct parse *p)
-{
-	struct insn *in = &p->in;
-	enum ptx_type t = ptx_mod_type(in, 0), c = ptx_mod_type(in, 1);
-	unsigned s = ptx_type_size(t), sizes[] = { s, s, s, 4 };
-
-	if ((c != T_S32 && c != T_F32) || !only(in, " ftz"))
-		return unknown(p);
-	return alu(p, row(p, "slct_b%u_%s", 8 * s, c == T_F32 ? "f32" : "b32"), sizes, 4, 0, NULL);
-}
-
-static int d_testp(struct parse *p)
-{
-	struct insn *in = &p->in;
-	enum ptx_type t = ptx_mod_type(in, 0);
-	const unsigned sizes[] = { 0, ptx_type_size(t) };
-	int err;
-
-	if (t != T_F32 && t != T_F64)
-		return unknown(p);
-	err = alu(p, row(p, "%.*s_%s", (int)in->mod[1].len, in->mod[1].at, type_name(t)), sizes, 2,
-		  0, NULL);
-	if (!err && p->m->ncode)
-		p->m->code[p->m->ncode - 1].r[2] = p->m->code[p->m->ncode - 1].r[1];
-	return err;
-}
-
-/* ---- mov --------------------------------------------------------------------------------- */
-
-/* mov.b32 {a, b}, c: a the lower part. */
-static int mov_parts(struct parse *p, unsigned size)
-{
-	struct insn *in = &p->in;
-	const struct operand *v = &in->o[0];
-	uint32_t from, to;
-	unsigned part = v->n ? size / v->n : 0;
-	ptx_fn fn = part ? row(p, "part_b%u_b%u", 8 * part, 8 * size) : NULL;
-	int err = ptx_use(p, &in->o[1], size, &from);
-
-	if (!fn && !err)
-		return unknown(p);
-	for (unsigned i = 0; !err && i < v->n; i++) {
-		const struct operand *e = &in->elem[v->first + i];
-		struct ptx_op *o;
-
-		if (e->kind == O_SINK)
-			continue;
-		err = ptx_def(p, e, part, &to);
-		if (err)
-			break;
-		o = ptx_emit(p, fn);
-		if (!o)
-			return -ENOMEM;
-		o->r[0] = to;
-		o->r[1] = from;
-		o->imm = 8 * part * i;
-	}
-	return err;
-}
-
-static int mov_join(struct parse *p, unsigned size)
-{
-	struct insn *in = &p->in;
-	const struct operand v = in->o[1];
-	unsigned part = v.n ? size / v.n : 0;
-	ptx_fn fn = part ? row(p, "join_b%u_b%u", 8 * size, 8 * part) : NULL;
-	const unsigned sizes[] = { size, part, part, part, part };
-
-	if (!fn)
-		return unknown(p);
-	for (unsigned i = 0; i < v.n; i++)
-		in->o[1 + i] = in->elem[v.first + i];
-	in->n = 1u + v.n;
-	return alu(p, fn, sizes, in->n, 0, NULL);
-}
-
-static int mov_clock(struct parse *p, unsigned size)
-{
-	uint32_t to;
-	struct ptx_op *o;
-	int err = ptx_def(p, &p->in.o[0], size, &to);
-
-	if (err)
-		return err;
-	o = ptx_emit(p, ptx_op_clock);
-	if (!o)
-		return -ENOMEM;
-	o->r[0] = to;
-	o->size = (uint8_t)size;
-	o->imm = (int64_t)p->in.o[1].imm;
-	return 0;
-}
-
-static int d_mov(struct parse *p)
-{
-	struct insn *in = &p->in;
-	enum ptx_type t = ptx_mod_type(in, 0);
-	unsigned s = ptx_type_size(t), sizes[] = { s, s };
-	int err = ptx_want(p, 2, 2);
-
-	if (err)
-		return err;
-	if (t == T_PRED)
-		return pred_logic(p, LOGIC_MOV, 2);
-	if (s < 2 || !only(in, "") || in->o[1].kind == O_NAME)
-		return unknown(p);
-	if (in->o[0].kind == O_VEC)
-		return mov_parts(p, s);
-	if (in->o[1].kind == O_VEC)
-		return mov_join(p, s);
-	if (in->o[1].kind == O_SPECIAL && in->o[1].n == FILL_NONE)
-		return mov_clock(p, s);
-	return alu(p, row(p, "mov_b%u", 8 * s), sizes, 2, 0, NULL);
 }
 
 /* ---- which is which ------------------------------------------------------------------------ */
@@ -867,9 +600,9 @@ static const struct {
 	{ "clz", d_count },	{ "bfind", d_count },	{ "bfe", d_field },
 	{ "bfi", d_field },	{ "prmt", d_bits },	{ "lop3", d_bits },
 	{ "shf", d_bits },	{ "bmsk", d_bits },	{ "dp4a", d_dot },
-	{ "dp2a", d_dot },	{ "copysign", d_copysign }, { "setp", d_setp },
-	{ "set", d_set },	{ "selp", d_selp },	{ "slct", d_slct },
-	{ "testp", d_testp },	{ "mov", d_mov },	{ "cvt", ptx_decode_cvt },
+	{ "dp2a", d_dot },	{ "copysign", d_copysign }, { "setp", ptx_d_setp },
+	{ "set", ptx_d_set },	{ "selp", ptx_d_selp },	{ "slct", ptx_d_slct },
+	{ "testp", ptx_d_testp },	{ "mov", ptx_d_mov },	{ "cvt", ptx_decode_cvt },
 	{ "cvta", NULL },	{ "isspacep", NULL },	{ "ld", NULL },
 	{ "ldu", NULL },	{ "st", NULL },		{ "atom", NULL },
 	{ "red", NULL },	{ "cp", NULL },		{ "bar", NULL },
@@ -903,5 +636,5 @@ int ptx_decode(struct parse *p)
 	err = ptx_decode_mem(p, &done);
 	if (!err && !done)
 		err = ptx_decode_warp(p, &done);
-	return err || done ? err : unknown(p);
+	return err || done ? err : ptx_unknown(p);
 }

@@ -9,12 +9,6 @@
  */
 #include "tests/emu/ptx_int.h"
 
-static int unknown(struct parse *p, bool *done)
-{
-	*done = true;
-	return ptx_unsupported(p, "%.*s", (int)p->in.op.len, p->in.op.at);
-}
-
 static bool one_of(struct slice s, const char *const *list)
 {
 	for (; *list; list++)
@@ -106,13 +100,12 @@ static int d_ld(struct parse *p)
 	struct ptx_op op = { 0 }, *o;
 	char name[32];
 	uint32_t n;
-	bool done;
 	int err = ptx_want(p, 2, 3);	/* the third: a cache policy */
 
 	if (err)
 		return err;
 	if (!s || !only(in, more))
-		return unknown(p, &done);
+		return ptx_unknown(p);
 	n = elements(p, &in->o[0], &e);
 	if (n != (ptx_mod(in, "v2") ? 2 : ptx_mod(in, "v4") ? 4 : 1))
 		return ptx_bad(p, "a vector has not as many elements as said");
@@ -120,7 +113,7 @@ static int d_ld(struct parse *p)
 		if (e[i].kind == O_REG)
 			reg = ptx_type_size(e[i].type);
 	if (!reg)
-		return unknown(p, &done);
+		return ptx_unknown(p);
 	reg = reg < 2 ? 2 : reg;
 	snprintf(name, sizeof(name), "ld_%c%u_%u", type_signed(t) && reg > s ? 's' : 'u', 8 * s,
 		 8 * reg);
@@ -155,13 +148,12 @@ static int d_st(struct parse *p)
 	struct ptx_op op = { 0 }, *o;
 	char name[32];
 	uint32_t n;
-	bool done;
 	int err = ptx_want(p, 2, 3);
 
 	if (err)
 		return err;
 	if (!s || !only(in, more))
-		return unknown(p, &done);
+		return ptx_unknown(p);
 	n = elements(p, &in->o[1], &e);
 	if (n != (ptx_mod(in, "v2") ? 2 : ptx_mod(in, "v4") ? 4 : 1))
 		return ptx_bad(p, "a vector has not as many elements as said");
@@ -173,7 +165,7 @@ static int d_st(struct parse *p)
 	snprintf(name, sizeof(name), "st_%u_%u", 8 * s, 8 * reg);
 	op.fn = ptx_op_named(p->m, name);
 	if (!op.fn)
-		return unknown(p, &done);
+		return ptx_unknown(p);
 	for (uint32_t i = 0; !err && i < n; i++)
 		err = ptx_use(p, &e[i], reg, &op.r[i]);
 	if (!err)
@@ -217,7 +209,7 @@ static bool atom_can(enum atom op, enum ptx_type t)
 static int d_atom(struct parse *p)
 {
 	struct insn *in = &p->in;
-	bool red = slice_is(in->mod[0], "red"), done;
+	bool red = slice_is(in->mod[0], "red");
 	enum ptx_type t = ptx_mod_type(in, 0);
 	unsigned s = ptx_type_size(t), at = red ? 0 : 1;
 	struct ptx_op op = { 0 }, *o;
@@ -227,7 +219,7 @@ static int d_atom(struct parse *p)
 		if (ptx_mod(in, atoms[i]))
 			kind = i;
 	if (kind < 0 || !only(in, atoms) || !atom_can((enum atom)kind, t))
-		return unknown(p, &done);
+		return ptx_unknown(p);
 	err = ptx_want(p, at + 2 + (kind == ATOM_CAS), at + 2 + (kind == ATOM_CAS));
 	if (!err && !red)
 		err = ptx_def(p, &in->o[0], s, &op.r[0]);
@@ -260,16 +252,15 @@ static int d_cp(struct parse *p)
 	struct ptx_op op = { 0 }, *o;
 	int64_t from_imm;
 	uint8_t from_kind;
-	bool done;
 	int err;
 
 	if (!ptx_mod(in, "async"))
-		return unknown(p, &done);
+		return ptx_unknown(p);
 	if (ptx_mod(in, "commit_group") || ptx_mod(in, "wait_group") || ptx_mod(in, "wait_all"))
 		return 0;
 	if (!only(in, more) || !ptx_mod(in, "global") || in->n < 3 || in->o[2].kind != O_INT ||
 	    (in->o[2].imm != 4 && in->o[2].imm != 8 && in->o[2].imm != 16))
-		return unknown(p, &done);
+		return ptx_unknown(p);
 	err = address(p, &in->o[0], &op.r[5], &op.imm, &op.kind);
 	if (!err)
 		err = address(p, &in->o[1], &op.r[1], &from_imm, &from_kind);
@@ -279,7 +270,7 @@ static int d_cp(struct parse *p)
 		return err;
 	if (from_kind != 8 || from_imm < INT32_MIN || from_imm > INT32_MAX || op.imm > INT32_MAX ||
 	    op.imm < INT32_MIN)
-		return unknown(p, &done);
+		return ptx_unknown(p);
 	o = ptx_emit(p, ptx_op_cpasync);
 	if (!o)
 		return -ENOMEM;
@@ -310,13 +301,12 @@ static int d_cvta(struct parse *p)
 	unsigned s = ptx_type_size(ptx_mod_type(in, 0));
 	struct ptx_op *o;
 	uint32_t to, from;
-	bool done;
 	int err = ptx_want(p, 2, 2);
 
 	if (err)
 		return err;
 	if (s != 8 || !only(in, more))
-		return unknown(p, &done);
+		return ptx_unknown(p);
 	err = ptx_use(p, &in->o[1], s, &from);
 	if (!err)
 		err = ptx_def(p, &in->o[0], s, &to);
@@ -338,13 +328,12 @@ static int d_isspacep(struct parse *p)
 	struct insn *in = &p->in;
 	struct ptx_op *o;
 	uint32_t to, from;
-	bool done;
 	int err = ptx_want(p, 2, 2);
 
 	if (err)
 		return err;
 	if (!only(in, more))
-		return unknown(p, &done);
+		return ptx_unknown(p);
 	err = ptx_use(p, &in->o[1], 8, &from);
 	if (!err)
 		err = ptx_def(p, &in->o[0], 0, &to);

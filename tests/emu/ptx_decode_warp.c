@@ -7,11 +7,6 @@
  */
 #include "tests/emu/ptx_int.h"
 
-static int unknown(struct parse *p)
-{
-	return ptx_unsupported(p, "%.*s", (int)p->in.op.len, p->in.op.at);
-}
-
 static int emit(struct parse *p, ptx_fn fn, unsigned kind, unsigned size,
 		const uint32_t *r, unsigned n)
 {
@@ -40,7 +35,7 @@ static int d_shfl(struct parse *p)
 		if (ptx_mod(in, modes[i]))
 			mode = i;
 	if (mode < 0 || ptx_type_size(ptx_mod_type(in, 0)) != 4)
-		return unknown(p);
+		return ptx_unknown(p);
 	if ((err = ptx_want(p, 4 + sync, 5 + sync)))
 		return err;
 	err = ptx_def(p, &in->o[0], 4, &r[0]);
@@ -63,7 +58,7 @@ static int d_vote(struct parse *p)
 		if (ptx_mod(in, modes[i]))
 			mode = i;
 	if (mode < 0)
-		return unknown(p);
+		return ptx_unknown(p);
 	if (!err)
 		err = ptx_def(p, &in->o[0], mode == VOTE_BALLOT ? 4 : 0, &r[0]);
 	if (!err)
@@ -83,7 +78,7 @@ static int d_match(struct parse *p)
 	int err = ptx_want(p, 3, 3 + all);
 
 	if (s != 4 && s != 8)
-		return unknown(p);
+		return ptx_unknown(p);
 	if (!err)
 		err = ptx_def(p, &in->o[0], 4, &r[0]);
 	if (!err && two)
@@ -111,7 +106,7 @@ static int d_redux(struct parse *p)
 		if (ptx_mod(in, ops[i].name))
 			op = ops[i].op;
 	if (op < 0 || ptx_type_size(t) != 4 || type_float(t))
-		return unknown(p);
+		return ptx_unknown(p);
 	if (!err)
 		err = ptx_def(p, &in->o[0], 4, &r[0]);
 	if (!err)
@@ -153,7 +148,7 @@ static int d_bar(struct parse *p)
 		return err ? err : emit(p, ptx_op_warpsync, 0, 4, r, 6);
 	}
 	if (ptx_mod(in, "cluster") || (!red && !arrive && !ptx_mod(in, "sync")))
-		return unknown(p);
+		return ptx_unknown(p);
 	if ((err = ptx_want(p, red ? 3 : 1, red ? 4 : 2)))
 		return err;
 	if (red)
@@ -267,7 +262,7 @@ static int d_call(struct parse *p)
 	if (++at < in->n && in->o[at].kind == O_LIST)
 		args = &in->o[at++];
 	if (at < in->n)
-		return unknown(p);
+		return ptx_unknown(p);
 	err = add_call(p->f, to);
 	if (!err)
 		err = copies(p, args, to->params, to->nparams, true);

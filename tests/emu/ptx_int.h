@@ -196,6 +196,17 @@ struct ptx_module {
 	const ptx_fn *ops;	/* the level's, by enum ptx_opcode */
 };
 
+/* Kinds of operations. */
+enum vote { VOTE_ALL, VOTE_ANY, VOTE_UNI, VOTE_BALLOT };
+enum shfl { SHFL_UP, SHFL_DOWN, SHFL_BFLY, SHFL_IDX };
+enum bar { BAR_SYNC, BAR_ARRIVE, BAR_POPC, BAR_AND, BAR_OR };
+enum logic { LOGIC_AND, LOGIC_OR, LOGIC_XOR, LOGIC_NOT, LOGIC_MOV };
+enum atom {
+	ATOM_ADD, ATOM_MIN, ATOM_MAX, ATOM_AND, ATOM_OR, ATOM_XOR, ATOM_EXCH, ATOM_CAS,
+	ATOM_INC, ATOM_DEC
+};
+enum round { RND_NONE, RND_NEAR, RND_ZERO, RND_DOWN, RND_UP, RND_AWAY };
+
 /* ---- parsing ------------------------------------------------------------------ */
 
 struct ptx_names;		/* a scope's names -> variables, ranges of registers */
@@ -321,6 +332,35 @@ int ptx_use_any(struct parse *p, const struct operand *o, unsigned least, uint32
 		unsigned *size);
 int ptx_def(struct parse *p, const struct operand *o, unsigned size, uint32_t *slot);
 int ptx_want(struct parse *p, uint32_t least, uint32_t most);
+/* Says that the instruction cannot be run; returns 0. */
+int ptx_unknown(struct parse *p);
+/* Are all modifiers types, or words of the list, each after a blank? */
+bool ptx_only(const struct insn *in, const char *list);
+/* The row of that name, or NULL. */
+ptx_fn ptx_row(struct parse *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* What is done to the operands and to the result. */
+struct ptx_extra {
+	const char *before, *after;	/* rows; NULL: none */
+	const char *also;		/* after that */
+	enum round rnd;
+};
+
+/* d, a, b, ...: sizes[] says how wide each of the n is. imm: of the operation. */
+int ptx_alu(struct parse *p, ptx_fn fn, const unsigned *sizes, uint32_t n, int64_t imm,
+	    const struct ptx_extra *x);
+/* *slot becomes one that holds what the row `name` makes of it. */
+int ptx_flushed(struct parse *p, const char *name, unsigned size, uint32_t *slot);
+int ptx_pred_logic(struct parse *p, enum logic how, uint32_t n);
+const char *ptx_float_name(enum ptx_type t);
+uint32_t ptx_bits(enum ptx_type t);
+char ptx_letter(enum ptx_type t);
+int ptx_d_setp(struct parse *p);
+int ptx_d_set(struct parse *p);
+int ptx_d_selp(struct parse *p);
+int ptx_d_slct(struct parse *p);
+int ptx_d_testp(struct parse *p);
+int ptx_d_mov(struct parse *p);
 int ptx_decode_mem(struct parse *p, bool *done);
 int ptx_decode_warp(struct parse *p, bool *done);
 int ptx_decode_cvt(struct parse *p);
@@ -447,16 +487,6 @@ int ptx_op_clock(struct ptx_warp *w, const struct ptx_op *o, uint32_t m);
 int ptx_op_carry(struct ptx_warp *w, const struct ptx_op *o, uint32_t m);
 int ptx_op_predlogic(struct ptx_warp *w, const struct ptx_op *o, uint32_t m);
 int ptx_op_setpx(struct ptx_warp *w, const struct ptx_op *o, uint32_t m);
-
-enum vote { VOTE_ALL, VOTE_ANY, VOTE_UNI, VOTE_BALLOT };
-enum shfl { SHFL_UP, SHFL_DOWN, SHFL_BFLY, SHFL_IDX };
-enum bar { BAR_SYNC, BAR_ARRIVE, BAR_POPC, BAR_AND, BAR_OR };
-enum logic { LOGIC_AND, LOGIC_OR, LOGIC_XOR, LOGIC_NOT, LOGIC_MOV };
-enum atom {
-	ATOM_ADD, ATOM_MIN, ATOM_MAX, ATOM_AND, ATOM_OR, ATOM_XOR, ATOM_EXCH, ATOM_CAS,
-	ATOM_INC, ATOM_DEC
-};
-enum round { RND_NONE, RND_NEAR, RND_ZERO, RND_DOWN, RND_UP, RND_AWAY };
 
 /* The barriers that have all they wait for let them go; true: one did. */
 bool ptx_barriers_release(struct ptx_block *b);

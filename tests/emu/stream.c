@@ -296,16 +296,23 @@ CUresult stream_wait(struct stream *s)
 	return c->sticky;
 }
 
+/* What is queued later is not waited for. */
 CUresult ctx_wait(struct ctx *c)
 {
-	for (;;) {
-		struct stream *s = streams;
+	const uint64_t until = seqs;
 
-		while (s && (s->ctx != c || !s->head))
+	for (;;) {
+		const struct stream *s = streams;
+		struct op *op;
+
+		while (s && (s->ctx != c || !s->head || s->head->seq > until))
 			s = s->next;
 		if (!s)
 			return c->sticky;
-		op_wait(s->tail);
+		op = s->head;
+		while (op->next && op->next->seq <= until)
+			op = op->next;
+		op_wait(op);
 	}
 }
 

@@ -61,6 +61,9 @@ static void an_older_driver(void)
 	CHECK(version == 12020);
 	FOUND("cuMemAdvise", 13000, 0, "cuMemAdvise_v2");
 	found("cuFuncGetParamInfo", 13000, 0, CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT);
+	setup();
+	IS(cuFuncGetParamInfo(NULL, 0, NULL, NULL), CUDA_ERROR_NOT_SUPPORTED);
+	IS(cuDeviceGetDefaultMemPool(NULL, 0), CUDA_ERROR_INVALID_VALUE);
 }
 
 static void no_export_tables(void)
@@ -188,6 +191,24 @@ static void a_child_calls_nothing(void)
 	CHECK(!status);
 }
 
+/* Its place is another's by then. */
+static void dead_handles_stay_dead(void)
+{
+	CUevent e[8], next;
+	CUstream s;
+
+	setup();
+	for (int i = 0; i < 8; i++)
+		OK(cuEventCreate(&e[i], 0));
+	OK(cuEventDestroy_v2(e[3]));
+	OK(cuEventCreate(&next, 0));
+	IS(cuEventQuery(e[3]), CUDA_ERROR_INVALID_HANDLE);
+	OK(cuEventQuery(next));
+	IS(cuEventQuery((CUevent)0x123456789), CUDA_ERROR_INVALID_HANDLE);
+	OK(cuStreamCreate(&s, 0));
+	IS(cuEventQuery((CUevent)s), CUDA_ERROR_INVALID_HANDLE);	/* of another kind */
+}
+
 static void errors_have_names(void)
 {
 	const char *s;
@@ -290,6 +311,7 @@ static const struct test_case cases[] = {
 	{ "the_primary_context_is_one", the_primary_context_is_one, NULL },
 	{ "an_error_is_the_contexts_own", an_error_is_the_contexts_own, NULL },
 	{ "a_child_calls_nothing", a_child_calls_nothing, NULL },
+	{ "dead_handles_stay_dead", dead_handles_stay_dead, NULL },
 	{ "errors_have_names", errors_have_names, NULL },
 	{ "two_devices", two_devices, "EMU_DEVICES=2" },
 	{ "pointers_are_known", pointers_are_known, NULL },

@@ -171,6 +171,28 @@ static void managed_is_everyones(void)
 	CHECK(!emu_stats(0, &st) && st.managed == 0);
 }
 
+static void managed_by_the_batch(void)
+{
+	CUmemLocation where[2] = { { CU_MEM_LOCATION_TYPE_DEVICE, 0 },
+				   { CU_MEM_LOCATION_TYPE_HOST, 0 } };
+	size_t sizes[3] = { 65536, 65536, 65536 }, from[2] = { 0, 2 };
+	struct emu_device_stats st;
+	CUdeviceptr m, p[3];
+
+	setup();
+	OK(cuMemAllocManaged(&m, 3 * 65536, CU_MEM_ATTACH_GLOBAL));
+	for (unsigned i = 0; i < 3; i++)
+		p[i] = m + i * 65536;
+	OK(cuMemPrefetchAsync(m, 3 * 65536, 0, NULL));
+	OK(cuMemPrefetchBatchAsync(p, sizes, 3, where, from, 2, 0, NULL));
+	OK(cuCtxSynchronize());
+	CHECK(!emu_stats(0, &st) && st.managed == 2 * 65536);
+	memset((void *)m, 0, 3 * 65536);
+	OK(cuMemDiscardBatchAsync(p + 1, sizes, 1, 0, NULL));
+	OK(cuCtxSynchronize());
+	CHECK(((char *)m)[65535] == 0 && ((char *)m)[65536] != 0);
+}
+
 static void managed_never_exceeds_the_device(void)
 {
 	struct emu_device_stats st;
@@ -194,6 +216,7 @@ static const struct test_case cases[] = {
 	{ "capacity_comes_back", capacity_comes_back, "EMU_DELAY_US=500" },
 	{ "pools", pools, NULL },
 	{ "managed_is_everyones", managed_is_everyones, NULL },
+	{ "managed_by_the_batch", managed_by_the_batch, NULL },
 	{ "managed_never_exceeds_the_device", managed_never_exceeds_the_device, NULL },
 };
 

@@ -515,8 +515,40 @@ static void memory_of_a_graph(void)
 		OK(cuStreamSynchronize(s));
 		CHECK(byte(d) == 6);
 	}
+	{
+		size_t before, after;
+
+		OK(cuMemGetInfo_v2(&before, NULL));
+		OK(cuGraphDestroy(g));
+		OK(cuMemGetInfo_v2(&after, NULL));
+		CHECK(before == after);		/* e has it still */
+	}
 	OK(cuMemsetD8Async(a, 1, 64, s));	/* between launches it is not there */
 	IS(cuStreamSynchronize(s), CUDA_ERROR_ILLEGAL_ADDRESS);
+}
+
+static void memory_goes_with_the_graph(void)
+{
+	size_t before, after;
+	CUdeviceptr a;
+	CUgraph g;
+	CUgraphExec e;
+	CUstream s = begin();
+
+	OK(cuMemGetInfo_v2(&before, NULL));
+	capture(s);
+	OK(cuMemAllocAsync(&a, 1u << 20, s));
+	OK(cuMemFreeAsync(a, s));
+	OK(cuStreamEndCapture(s, &g));
+	e = ready(g);
+	OK(cuGraphLaunch(e, s));
+	OK(cuStreamSynchronize(s));
+	OK(cuGraphDestroy(g));
+	OK(cuGraphExecDestroy(e));
+	OK(cuMemsetD8Async(d, 1, 1, s));	/* nothing remembers the launch */
+	OK(cuStreamSynchronize(s));
+	OK(cuMemGetInfo_v2(&after, NULL));
+	CHECK(before == after);
 }
 
 static const struct test_case cases[] = {
@@ -538,6 +570,7 @@ static const struct test_case cases[] = {
 	{ "updates_keep_the_shape", updates_keep_the_shape, NULL },
 	{ "unmap_under_a_graph", unmap_under_a_graph, NULL },
 	{ "launch_after_an_unmap", launch_after_an_unmap, NULL },
+	{ "memory_goes_with_the_graph", memory_goes_with_the_graph, NULL },
 	{ "memory_of_a_graph", memory_of_a_graph, NULL },
 };
 

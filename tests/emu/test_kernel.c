@@ -3,7 +3,9 @@
 #include "tests/emu/test.h"
 
 /* fill(p, v, n): n words. through(table): *table = 7, by the pointer that is in memory.
- * by_struct(s): s.p[0] = s.v. hidden(): the pointer is in a variable. count(): one more. */
+ * by_struct(s): s.p[0] = s.v. hidden(): the pointer is in a variable. count(): one more.
+ * secret(0, lo, hi, f): the pointer is in halves that are no word; says so in f[0], and
+ * runs until f[1] is set. */
 static const char text[] =
 	".version 7.0\n.target sm_80\n.address_size 64\n"
 	".visible .global .align 8 .u64 where = 0;\n"
@@ -27,6 +29,14 @@ static const char text[] =
 	".visible .entry count()\n{\n .reg .b32 %r<4>;\n ld.const.u32 %r1, [step];\n"
 	" ld.global.u32 %r2, [counter];\n add.u32 %r3, %r1, %r2;\n"
 	" st.global.u32 [counter], %r3;\n ret;\n}\n"
+	".visible .entry secret(.param .u32 pad, .param .u32 lo, .param .u32 hi, .param .u64 f)\n"
+	"{\n .reg .pred %p<2>; .reg .b32 %r<5>; .reg .b64 %rd<5>;\n"
+	" ld.param.u32 %r1, [lo];\n ld.param.u32 %r2, [hi];\n ld.param.u64 %rd3, [f];\n"
+	" cvt.u64.u32 %rd1, %r1;\n cvt.u64.u32 %rd2, %r2;\n shl.b64 %rd2, %rd2, 32;\n"
+	" or.b64 %rd1, %rd1, %rd2;\n mov.u32 %r3, 1;\n st.global.u32 [%rd1], %r3;\n"
+	" st.volatile.global.u32 [%rd3], %r3;\n"
+	"$again:\n ld.volatile.global.u32 %r4, [%rd3+4];\n setp.eq.u32 %p1, %r4, 0;\n"
+	" @%p1 bra $again;\n ret;\n}\n"
 	".visible .entry odd()\n{\n nonsense.u32 1;\n ret;\n}\n";
 
 struct by_value {
@@ -388,6 +398,30 @@ static void unmap_under_a_variable(void)
 	open_gate();
 }
 
+/* No word says so: but the kernel is there, and has touched it. */
+static void unmap_under_what_was_touched(void)
+{
+	volatile unsigned *flags;
+	CUdeviceptr d, other;
+	unsigned pad = 0, lo, hi;
+	void *params[] = { &pad, &lo, &hi, &flags };
+
+	begin();
+	d = mapped(G);
+	other = mapped(G);
+	lo = (unsigned)d;
+	hi = (unsigned)(d >> 32);
+	OK(cuMemHostAlloc((void **)&flags, 4096, 0));
+	flags[0] = flags[1] = 0;
+	OK(cuLaunchKernel(function("secret"), 1, 1, 1, 1, 1, 1, 0, NULL, params, NULL));
+	while (!flags[0])
+		usleep(100);
+	OK(cuMemUnmap(other, G));
+	IS(cuMemUnmap(d, G), CUDA_ERROR_ILLEGAL_ADDRESS);
+	BROKE("E1");
+	flags[1] = 1;
+}
+
 /* ---- in graphs ----------------------------------------------------------------------------- */
 
 static void kernels_of_graphs(void)
@@ -475,6 +509,7 @@ static const struct test_case cases[] = {
 	{ "unmap_under_a_struct", unmap_under_a_struct, NULL },
 	{ "unmap_under_a_table", unmap_under_a_table, NULL },
 	{ "unmap_under_a_variable", unmap_under_a_variable, NULL },
+	{ "unmap_under_what_was_touched", unmap_under_what_was_touched, NULL },
 	{ "kernels_of_graphs", kernels_of_graphs, NULL },
 	{ "unmap_under_a_graphs_kernel", unmap_under_a_graphs_kernel, NULL },
 };

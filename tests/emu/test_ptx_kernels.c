@@ -18,13 +18,13 @@
 
 #define CLANG \
 	"clang++ -x cuda --cuda-device-only --cuda-gpu-arch=sm_80 -nocudainc -nocudalib " \
-	"-Wno-unknown-cuda-version -Xclang -target-feature -Xclang +ptx70 -O2 " \
-	"-ffp-contract=off -S -o %s tests/emu/kernels_ptx.cu"
+	"-Wno-unknown-cuda-version -Xclang -target-feature -Xclang +ptx70 " \
+	"-ffp-contract=off -S %s -o %s tests/emu/kernels_ptx.cu"
 
 static char *text;
 static size_t text_len;
 
-static int compile(void)
+static int compile(const char *how)
 {
 	char out[] = "/tmp/ptx-XXXXXX", cmd[1024];
 	int fd = mkstemp(out);
@@ -32,7 +32,7 @@ static int compile(void)
 
 	if (fd < 0)
 		return -1;
-	snprintf(cmd, sizeof(cmd), CLANG, out);
+	snprintf(cmd, sizeof(cmd), CLANG, how, out);
 	if (system(cmd)) {
 		unlink(out);
 		return -1;
@@ -729,12 +729,15 @@ static void speeds(void **state)
 	static const char *const names[] = { "matvec_f32", "matvec_f16", "matvec_bf16",
 					     "matvec_q8", "matvec_q4" };
 	enum { ROWS = 512, N = 4096 };
-	float *x = random_floats(N);
-	uint64_t dx = dev(x, N * 4), y = dev(NULL, ROWS * 4);
+	uint64_t dx, y;
 	struct pack p;
+	float *x;
 
 	if (!getenv("PTX_SPEED"))
 		skip();
+	x = random_floats(N);
+	dx = dev(x, N * 4);
+	y = dev(NULL, ROWS * 4);
 	speed("busy", 4, 256, pack_of(&p, "pi", dx, 20000));
 	for (int f = 0; f < 5; f++) {
 		size_t bytes;
@@ -755,17 +758,22 @@ int main(void)
 		T(diverging), T(calls), T(variables), T(warps), T(atomics), T(waits), T(wild),
 		T(poison), T(same_again), T(speeds),
 	};
-	int r;
+	/* Not optimised: calls, and all variables in local memory. */
+	static const char *const how[] = { "-O2", "-O0" };
+	int r = 0;
 
 	if (system("clang++ --version >/dev/null 2>&1")) {
 		print_message("clang++ is missing\n");
 		return 77;
 	}
-	if (compile()) {
-		print_message("clang++ cannot make PTX\n");
-		return 77;
+	for (size_t i = 0; i < sizeof(how) / sizeof(*how); i++) {
+		if (compile(how[i])) {
+			print_message("clang++ cannot make PTX\n");
+			return 77;
+		}
+		print_message("# %s\n", how[i]);
+		r += cmocka_run_group_tests(tests, NULL, NULL);
+		free(text);
 	}
-	r = cmocka_run_group_tests(tests, NULL, NULL);
-	free(text);
 	return r;
 }

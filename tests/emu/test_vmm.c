@@ -238,8 +238,10 @@ static void host_touches_device_memory(void)
 	setup();
 	OK(cuMemAlloc_v2(&at, G));
 	pid = fork();
-	if (!pid)
+	if (!pid) {
+		signal(SIGSEGV, SIG_DFL);
 		_exit(*(volatile char *)at);
+	}
 	waitpid(pid, &status, 0);
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 }

@@ -45,6 +45,8 @@ void work_drop(struct work *w)
 		image_put(w->u.image);
 	else if (w->kind == W_CHILD)
 		graph_end(w->u.child);
+	else if (w->kind == W_ALLOC && w->u.memory.range)
+		async_graph_end(w->u.memory.range);
 	else if ((w->kind == W_RECORD || w->kind == W_WAIT) && w->u.event)
 		event_put(w->u.event);
 	w->kind = W_EMPTY;
@@ -73,6 +75,8 @@ void work_dup(struct work *to, const struct work *from)
 		to->u.image = image_dup(from->u.image);
 	else if (from->kind == W_CHILD)
 		to->u.child = graph_clone(from->u.child);
+	else if (from->kind == W_ALLOC && from->u.memory.range)
+		from->u.memory.range->graphs++;
 	else if ((from->kind == W_RECORD || from->kind == W_WAIT) && from->u.event)
 		from->u.event->refs++;
 }
