@@ -148,6 +148,34 @@ $(B)/emu/%: $(B)/o/tests/emu/%.o $(B)/emu/libcuda.so.1
 unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src)) \
 	    $(patsubst tests/emu/%.c,$(B)/unit/%,$(ptx_test))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))
+
+# ---- a program on the CUDA driver API, and its kernels where clang is to be had
+# One text for the processor and for the kernels: the same bits (arith.h).
+$(B)/o/tests/engine/%.o: CFLAGS += -ffp-contract=off
+
+$(B)/engine/engine: $(call obj,$(addprefix tests/engine/,cpu.c driver.c engine.c graph.c launch.c load.c model.c options.c pass.c))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -pthread -lm -ldl $(SAN) $(LDFLAGS)
+
+$(B)/engine/random: $(call obj,$(addprefix tests/engine/,driver.c options.c) $(wildcard tests/engine/random*.c))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -pthread -ldl $(SAN) $(LDFLAGS)
+
+$(B)/engine/%.ptx: tests/engine/%.cu tests/engine/arith.h tests/engine/random_body.h
+	$(call say,PTX,$@)
+	@mkdir -p $(@D)
+	$(Q)clang++ -x cuda --cuda-device-only --cuda-gpu-arch=sm_80 -nocudainc -nocudalib \
+	  -Xclang -target-feature -Xclang +ptx70 -Wno-unknown-cuda-version -Wall -Wextra -Werror \
+	  -O2 -ffp-contract=off -I. -S -o $@ $<
+
+engine_bin := $(B)/engine/engine $(B)/engine/random
+ifneq ($(shell command -v clang++ 2>/dev/null),)
+engine_bin += $(B)/engine/engine.ptx $(B)/engine/random.ptx
+endif
+tests-bin: $(engine_bin)
+
 trap_bin := $(patsubst tests/preload/%.c,$(B)/preload/%,$(trap_src))
 
 setup:
@@ -180,6 +208,9 @@ fuzz-bin: $(fuzz_bin)
 unit: $(unit_bin)
 	$(Q)B=$(B) tests/run.sh unit
 
+engine: all $(B)/emu/libcuda.so.1 $(engine_bin)
+	$(Q)B=$(B) tests/run.sh engine
+
 emu: $(B)/emu/libcuda.so.1 $(emu_bin)
 	$(Q)B=$(B) tests/run.sh emu
 
@@ -201,6 +232,6 @@ install: all
 clean:
 	rm -rf $(B)
 
-.PHONY: all setup check check-long check-asan check-tsan unit emu tests-bin fuzz fuzz-bin demo bench install clean
+.PHONY: all setup check check-long check-asan check-tsan unit emu engine tests-bin fuzz fuzz-bin demo bench install clean
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -5,10 +5,12 @@
 #
 #     tests/run.sh unit     build/unit/*
 #     tests/run.sh emu      build/emu/test_*: the emulated GPU driver keeps its rules
+#     tests/run.sh engine   tests/engine: programs on the CUDA driver API
 #     tests/run.sh check    unit, emu, tests/check/*.sh, every operation failing at its
-#                           first call, the traps (under 10 minutes)
+#                           first call, engine, the traps (under 10 minutes)
 #     tests/run.sh long     the same with sanitizers, fuzzers, 1 GiB through the codecs,
 #                           five minutes of operations failing at any call (NTH_SEED),
+#                           1000 seeds of the random device program,
 #                           up to 1000 seeds of the stress and 500 of torture: about
 #                           40 minutes on two cores. OFFLOAD_LONG=N: N times as long
 #                           (3: ten minutes for each fuzzer, and all the seeds on a
@@ -81,13 +83,13 @@ fault() {
 	grep '^#' "$out/nth.log"
 }
 
-# Its own output is a line per program already.
-traps() {
+# counted FOLDER WHAT: its own output is a line per program already.
+counted() {
 	local p=0 f=1 s=0
 
-	rm -f "$B/preload.counts"
-	OFFLOAD_LONG=$times tests/preload/run.sh "$1" && f=0
-	[ -s "$B/preload.counts" ] && read -r p f s <"$B/preload.counts"
+	rm -f "$B/$1.counts"
+	OFFLOAD_LONG=$times "tests/$1/run.sh" "$2" && f=0
+	[ -s "$B/$1.counts" ] && read -r p f s <"$B/$1.counts"
 	pass=$((pass + p)) fails=$((fails + f)) skips=$((skips + s))
 }
 
@@ -122,14 +124,16 @@ mkdir -p "$out"
 case $1 in
 unit)	unit ;;
 emu)	emu ;;
-check)	unit; emu; checks; fault quick; traps quick ;;
+engine)	counted engine quick ;;
+check)	unit; emu; checks; fault quick; counted engine quick; counted preload quick ;;
 long)	export FX_MIB=$((1024 * times))
 	export PTX_SEEDS=$((200000 * times))
 	limit=3600 unit
 	emu; checks
 	unset FX_MIB PTX_SEEDS
-	sanitizers; fuzzers; fault long $((300 * times)); traps long ;;
-*)	echo "usage: $0 unit | emu | check | long" >&2; exit 2 ;;
+	sanitizers; fuzzers; fault long $((300 * times))
+	counted engine long; counted preload long ;;
+*)	echo "usage: $0 unit | emu | engine | check | long" >&2; exit 2 ;;
 esac
 echo "# $pass passed, $fails failed, $skips skipped"
 [ "$fails" = 0 ] && [ "$pass" -gt 0 ]

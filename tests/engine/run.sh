@@ -1,0 +1,177 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# run.sh - the engine and the random program, without and with the library.
+#
+#     tests/engine/run.sh quick    on the emulated driver
+#     tests/engine/run.sh long     the same, 1000 seeds of the random program
+#     tests/engine/run.sh gpu      as quick, on the machine's own driver; one line
+#                                  where there is none
+#
+# Owns build/engine/run (models, outputs). A line per test; how many passed, failed
+# and were skipped goes to build/engine.counts.
+#
+# (1) The engine prints what the processor computes, to the bit, whatever its options.
+# (2) The random program compares all memory with its model by itself, and prints a
+#     hash that the library may not change.
+# (3) A fault that is asked for (TEST_BREAK) must be seen, or these tests see nothing.
+# Lock: none; the runs of a pair share only files that nobody changes.
+
+cd "$(dirname "$0")/../.." || exit 1
+B=${B:-build}
+work=$B/engine/run
+lib=$(realpath -m "$B")/liboffload.so
+times=${OFFLOAD_LONG:-1}
+unset OFFLOAD_LONG TEST_BREAK
+pass=0 fails=0 skips=0
+
+# A type of weights, and options. Each way to do each thing is somewhere.
+rows='f32 --load sync
+f16 --api default --alloc one --load async
+bf16 --api getproc --alloc async --load pinned --chunk 3000
+q8_0 --api getproc-old --alloc managed --ref struct
+bf16 --alloc vmm --ref table --launch extra
+q8_0 --streams 3 --launch ex --ref table --load pinned
+f16 --graph device --streams 2
+bf16 --graph params --streams 2 --ref table
+q8_0 --graph update --streams 3 --api getproc
+bf16 --graph build --streams 3 --ref struct --alloc one
+f32 --graph device --batch 1 --alloc vmm'
+
+# tell NAME STATUS [WHY]: counts.
+tell() {
+	case $2 in
+	0)	pass=$((pass + 1)); echo "ok engine/$1" ;;
+	77)	skips=$((skips + 1)); echo "ok engine/$1 # skip: $3" ;;
+	*)	fails=$((fails + 1)); echo "not ok engine/$1 (status $2)"
+		[ -z "$3" ] || echo "    $3" ;;
+	esac
+}
+
+# run OUT COMMAND...: on the driver in use; stderr to OUT.err.
+run() {
+	local out=$1
+
+	shift
+	timeout -k 5 "${limit:-120}" env LD_LIBRARY_PATH="$driver" "$@" >"$out" 2>"$out.err" </dev/null
+}
+
+# both OUT COMMAND...: without and with the library, side by side; statuses in s, t.
+both() {
+	local out=$1
+
+	shift
+	run "$out.plain" "$@" &
+	run "$out.with" LD_PRELOAD="$lib" "$@"
+	t=$?
+	wait $!
+	s=$?
+}
+
+models() {
+	local type
+
+	for type in f32 f16 bf16 q8_0; do
+		"$B/mkmodel" --type $type --layers 2 --dim 64 --ff 128 --vocab 320 \
+			"$work/$type.gguf" >/dev/null || exit 1
+		"$B/engine/engine" --run cpu "$work/$type.gguf" >"$work/$type.cpu"
+	done
+}
+
+engine() {
+	local type options n=0 s t name
+
+	while read -r type options; do
+		n=$((n + 1))
+		name="$type $options"
+		# shellcheck disable=SC2086
+		EMU_SEED=$n both "$work/$n" "$B/engine/engine" $options "$work/$type.gguf"
+		if [ "$s$t" != 00 ]; then
+			tell "$name" $((s ? s : t)) "$(cat "$work/$n.plain.err" "$work/$n.with.err" | tail -n 1)"
+		elif ! cmp -s "$work/$n.plain" "$work/$type.cpu"; then
+			tell "$name" 1 "not what the processor computes: $work/$n.plain"
+		elif ! cmp -s "$work/$n.plain" "$work/$n.with"; then
+			tell "$name" 1 "the library changes it: $work/$n.with"
+		else
+			tell "$name" 0
+		fi
+	done <<<"$rows"
+}
+
+# seeds FIRST COUNT DEVICES: all of them in one process.
+seeds() {
+	local out=$work/seeds.$1 s t
+
+	limit=300 EMU_DEVICES=$3 EMU_SEED=$1 both "$out" "$B/engine/random" --seed "$1" \
+		--count "$2" --ops 120
+	if [ "$s$t" = 00 ] && cmp -s "$out.plain" "$out.with"; then
+		rm -f "$out".*
+		return 0
+	fi
+	[ "$s" != 77 ] || { why=$(tail -n 1 "$out.plain.err"); return 77; }
+	why="seeds $1 to $(($1 + $2 - 1)), devices $3: $(grep -hm1 -E '^(random|emu|tests)' "$out.plain.err" "$out.with.err" | tail -n 1)"
+	[ "$s$t" != 00 ] || why="$why the library changes memory: $out.with"
+	return $((s ? s : t ? t : 1))
+}
+
+# random COUNT BATCH: seeds on one and two devices in turn, while there is time.
+random() {
+	local first=${RANDOM_SEED:-1} at bad=0 end=$((SECONDS + 900 * times)) devices=1 why=
+
+	for ((at = first; at < first + $1; at += $2)); do
+		if [ "$SECONDS" -ge "$end" ]; then
+			echo "# random: seeds from $at on not run: no time left"
+			break
+		fi
+		seeds "$at" "$2" "$devices" || { bad=$?; break; }
+		devices=$((3 - devices))
+	done
+	[ "$bad" = 0 ] || at=$((at + $2))
+	tell "random, seeds $first to $((at - 1))" "$bad" "$why"
+}
+
+# seen NAME COMMAND...: must not pass.
+seen() {
+	local name=$1
+
+	shift
+	if run "$work/fault" "$@"; then
+		tell "fault: $name" 1 "it passed"
+	else
+		case $? in
+		77)	tell "fault: $name" 77 "$(tail -n 1 "$work/fault.err")" ;;
+		*)	tell "fault: $name" 0 ;;
+		esac
+	fi
+}
+
+faults() {
+	local -x EMU_DELAY_US=1000	# long enough to matter each time
+
+	seen 'no waits between streams' TEST_BREAK=1 "$B/engine/engine" --run both \
+		--streams 3 "$work/bf16.gguf"
+	seen 'a buffer filled too early' TEST_BREAK=1 "$B/engine/engine" --run both \
+		--load pinned --chunk 2000 "$work/bf16.gguf"
+	seen 'no waits in the random program' TEST_BREAK=wait "$B/engine/random"
+	seen 'a copy left out' TEST_BREAK=copy "$B/engine/random"
+}
+
+rm -rf "$work"
+mkdir -p "$work"
+driver=$(realpath -m "$B")/emu
+export EMU_GRANULARITY=64K EMU_DELAY_US=100
+case $1 in
+gpu)	driver=$LD_LIBRARY_PATH
+	run "$work/probe" "$B/engine/random" --ops 1
+	[ $? = 77 ] && { echo "# engine: $(tail -n 1 "$work/probe.err")"; exit 0; } ;;
+quick | long) ;;
+*)	echo "usage: $0 quick | long | gpu" >&2; exit 2 ;;
+esac
+[ -e "$lib" ] || { echo "run.sh: $lib is missing: run make" >&2; exit 1; }
+models
+engine
+if [ "$1" = long ]; then random $((1000 * times)) 20; else random 20 10; fi
+[ "$1" = gpu ] || faults	# on a GPU they may pass by luck
+echo "# engine: $pass passed, $fails failed, $skips skipped"
+echo "$pass $fails $skips" >"$B/engine.counts"
+[ "$fails" = 0 ] && [ $((pass + skips)) -gt 0 ]
