@@ -7,7 +7,8 @@
  *
  * Uses are what the pager sees, faults: chunks the program found in place do
  * not appear. Chunk count is the most there may be, for ids are given out as
- * regions come. Lock: none; pager thread.
+ * regions come. Lines of devices are appended by others
+ * (device_tape.c). Lock: none; pager thread.
  */
 #include "core/core_int.h"
 
@@ -57,7 +58,8 @@ void trace_open(void)
 	used = 0;
 	if (!off_opt.trace)
 		return;
-	fd = off_sys_open(off_opt.trace, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	fd = off_sys_open(off_opt.trace, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC,
+			  0644);
 	if (fd < 0) {
 		off_log("OFFLOAD_TRACE=%s: %s; no tape is written", off_opt.trace,
 			strerrordesc_np(errno));
@@ -65,6 +67,7 @@ void trace_open(void)
 	}
 	put(line, snprintf(line, sizeof(line), "offload-tape 1 chunk_bytes=%lu chunks=%u\n",
 			   CHUNK, MAX_CHUNKS));
+	trace_flush();	/* the first line, whoever appends the next */
 }
 
 /* One span line per tensor, its name read from the file's header region. */
