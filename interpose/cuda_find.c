@@ -184,7 +184,7 @@ static int rebind_one(const struct elf_object *o, void *all)
 
 /* ---- looking --------------------------------------------------------------------- */
 
-struct look { bool any, fresh; };
+struct look { bool found[2], fresh; };
 
 static int look_at(const struct elf_object *o, void *arg)
 {
@@ -192,9 +192,10 @@ static int look_at(const struct elf_object *o, void *arg)
 	struct look *l = arg;
 
 	for (int i = 0; i < 2; i++) {
-		if (!elf_named(o, library[i]))
+		/* Some systems have an inner half of that name, loaded by the first. */
+		if (l->found[i] || !elf_named(o, library[i]))
 			continue;
-		l->any = true;
+		l->found[i] = true;
 		if (__atomic_load_n(&learned[i], __ATOMIC_ACQUIRE) == o->base)
 			continue;
 		learn(o, library[i]);
@@ -207,7 +208,7 @@ static int look_at(const struct elf_object *o, void *arg)
 void cuda_look(void)
 {
 	unsigned long long n_loads, n_unloads;
-	struct look l = { false, false };
+	struct look l = { .fresh = false };
 
 	if (off)
 		return;
@@ -216,7 +217,7 @@ void cuda_look(void)
 	    n_unloads == __atomic_load_n(&unloads, __ATOMIC_RELAXED))
 		return;
 	elf_each(look_at, &l);
-	if (l.any) {
+	if (l.found[0] || l.found[1]) {
 		if (n_unloads != __atomic_load_n(&unloads, __ATOMIC_RELAXED)) {
 			memset(seen, 0, sizeof(seen));
 			l.fresh = true;
@@ -230,6 +231,7 @@ void cuda_look(void)
 void cuda_begin(void)
 {
 	off = !core_on();
+	dlsym_begin();
 	cuda_look();
 }
 

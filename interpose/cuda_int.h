@@ -55,6 +55,11 @@ extern struct cuda_row cuda_rows[ROWS];
 #define CU_LAUNCH CU_FIND
 #include "interpose/cuda_hook.def"
 
+/* ---- dlsym.c ------------------------------------------------------------------- */
+
+/* The constructor: all that is loaded now was there from the start. */
+void dlsym_begin(void);
+
 /* ---- cuda_find.c ----------------------------------------------------------------- */
 
 /* The constructor: programs linked with the driver. */

@@ -18,6 +18,7 @@
 #include "interpose/elf.h"
 
 #include <dlfcn.h>
+#include <limits.h>
 
 static void *no_dlsym(void *handle, const char *name)
 {
@@ -34,6 +35,7 @@ __attribute__((visibility("hidden"))) void *(*real_dlsym)(void *, const char *) 
 __attribute__((visibility("hidden")))
 void *(*real_dlvsym)(void *, const char *, const char *) = no_dlvsym;
 void *dlsym_answer(void *handle, const char *name, const char *version, const void *caller);
+static int initial = INT_MAX;	/* objects that were there from the start */
 
 #if defined(__x86_64__)
 /* Three pushes align the stack; the version is the third argument of dlvsym. */
@@ -91,41 +93,66 @@ static void *ask_for(const void *caller, const char *name, const char *version)
 	return ask(map, name, version);
 }
 
-/* What libc would answer, as far as that can be the driver's; else NULL. */
-static void *resolve(void *handle, const char *name, const char *version,
-		     const void *caller)
-{
-	bool drivers;
-	void *at;
+struct who { const void *at; int index; bool driver; };
 
-	if (handle != RTLD_DEFAULT && handle != RTLD_NEXT)
-		return ask(handle, name, version);
-	at = ask(RTLD_DEFAULT, name, version);
-	if (!at)
-		at = ask_for(caller, name, version);
-	if (!at || handle == RTLD_DEFAULT)
-		return at;
-	at = elf_next(caller, name, cuda_library(name), &drivers);
-	return drivers ? at : NULL;
-}
-
-struct who { const void *at; bool driver; };
-
-static int is_driver(const struct elf_object *o, void *arg)
+static int is_caller(const struct elf_object *o, void *arg)
 {
 	struct who *w = arg;
 
-	if (!elf_holds(o, w->at))
-		return 0;
 	w->driver = elf_named(o, DRIVER_NAME) || elf_named(o, NVML_NAME);
-	return 1;
+	w->index += !elf_holds(o, w->at);
+	return elf_holds(o, w->at);
+}
+
+static int count_one(const struct elf_object *o, void *arg)
+{
+	*(int *)arg += 1;
+	return 0;
+}
+
+void dlsym_begin(void)
+{
+	int n = 0;
+
+	elf_each(count_one, &n);
+	initial = n;
+}
+
+/* The next one after the caller's: of objects there from the start, in the order they
+ * were loaded in; of others, in the order of their own needs. */
+static void *resolve_next(const char *name, const char *version, const struct who *who)
+{
+	const char *library = cuda_library(name);
+	bool drivers;
+	void *at = elf_next(who->at, name, library, &drivers);
+
+	if (!at && who->index >= initial)
+		return ask_for(who->at, name, version);
+	if (!drivers || (!ask(RTLD_DEFAULT, name, version) &&
+			 !ask_for(who->at, name, version)))
+		return NULL;
+	return at;
+}
+
+/* What libc would answer, as far as that can be the driver's; else NULL. */
+static void *resolve(void *handle, const char *name, const char *version,
+		     const struct who *who)
+{
+	void *at;
+
+	if (handle == RTLD_NEXT)
+		return resolve_next(name, version, who);
+	at = ask(handle, name, version);
+	if (!at && handle == RTLD_DEFAULT)
+		at = ask_for(who->at, name, version);
+	return at;
 }
 
 /* NULL: ask the real one. */
 __attribute__((visibility("hidden"), used))
 void *dlsym_answer(void *handle, const char *name, const char *version, const void *caller)
 {
-	struct who who = { caller, false };
+	struct who who = { .at = caller };
 	int saved = errno;
 	void *at;
 
@@ -134,8 +161,9 @@ void *dlsym_answer(void *handle, const char *name, const char *version, const vo
 	cuda_look();
 	if (!name || !cuda_library(name) || real_dlsym == no_dlsym)
 		return NULL;
-	elf_each(is_driver, &who);
-	at = who.driver ? NULL : resolve(handle, name, version, caller);
+	if (!elf_each(is_caller, &who))
+		return NULL;
+	at = who.driver ? NULL : resolve(handle, name, version, &who);
 	if (at)
 		at = cuda_hook(name, at);
 	errno = saved;
