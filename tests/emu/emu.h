@@ -311,6 +311,8 @@ struct stream {
 	struct op *last;		/* latest queued, or NULL: a reference */
 	bool started;
 	struct capture *capture;
+	struct node **tips;		/* of the capture: what comes next is behind them */
+	unsigned ntips;
 	CUlaunchAttributeValue attr[2];
 	struct stream *next;
 };
@@ -340,6 +342,7 @@ void stream_end(struct stream *s);
 CUresult ctx_wait(struct ctx *c);		/* all its streams */
 CUresult device_wait(int device);		/* all contexts on it */
 void op_wait(struct op *op);
+void op_depend(struct op *op, struct op *on);	/* before the lock is let go */
 void op_put(struct op *op);
 struct op *op_get(struct op *op);
 /* Work that is not done and can touch the range, beside `but`; NULL: none. */
@@ -417,8 +420,9 @@ struct node {
 	struct node **deps;
 	unsigned ndeps;
 	bool disabled;
-	unsigned number;		/* in the order of adding */
-	struct node *origin;		/* in a clone */
+	void **ptrs;			/* of a kernel's parameters, for who asks */
+	uintptr_t origin;		/* in a clone: the node's handle */
+	bool mark;
 };
 
 struct graph {
@@ -438,12 +442,27 @@ struct image {
 	bool *disabled;
 };
 
+struct exec {
+	uintptr_t handle;
+	struct image *im;
+	cuuint64_t flags;
+	struct op *last;		/* launches run one after another */
+};
+
 struct graph *graph_new(void);
 void graph_end(struct graph *g);
 struct graph *graph_clone(const struct graph *g);
-CUresult graph_add(struct graph *g, struct node **deps, unsigned ndeps, struct work *w,
-		   struct node **out);
-struct image *image_new(struct graph *g);
+struct graph *graph_of_image(const struct image *im);
+struct node *node_of(CUgraphNode h);
+struct graph *graph_of(CUgraph h);
+CUgraphNodeType node_type(const struct work *w);
+/* From what the program says to work, and its way back. */
+CUresult node_work(const CUgraphNodeParams *p, struct work *w);
+void node_params(struct node *n, CUDA_KERNEL_NODE_PARAMS_v2 *p);
+/* Takes over what the work owns. */
+struct node *graph_add(struct graph *g, struct node **deps, unsigned ndeps, struct work *w);
+bool node_depend(struct node *n, struct node *on);	/* false: it does already */
+struct image *image_new(const struct graph *g);	/* NULL: it has a cycle */
 struct image *image_dup(const struct image *im);
 struct image *image_get(struct image *im);
 void image_put(struct image *im);

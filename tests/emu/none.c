@@ -3,19 +3,6 @@
 #include "tests/emu/emu.h"
 #include "tests/emu/ptx.h"
 #define W __attribute__((weak))
-W void image_put(struct image *i) { }
-W struct image *image_get(struct image *i) { return i; }
-W void image_run(struct image *i, uint64_t s) { }
-W bool image_reaches(const struct image *i, uint64_t a, uint64_t s) { return false; }
-W void graph_end(struct graph *g) { }
-W struct graph *graph_clone(const struct graph *g) { return NULL; }
-W CUresult capture_add(struct stream *s, struct work *w) { return 801; }
-W CUresult capture_record(struct stream *s, struct event *e) { return 801; }
-W CUresult capture_wait(struct stream *s, struct event *e) { return 801; }
-W CUresult capture_refuse(struct stream *s) { return 801; }
-W CUresult capture_implicit(struct ctx *c) { return 0; }
-W CUresult capture_unsafe(void) { return 0; }
-W void capture_stream_end(struct stream *s) { }
 W int ptx_parse(const char *t, size_t l, struct ptx_module **m, char *e, size_t n) { return -ENOSYS; }
 W void ptx_free(struct ptx_module *m) { }
 W int ptx_kernel_count(const struct ptx_module *m) { return 0; }

@@ -54,7 +54,7 @@ void op_wait(struct op *op)
 	op_put(op);
 }
 
-static void depend(struct op *op, struct op *on)
+void op_depend(struct op *op, struct op *on)
 {
 	if (!on || on->done)
 		return;
@@ -244,9 +244,9 @@ CUresult stream_submit_op(struct stream *s, struct work *w, struct op **out)
 	if (s->legacy) {
 		for (const struct stream *o = streams; o; o = o->next)
 			if (o != s && o->ctx == s->ctx && blocking(o))
-				depend(op, o->last);
+				op_depend(op, o->last);
 	} else if (blocking(s)) {
-		depend(op, s->ctx->legacy->last);
+		op_depend(op, s->ctx->legacy->last);
 	}
 	if (s->tail)
 		s->tail->next = op;
@@ -273,7 +273,7 @@ void stream_after(struct stream *s, struct op *on)
 	struct op *op;
 
 	if (stream_submit_op(s, &w, &op) == CUDA_SUCCESS && op) {
-		depend(op, on);
+		op_depend(op, on);
 		op_put(op);
 	}
 }

@@ -70,7 +70,7 @@ void work_dup(struct work *to, const struct work *from)
 	} else if (from->kind == W_COPY)
 		to->u.copy.staged = copy_of(from->u.copy.staged, c->width * c->rows * c->layers);
 	else if (from->kind == W_GRAPH)
-		image_get(from->u.image);
+		to->u.image = image_dup(from->u.image);
 	else if (from->kind == W_CHILD)
 		to->u.child = graph_clone(from->u.child);
 	else if ((from->kind == W_RECORD || from->kind == W_WAIT) && from->u.event)
