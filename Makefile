@@ -139,12 +139,16 @@ $(B)/cuda/%.now $(B)/cuda/%.lazy: $(B)/o/tests/cuda/%.o $(B)/cuda/stub/libcuda.s
 	$(call say,LD,$@)
 	$(Q)$(CC) -pie -o $(B)/cuda/$*.now $^ -Wl,-z,now -Wl,-z,relro -Wl,-rpath,'$$ORIGIN/stub' -pthread $(LDFLAGS)
 	$(Q)$(CC) -no-pie -o $(B)/cuda/$*.lazy $^ -Wl,-z,lazy -Wl,-rpath,'$$ORIGIN/stub' -pthread $(LDFLAGS)
+$(B)/cuda/account: $(B)/o/tests/cuda/account.o $(B)/emu/libcuda.so.1
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -Wl,-rpath,'$$ORIGIN/../emu' -pthread $(LDFLAGS)
 $(B)/cuda/%: $(B)/o/tests/cuda/%.o
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ $< -pthread $(LDFLAGS)
 cuda_bin := $(addprefix $(B)/cuda/,stub/libcuda.so.1 moved/libcuda.so.1 plugin.so wrap.so \
-  lookups plugged linked.now wrapped.now)
+  lookups plugged account linked.now wrapped.now)
 
 unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))

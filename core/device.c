@@ -96,11 +96,16 @@ int device_by_uuid(const void *uuid)
 
 /* ---- what is told ------------------------------------------------------------------- */
 
+bool device_tells(void)
+{
+	return off_opt.vram && off_opt.report != OPT_REPORT_PHYSICAL && core_on();
+}
+
 void device_told(int dev, uint64_t *free, uint64_t *total)
 {
 	uint64_t all = *total, used = 0;
 
-	if (!off_opt.vram || off_opt.report == OPT_REPORT_PHYSICAL || !core_on())
+	if (!device_tells())
 		return;
 	/* Nothing has a home in host memory yet: the pool is what the card may hold. */
 	*total = budget_of(all);

@@ -64,6 +64,7 @@ int device_count(void);
 
 /* What the program is told of a device's memory: in, what the driver says; out, what
  * OFFLOAD_VRAM and OFFLOAD_REPORT make of it. dev -1: a device not known yet. */
+bool device_tells(void);	/* something else than the driver says */
 void device_told(int dev, uint64_t *free, uint64_t *total);
 
 void device_count_copy(int dev, uint64_t h2d, uint64_t d2h);

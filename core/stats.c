@@ -361,10 +361,11 @@ static void put_lossy(struct text *t, const struct off_stats *s)
 	put(t, "]");
 }
 
-static void put_device(struct text *t, const struct stat_device *d)
+static void put_device(struct text *t, const struct stat_device *d, int id)
 {
 	put(t, "{\"name\":");
 	put_string(t, d->name, sizeof(d->name));
+	put(t, ",\"id\":%d", id);
 	for (int i = 0; i < SD_N; i++) {
 		const struct stat_row *r = &device_rows[i];
 		int first = i && strcmp(r->group, r[-1].group);
@@ -389,7 +390,7 @@ static void put_devices(struct text *t, const struct off_stats *s)
 		if (!(which >> i & 1))
 			continue;
 		put(t, n++ ? "," : "");
-		put_device(t, &s->device[i]);
+		put_device(t, &s->device[i], i);
 	}
 	put(t, "]}");
 }

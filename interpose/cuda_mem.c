@@ -245,15 +245,19 @@ static CUresult on_primary_end(__typeof__(&cuDevicePrimaryCtxRelease_v2) real, C
 static CUresult on_mem_info(__typeof__(&cuMemGetInfo_v2) real, size_t *free, size_t *total)
 {
 	CUresult r = real(free, total);
+	size_t both[2];
 	uint64_t f, t;
 
-	if (r == CUDA_SUCCESS && free && total) {
-		f = *free;
-		t = *total;
-		device_told(ask_device(), &f, &t);
+	/* Either may be left out: one cannot be told without the other. */
+	if (r != CUDA_SUCCESS || !device_tells() || real(&both[0], &both[1]) != CUDA_SUCCESS)
+		return r;
+	f = both[0];
+	t = both[1];
+	device_told(ask_device(), &f, &t);
+	if (free)
 		*free = f;
+	if (total)
 		*total = t;
-	}
 	return r;
 }
 
