@@ -31,8 +31,8 @@ static inline bool device_maybe(uint64_t word)
 	       __atomic_load_n(&device_high, __ATOMIC_RELAXED) -
 	       __atomic_load_n(&device_low, __ATOMIC_RELAXED);
 }
-/* device_find, and the region gets these marks. */
-bool device_touch(uint64_t addr, unsigned int marks, struct device_region *out);
+/* device_find, and the region is marked used. out may be NULL: cheaper then. */
+bool device_use(uint64_t addr, struct device_region *out);
 
 void device_tape_line(const char *line, size_t len);
 void device_tape_region(const struct device_region *r, bool gone);

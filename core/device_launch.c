@@ -156,7 +156,7 @@ static void scan(const char *value, uint32_t words, struct heard *h)
 
 	for (; words; words--, value += sizeof(w)) {
 		memcpy(&w, value, sizeof(w));
-		if (device_maybe(w) && device_touch(w, DEVICE_USED, h ? &r : NULL) && h)
+		if (device_maybe(w) && device_use(w, h ? &r : NULL) && h)
 			hear(h, &r, w);
 	}
 }

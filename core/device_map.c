@@ -3,8 +3,8 @@
  *
  *   granule of 2 MiB: NONE | one region covers it | a sorted list of those in it
  *
- * (1) Looking takes two loads for a large region, and a search among the few
- *     thousand that fit into a granule for a small one, however many there are.
+ * (1) Looking takes a load in each of three tables for a large region, and for a
+ *     small one a few in its granule's list, however many there are.
  * (2) Readers take no lock: what they read is checked by `seq` afterwards, and
  *     memory of tables and lists is never given back, so that what they follow
  *     meanwhile is always a table or a list.
@@ -24,16 +24,22 @@
 #define ADDR_END	(1ull << (GRAN_BITS + LEAF_BITS + 14))	/* 512 TiB */
 #define BLOCK		4096u		/* regions to a block */
 #define BLOCKS		1024u
-#define CLASSES		14		/* lists of 8 << class */
+#define CLASSES		13		/* lists of 8 << class */
+#define INDEXED		2u		/* class */
+#define SUB_BITS	12		/* of the pages of a list's index */
+#define SUBS		(1u << (GRAN_BITS - SUB_BITS))
 #define LISTED		1ull		/* granule: a list's address + this */
-#define COVERED		2ull		/* or a region's number << 2, + this */
+#define COVERED		2ull		/* or a region's number << 3, + this */
+#define USED		4ull		/* and this, once its region is marked so */
+#define FLAGS		7ull
 
-struct item { uint64_t base; uint32_t region; };
-
+/* What of a granule is whose, by offsets in it: three arrays of 8 << class, of starts,
+ * of ends and of numbers << 1 (+ 1: used), in order. From INDEXED on, before them, for
+ * each page of the granule how many start before its end. */
 struct list {
 	uint32_t n, class;
 	struct list *next_free;
-	struct item item[];
+	uint32_t array[];
 };
 
 struct slot {
@@ -92,9 +98,20 @@ static struct slot *slot_of(uint32_t n)
 
 /* ---- lists ----------------------------------------------------------------------- */
 
+static uint32_t cap_of(const struct list *l)
+{
+	return 8u << (l->class < CLASSES ? l->class : 0);
+}
+
+static uint32_t *starts(const struct list *l)
+{
+	return (uint32_t *)l->array + (l->class >= INDEXED ? SUBS / 2 : 0);
+}
+
 static size_t list_bytes(uint32_t class)
 {
-	return sizeof(struct list) + (sizeof(struct item) << (class + 3));
+	return sizeof(struct list) + (class >= INDEXED ? SUBS * sizeof(uint16_t) : 0) +
+	       3 * (sizeof(uint32_t) << (class + 3));
 }
 
 static struct list *list_new(uint32_t class)
@@ -131,22 +148,32 @@ static void list_free(struct list *l)
 	free_list[l->class] = l;
 }
 
-/* How many items of l begin at or below addr. Any n a reader may see is in bounds. */
-static uint32_t upto(const struct list *l, uint64_t addr)
+/* How many of l start at or below off. Any n a reader may see is in bounds. */
+static uint32_t upto(const struct list *l, uint32_t off)
 {
-	uint32_t most = 8u << (l->class < CLASSES ? l->class : 0);
-	uint32_t lo = 0, hi = __atomic_load_n(&l->n, __ATOMIC_RELAXED);
+	const uint32_t *start = starts(l);
+	uint32_t n = __atomic_load_n(&l->n, __ATOMIC_RELAXED), cap = cap_of(l), i = 0;
 
-	hi = hi < most ? hi : most;
-	while (lo < hi) {
-		uint32_t mid = (lo + hi) / 2;
-
-		if (l->item[mid].base <= addr)
-			lo = mid + 1;
-		else
-			hi = mid;
+	if (l->class < INDEXED) {	/* no branch: none could be foreseen */
+		for (uint32_t k = 0; k < cap; k++)
+			i += (k < n) & (start[k] <= off);
+		return i;
 	}
-	return lo;
+	i = ((const uint16_t *)l->array)[off >> SUB_BITS];
+	i = i < cap ? i : cap;
+	while (i && start[i - 1] > off)
+		i--;
+	return i;
+}
+
+/* One more or less starts at off. */
+static void reindex(struct list *l, uint32_t off, uint16_t change)
+{
+	uint16_t *sub = (uint16_t *)l->array;
+
+	if (l->class >= INDEXED)
+		for (uint32_t i = off >> SUB_BITS; i < SUBS; i++)
+			sub[i] = (uint16_t)(sub[i] + change);
 }
 
 static uint64_t *granule(uint64_t addr, bool make)
@@ -169,38 +196,69 @@ static uint64_t *granule(uint64_t addr, bool make)
 	return &leaf[addr >> GRAN_BITS & (LEAF - 1)];
 }
 
-static int list_add(uint64_t *g, uint64_t base, uint32_t region)
+static void list_copy(struct list *to, const struct list *from)
 {
-	struct list *l = (struct list *)(*g & ~3ull), *more;
-	uint32_t at;
+	for (uint32_t k = 0; k < 3; k++)
+		memcpy(starts(to) + k * cap_of(to), starts(from) + k * cap_of(from),
+		       from->n * sizeof(uint32_t));
+	to->n = from->n;
+	if (to->class < INDEXED)
+		return;
+	memset(to->array, 0, SUBS * sizeof(uint16_t));
+	for (uint32_t i = 0; i < to->n; i++)
+		reindex(to, starts(to)[i], 1);
+}
 
-	if (!l || l->n == 8u << l->class) {
-		more = list_new(l ? l->class + 1 : 0);
-		if (!more)
-			return -ENOMEM;
-		if (l) {
-			memcpy(more->item, l->item, l->n * sizeof(*l->item));
-			more->n = l->n;
-			list_free(l);
-		}
-		l = more;
-		__atomic_store_n(g, (uint64_t)(uintptr_t)l | LISTED, __ATOMIC_RELEASE);
+/* Room for one more in the granule's list. */
+static struct list *list_room(uint64_t *g)
+{
+	struct list *l = (struct list *)(*g & ~FLAGS), *more;
+
+	if (l && l->n < cap_of(l))
+		return l;
+	more = list_new(l ? l->class + 1 : 0);
+	if (!more)
+		return NULL;
+	if (l) {
+		list_copy(more, l);
+		list_free(l);
 	}
-	at = upto(l, base);
-	memmove(&l->item[at + 1], &l->item[at], (l->n - at) * sizeof(*l->item));
-	l->item[at] = (struct item){ base, region };
+	__atomic_store_n(g, (uint64_t)(uintptr_t)more | LISTED, __ATOMIC_RELEASE);
+	return more;
+}
+
+static int list_add(uint64_t *g, uint32_t start, uint32_t end, uint32_t region)
+{
+	struct list *l = list_room(g);
+	uint32_t values[3] = { start, end, region << 1 }, at;
+
+	if (!l)
+		return -ENOMEM;
+	at = upto(l, start);
+	for (uint32_t k = 0; k < 3; k++) {
+		uint32_t *v = starts(l) + k * cap_of(l);
+
+		memmove(&v[at + 1], &v[at], (l->n - at) * sizeof(*v));
+		v[at] = values[k];
+	}
 	l->n++;
+	reindex(l, start, 1);
 	return 0;
 }
 
-static void list_remove(uint64_t *g, uint64_t base)
+static void list_remove(uint64_t *g, uint32_t start)
 {
-	struct list *l = (struct list *)(*g & ~3ull);
-	uint32_t at = l ? upto(l, base) : 0;
+	struct list *l = (struct list *)(*g & ~FLAGS);
+	uint32_t at = l ? upto(l, start) : 0;
 
-	if (!at || l->item[at - 1].base != base)
+	if (!at || starts(l)[at - 1] != start)
 		return;
-	memmove(&l->item[at - 1], &l->item[at], (l->n - at) * sizeof(*l->item));
+	for (uint32_t k = 0; k < 3; k++) {
+		uint32_t *v = starts(l) + k * cap_of(l);
+
+		memmove(&v[at - 1], &v[at], (l->n - at) * sizeof(*v));
+	}
+	reindex(l, start, UINT16_MAX);
 	if (--l->n)
 		return;
 	__atomic_store_n(g, 0, __ATOMIC_RELEASE);
@@ -209,65 +267,117 @@ static void list_remove(uint64_t *g, uint64_t base)
 
 /* ---- looking ---------------------------------------------------------------------- */
 
-/* The region at addr, if what was read is consistent. */
-static struct slot *look(uint64_t addr)
+/* Where it says whose addr is: a granule, or an item of its list. */
+struct place {
+	uint32_t region;
+	bool found, used;
+	uint64_t *granule;
+	uint32_t *item;
+};
+
+/* If what is read is consistent. */
+static struct place look(uint64_t addr)
 {
 	uint64_t *p = granule(addr, false), g = p ? __atomic_load_n(p, __ATOMIC_ACQUIRE) : 0;
-	struct slot *s = NULL;
-	uint32_t n;
+	uint32_t off = (uint32_t)(addr & (GRAN - 1)), i, cap;
+	const struct list *l;
+	uint32_t *start;
 
-	if (g & COVERED) {
-		s = slot_of((uint32_t)(g >> 2));
-	} else if (g & LISTED) {
-		const struct list *l = (const struct list *)(g & ~3ull);
-
-		n = upto(l, addr);
-		s = n ? slot_of(l->item[n - 1].region) : NULL;
-	}
-	return s && s->live && addr - s->r.base < s->r.len ? s : NULL;
+	if (g & COVERED)
+		return (struct place){ .region = (uint32_t)(g >> 3), .found = true,
+				       .used = g & USED, .granule = p };
+	if (!(g & LISTED))
+		return (struct place){ .found = false };
+	l = (const struct list *)(g & ~FLAGS);
+	start = starts(l);
+	cap = cap_of(l);
+	i = upto(l, off);
+	if (!i || off >= start[cap + i - 1])
+		return (struct place){ .found = false };
+	return (struct place){ .region = start[2 * cap + i - 1] >> 1, .found = true,
+			       .used = start[2 * cap + i - 1] & 1,
+			       .item = &start[2 * cap + i - 1] };
 }
 
-static bool find(uint64_t addr, unsigned int marks, struct device_region *out)
+/* The same with what it is of, if there is such a region. lock held. */
+static struct slot *look_slot(uint64_t addr)
 {
-	for (int tries = 0;; tries++) {
-		uint32_t was = __atomic_load_n(&seq, __ATOMIC_ACQUIRE);
-		struct slot *s = NULL;
+	struct place at = look(addr);
+	struct slot *s = at.found ? slot_of(at.region) : NULL;
 
-		if (!(was & 1) || tries > 100) {
-			if (tries > 100)
-				pthread_mutex_lock(&lock);
-			s = look(addr);
-			if (s && out)
-				*out = s->r;
-			if (s && marks & ~s->r.marks)
-				__atomic_fetch_or(&s->r.marks, marks, __ATOMIC_RELAXED);
-			if (tries > 100) {
-				pthread_mutex_unlock(&lock);
-				return s != NULL;
-			}
-			__atomic_thread_fence(__ATOMIC_ACQUIRE);
-			if (__atomic_load_n(&seq, __ATOMIC_RELAXED) == was)
-				return s != NULL;
-		} else {
-			sched_yield();
-		}
+	return s && s->live ? s : NULL;
+}
+
+static bool marked(uint64_t addr, unsigned int marks, struct device_region *out)
+{
+	struct slot *s;
+
+	pthread_mutex_lock(&lock);
+	s = look_slot(addr);
+	if (s)
+		s->r.marks = (uint16_t)(s->r.marks | marks);
+	if (s && marks & DEVICE_USED) {
+		struct place at = look(addr);
+
+		if (at.granule)
+			__atomic_fetch_or(at.granule, USED, __ATOMIC_RELAXED);
+		else
+			__atomic_fetch_or(at.item, 1, __ATOMIC_RELAXED);
 	}
+	if (s && out)
+		*out = s->r;
+	pthread_mutex_unlock(&lock);
+	return s != NULL;
+}
+
+/* As look_slot, without the lock: 1 or 0, or -1: ask with it. */
+static int glance(uint64_t addr, struct device_region *out, bool *used)
+{
+	for (int tries = 0; tries < 100; tries++) {
+		uint32_t was = __atomic_load_n(&seq, __ATOMIC_ACQUIRE);
+		struct place at;
+		struct slot *s;
+
+		if (was & 1) {
+			sched_yield();
+			continue;
+		}
+		at = look(addr);
+		if (at.found && out) {
+			s = slot_of(at.region);
+			if (s)
+				*out = s->r;
+		}
+		*used = at.used;
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		if (__atomic_load_n(&seq, __ATOMIC_RELAXED) == was)
+			return at.found;
+	}
+	return -1;
 }
 
 bool device_find(uint64_t addr, struct device_region *out)
 {
-	return device_maybe(addr) && find(addr, 0, out);
+	bool used;
+	int found = device_maybe(addr) ? glance(addr, out, &used) : 0;
+
+	return found < 0 ? marked(addr, 0, out) : found;
 }
 
-bool device_touch(uint64_t addr, unsigned int marks, struct device_region *out)
+bool device_use(uint64_t addr, struct device_region *out)
 {
-	return device_maybe(addr) && find(addr, marks, out);
+	bool used = false;
+	int found = device_maybe(addr) ? glance(addr, out, &used) : 0;
+
+	return found < 0 || (found && !used) ? marked(addr, DEVICE_USED, out) : found;
 }
 
 void device_mark(uint64_t addr, unsigned int marks)
 {
-	if (device_maybe(addr))
-		find(addr, marks, NULL);
+	struct device_region r;
+
+	if (device_find(addr, &r) && marks & ~r.marks)
+		marked(addr, marks, NULL);
 }
 
 /* ---- handles (lock held) ------------------------------------------------------------ */
@@ -443,6 +553,17 @@ static bool covers(const struct device_region *r, uint64_t g)
 	return r->base <= g && r->base + r->len >= g + GRAN;
 }
 
+/* What of the granule at g is the region's: offsets. */
+static uint32_t first_in(const struct device_region *r, uint64_t g)
+{
+	return r->base > g ? (uint32_t)(r->base - g) : 0;
+}
+
+static uint32_t end_in(const struct device_region *r, uint64_t g)
+{
+	return r->base + r->len < g + GRAN ? (uint32_t)(r->base + r->len - g) : (uint32_t)GRAN;
+}
+
 static void unlink_upto(const struct device_region *r, uint64_t end)
 {
 	for (uint64_t g = r->base & ~(GRAN - 1); g < end; g += GRAN) {
@@ -451,7 +572,7 @@ static void unlink_upto(const struct device_region *r, uint64_t end)
 		if (p && covers(r, g))
 			__atomic_store_n(p, 0, __ATOMIC_RELEASE);
 		else if (p)
-			list_remove(p, r->base);
+			list_remove(p, first_in(r, g));
 	}
 }
 
@@ -462,9 +583,9 @@ static int link_slot(uint32_t n, const struct device_region *r)
 		int err = p ? 0 : -ENOMEM;
 
 		if (p && covers(r, g))
-			__atomic_store_n(p, (uint64_t)n << 2 | COVERED, __ATOMIC_RELEASE);
+			__atomic_store_n(p, (uint64_t)n << 3 | COVERED, __ATOMIC_RELEASE);
 		else if (p)
-			err = list_add(p, r->base, n);
+			err = list_add(p, first_in(r, g), end_in(r, g), n);
 		if (err) {
 			unlink_upto(r, g);
 			return err;
@@ -482,23 +603,23 @@ static void remove_slot(struct slot *s)
 }
 
 /* One that [base, end) touches, at or after *from; NULL: none. */
-static struct slot *touched(uint64_t *from, uint64_t base, uint64_t end)
+static struct slot *touched(uint64_t *from, uint64_t end)
 {
 	for (; *from < end; *from = (*from & ~(GRAN - 1)) + GRAN) {
-		uint64_t *p = granule(*from, false);
+		uint64_t g = *from & ~(GRAN - 1), *p = granule(g, false);
+		uint32_t last = end - 1 < g + GRAN ? (uint32_t)(end - 1 - g) : (uint32_t)GRAN - 1;
 		const struct list *l;
-		struct slot *s;
+		uint32_t i, cap;
 
 		if (!p || !*p)
 			continue;
 		if (*p & COVERED)
-			return slot_of((uint32_t)(*p >> 2));
-		l = (const struct list *)(*p & ~3ull);
-		for (uint32_t i = upto(l, end - 1); i; i--) {
-			s = slot_of(l->item[i - 1].region);
-			if (s->r.base + s->r.len > base)
-				return s;
-		}
+			return slot_of((uint32_t)(*p >> 3));
+		l = (const struct list *)(*p & ~FLAGS);
+		cap = cap_of(l);
+		i = upto(l, last);	/* they do not overlap: the last one decides */
+		if (i && starts(l)[cap + i - 1] > (uint32_t)(*from - g))
+			return slot_of(starts(l)[2 * cap + i - 1] >> 1);
 	}
 	return NULL;
 }
@@ -508,7 +629,7 @@ static void remove_range(uint64_t base, uint64_t len)
 	uint64_t from = base;
 	struct slot *s;
 
-	while ((s = touched(&from, base, base + len)))
+	while ((s = touched(&from, base + len)))
 		remove_slot(s);
 }
 
@@ -572,7 +693,7 @@ bool device_drop(uint64_t base, struct device_region *was)
 	if (!device_maybe(base))
 		return false;
 	begin_change();
-	s = look(base);
+	s = look_slot(base);
 	if (s && s->r.base == base) {
 		*was = s->r;
 		remove_slot(s);
