@@ -25,7 +25,7 @@
 #define BLOCK		4096u		/* regions to a block */
 #define BLOCKS		1024u
 #define CLASSES		13		/* lists of 8 << class */
-#define INDEXED		2u		/* class */
+#define INDEXED		1u		/* class */
 #define SUB_BITS	12		/* of the pages of a list's index */
 #define SUBS		(1u << (GRAN_BITS - SUB_BITS))
 #define LISTED		1ull		/* granule: a list's address + this */
