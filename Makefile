@@ -28,10 +28,12 @@ core_src   := $(sort $(wildcard core/*.c))
 ipo_src    := $(sort $(wildcard interpose/*.c))
 offctl_src := $(sort $(wildcard tools/offctl*.c))
 unit_src   := $(sort $(wildcard tests/unit/test_*.c))
-emu_src    := $(sort $(filter-out tests/emu/test_%,$(wildcard tests/emu/*.c)))
-emu_test   := $(sort $(wildcard tests/emu/test_*.c))
+emu_src    := $(sort $(filter-out tests/emu/test_% tests/emu/ptx%,$(wildcard tests/emu/*.c)))
+emu_test   := $(sort $(filter-out tests/emu/test_ptx_%,$(wildcard tests/emu/test_*.c)))
 fuzz_src   := $(sort $(wildcard tests/fuzz/*.c))
 trap_src   := $(sort $(wildcard tests/preload/*.c))
+ptx_src    := $(sort $(wildcard tests/emu/ptx*.c))
+ptx_test   := $(sort $(wildcard tests/emu/test_ptx_*.c))
 
 # malloc itself may not be turned into calls of malloc.
 $(B)/o/interpose/heap.o: CFLAGS += -fno-builtin
@@ -99,6 +101,20 @@ $(B)/fuzz/%: $(B)/o/tests/fuzz/%.o $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
 # Intrinsics of a CPU that need not be there.
 $(B)/o/tests/unit/test_fx512.o: CFLAGS += -Itests/unit/shim
 
+# The PTX interpreter. Its values may not depend on what the compiler contracts.
+$(B)/o/tests/emu/ptx_%.o: CFLAGS += -fno-strict-aliasing -ffp-contract=off \
+  -fno-math-errno -fno-trapping-math
+$(B)/o/tests/emu/ptx_ops_%.o: CFLAGS += -O3
+
+$(B)/libptx.a: $(call obj,$(ptx_src))
+	$(call say,AR,$@)
+	$(Q)rm -f $@; ar rcs $@ $^
+
+$(B)/unit/test_ptx_%: $(B)/o/tests/emu/test_ptx_%.o $(B)/libptx.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -lcmocka -lm -pthread $(SAN) $(LDFLAGS)
+
 # Test programs of the preload suite: plain programs, nothing of ours inside.
 $(B)/preload/sites: trap_ld := -rdynamic	# its functions' names can be found
 $(B)/preload/%: tests/preload/%.c
@@ -107,7 +123,7 @@ $(B)/preload/%: tests/preload/%.c
 	$(Q)$(CC) -std=gnu17 $(WARN) -D_GNU_SOURCE -O2 -g -pthread -MMD -MP -o $@ $< $(trap_ld)
 
 # The emulated GPU driver, and programs that hold it to its rules: they link it.
-$(B)/emu/libcuda.so.1: $(call obj,$(emu_src))
+$(B)/emu/libcuda.so.1: $(call obj,$(emu_src)) $(B)/libptx.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -shared -o $@ $^ -Wl,-soname,libcuda.so.1 -Wl,-Bsymbolic -Wl,--no-undefined \
@@ -117,6 +133,11 @@ $(B)/emu/libcuda.so.1: $(call obj,$(emu_src))
 $(B)/emu/%: $(B)/o/tests/emu/%.o $(B)/emu/libcuda.so.1
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $^ -Wl,-rpath,'$$ORIGIN' -pthread $(SAN) $(LDFLAGS)
+
+unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src)) \
+	    $(patsubst tests/emu/%.c,$(B)/unit/%,$(ptx_test))
+fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))
+trap_bin := $(patsubst tests/preload/%.c,$(B)/preload/%,$(trap_src))
 
 # The driver's look-ups: a stub of it, programs that find it in every way there is,
 # and objects they load. Linked for binding at start, and at first use.
@@ -149,10 +170,6 @@ $(B)/cuda/%: $(B)/o/tests/cuda/%.o
 	$(Q)$(CC) -o $@ $< -pthread $(LDFLAGS)
 cuda_bin := $(addprefix $(B)/cuda/,stub/libcuda.so.1 moved/libcuda.so.1 plugin.so wrap.so \
   lookups plugged account linked.now wrapped.now)
-
-unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src))
-fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))
-trap_bin := $(patsubst tests/preload/%.c,$(B)/preload/%,$(trap_src))
 
 setup:
 	$(Q)tools/setup.sh

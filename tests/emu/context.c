@@ -52,7 +52,7 @@ static void read_options(struct options *o)
 	o->vram = number("EMU_VRAM", 1ull << 30);
 	o->granularity = number("EMU_GRANULARITY", 2ull << 20);
 	o->devices = (unsigned)number("EMU_DEVICES", 1);
-	o->driver = (unsigned)number("EMU_DRIVER", CUDA_ABI_VERSION);
+	o->driver = emu_driver();
 	o->delay_us = (unsigned)number("EMU_DELAY_US", 0);
 	o->seed = number("EMU_SEED", 1);
 	o->reach_any = reach && !strcmp(reach, "any");
@@ -65,6 +65,12 @@ static void read_options(struct options *o)
 		dprintf(2, "emu: EMU_DEVICES or EMU_GRANULARITY cannot be that\n");
 		exit(1);
 	}
+}
+
+/* Asked before cuInit, too. */
+unsigned emu_driver(void)
+{
+	return (unsigned)number("EMU_DRIVER", CUDA_ABI_VERSION);
 }
 
 uint64_t emu_random(void)
@@ -84,13 +90,12 @@ CUresult i_cuInit(unsigned int flags)
 	if (flags)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (emu.inited)
-		return getpid() == emu.owner ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
+		return CUDA_SUCCESS;
 	read_options(&emu.opt);
 	if (!emu.opt.devices)
 		return CUDA_ERROR_NO_DEVICE;
 	if (vm_open() < 0)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	emu.owner = getpid();
 	emu.inited = true;
 	return CUDA_SUCCESS;
 }
@@ -99,7 +104,7 @@ CUresult i_cuDriverGetVersion(int *version)
 {
 	if (!version)
 		return CUDA_ERROR_INVALID_VALUE;
-	*version = (int)number("EMU_DRIVER", CUDA_ABI_VERSION);
+	*version = (int)emu_driver();
 	return CUDA_SUCCESS;
 }
 

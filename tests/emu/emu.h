@@ -57,7 +57,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/types.h>
 
 #define EXPORT		__attribute__((visibility("default")))
 #define PRINTF(f, a)	__attribute__((format(printf, f, a)))
@@ -96,7 +95,6 @@ struct emu {
 	pthread_mutex_t lock;
 	pthread_cond_t change;		/* an operation ended, or was queued */
 	bool inited;
-	pid_t owner;			/* a child of it may call nothing */
 	struct options opt;
 	struct device dev[EMU_DEVICES_MAX];
 	char *base;			/* of device addresses: never accessible */
@@ -109,6 +107,7 @@ extern __thread bool emu_ptds;		/* this call's default stream is the thread's */
 /* entry.c. emu_log: as printf, when EMU_LOG is set. */
 void emu_log(const char *fmt, ...) PRINTF(1, 2);
 uint64_t emu_random(void);		/* the emulator's lock is held */
+unsigned emu_driver(void);		/* its version, as EMU_DRIVER has it */
 void emu_host_function(bool on);	/* this thread runs one: it may call nothing */
 
 /* object.c: handles. obj_get: NULL if it is not a live handle of this kind. */

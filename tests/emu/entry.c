@@ -44,6 +44,7 @@ struct row {
 static struct row rows[N_ROWS];
 static int log_fd = -1;
 static bool ended;
+static bool forked;		/* a child of who had the driver: it may call nothing */
 __thread bool emu_ptds;
 static __thread bool in_host_function;
 
@@ -194,6 +195,11 @@ static void read_failures(const char *s)
 	}
 }
 
+static void in_child(void)
+{
+	forked = emu.inited;
+}
+
 static void __attribute__((constructor)) entry_open(void)
 {
 	const char *log = getenv("EMU_LOG");
@@ -202,6 +208,7 @@ static void __attribute__((constructor)) entry_open(void)
 		log_fd = !strcmp(log, "stderr") ? 2 :
 			 open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	read_failures(getenv("EMU_FAIL"));
+	pthread_atfork(NULL, NULL, in_child);
 	for (unsigned i = 0; i < N_ROWS; i++) {
 		struct row *r = &rows[i];
 
@@ -266,7 +273,7 @@ static CUresult refused(const struct row *row)
 		return CUDA_ERROR_DEINITIALIZED;
 	if (in_host_function && !(row->rules & EARLY))
 		return CUDA_ERROR_NOT_PERMITTED;
-	if (!(row->rules & EARLY) && (!emu.inited || getpid() != emu.owner))
+	if (!(row->rules & EARLY) && !emu.inited)
 		return CUDA_ERROR_NOT_INITIALIZED;
 	c = ctx_current();
 	if (row->rules & STICKY && c && c->sticky)
@@ -279,8 +286,11 @@ static CUresult refused(const struct row *row)
 	return row->rules & UNSAFE ? capture_unsafe() : CUDA_SUCCESS;
 }
 
+/* The lock may have been another thread's when the child came to be. */
 static CUresult enter(enum id id)
 {
+	if (forked)
+		return CUDA_ERROR_NOT_INITIALIZED;
 	pthread_mutex_lock(&emu.lock);
 	rows[id].calls++;
 	emu_ptds = rows[id].stream == CU_PTDS;
@@ -289,6 +299,8 @@ static CUresult enter(enum id id)
 
 static CUresult leave(enum id id, CUresult r)
 {
+	if (forked)
+		return r;
 	if (!rows[id].body)
 		emu_log("%s: not implemented", rows[id].symbol);
 	else
@@ -315,7 +327,7 @@ static const struct row *best(const char *name, unsigned version, unsigned strea
 		if (strcmp(r->name, name) || r->stream != stream)
 			continue;
 		*known = true;
-		if (r->version <= version && r->version <= emu.opt.driver &&
+		if (r->version <= version && r->version <= emu_driver() &&
 		    (!found || r->version > found->version))
 			found = r;
 	}

@@ -57,19 +57,18 @@ static bool acyclic(const struct image *im)
 	return !left;
 }
 
-/* A child's work becomes an image in its parent's; false: it has a cycle. */
-static bool as_image(struct work *w)
+/* A child becomes an image in its parent's, and its nodes are found by their own
+ * handles; false: it has a cycle. */
+static bool put_work(struct work *to, const struct work *from)
 {
-	struct graph *child = w->u.child;
-	struct image *im;
-
-	if (w->kind != W_CHILD)
+	if (from->kind != W_CHILD) {
+		work_dup(to, from);
 		return true;
-	im = image_new(child);
-	graph_end(child);
-	w->kind = im ? W_GRAPH : W_EMPTY;
-	w->u.image = im;
-	return im != NULL;
+	}
+	*to = *from;
+	to->u.image = image_new(from->u.child);
+	to->kind = to->u.image ? W_GRAPH : W_EMPTY;
+	return to->kind == W_GRAPH;
 }
 
 struct image *image_new(const struct graph *g)
@@ -80,8 +79,7 @@ struct image *image_new(const struct graph *g)
 	for (unsigned i = 0; i < g->n; i++) {
 		const struct node *n = g->nodes[i];
 
-		work_dup(&im->work[i], &n->w);
-		right &= as_image(&im->work[i]);
+		right &= put_work(&im->work[i], &n->w);
 		im->origin[i] = n->handle;
 		im->deps[i] = calloc(n->ndeps + 1, sizeof(unsigned));
 		im->ndeps[i] = n->ndeps;
@@ -353,26 +351,30 @@ static struct work *find(struct image *im, uintptr_t node, bool **disabled)
 }
 
 static bool same_shape(const struct image *a, const struct image *b, unsigned *at);
+static void keep_handles(struct image *to, const struct image *from);
 
 static CUresult change(CUgraphExec h, CUgraphNode node, const CUgraphNodeParams *p)
 {
 	struct exec *e = exec_of(h);
-	struct work *at, w;
-	bool *disabled;
+	struct work *at, said, w;
+	bool *disabled, right;
 	unsigned unused;
 	CUresult r;
 
 	at = e && node ? find(own(e), (uintptr_t)node, &disabled) : NULL;
 	if (!at || node_type(at) != p->type || p->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC)
 		return CUDA_ERROR_INVALID_VALUE;
-	r = node_work(p, &w);
+	r = node_work(p, &said);
 	if (r)
 		return r;
-	if (!as_image(&w) ||
-	    (w.kind == W_GRAPH && !same_shape(at->u.image, w.u.image, &unused))) {
+	right = put_work(&w, &said);
+	work_drop(&said);
+	if (!right || (w.kind == W_GRAPH && !same_shape(at->u.image, w.u.image, &unused))) {
 		work_drop(&w);
 		return CUDA_ERROR_INVALID_VALUE;
 	}
+	if (w.kind == W_GRAPH)
+		keep_handles(w.u.image, at->u.image);
 	work_drop(at);
 	*at = w;
 	return CUDA_SUCCESS;

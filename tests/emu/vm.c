@@ -145,8 +145,8 @@ bool vm_mapped(uint64_t addr, uint64_t size)
 
 	if (!size)
 		return true;
-	if (r && r->kind != R_RESERVED && !r->freeing)
-		return size <= r->addr + r->size - addr;
+	if (r && r->kind != R_RESERVED)
+		return !r->freeing && size <= r->addr + r->size - addr;
 	return vm_is_device(addr) && vm_at(-1, addr, size, 0);
 }
 

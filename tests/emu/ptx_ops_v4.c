@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: MIT */
+/* ptx_ops_v4.c - operations by AVX-512. Owns tables. Lock: none. */
+#if defined(__x86_64__)
+#define LEVEL(name)	name##_v4
+#define TARGET \
+	__attribute__((target("avx2,fma,bmi,bmi2,lzcnt,popcnt,avx512f,avx512dq,avx512bw,avx512vl,prefer-vector-width=512")))
+#include "tests/emu/ptx_ops.h"
+#endif
