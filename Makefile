@@ -160,6 +160,10 @@ $(B)/cuda/%.now $(B)/cuda/%.lazy: $(B)/o/tests/cuda/%.o $(B)/cuda/stub/libcuda.s
 	$(call say,LD,$@)
 	$(Q)$(CC) -pie -o $(B)/cuda/$*.now $^ -Wl,-z,now -Wl,-z,relro -Wl,-rpath,'$$ORIGIN/stub' -pthread $(LDFLAGS)
 	$(Q)$(CC) -no-pie -o $(B)/cuda/$*.lazy $^ -Wl,-z,lazy -Wl,-rpath,'$$ORIGIN/stub' -pthread $(LDFLAGS)
+$(B)/cuda/nvml/libnvidia-ml.so.1: $(B)/o/tests/cuda/lib_nvml.o
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -shared -o $@ $< -Wl,-soname,libnvidia-ml.so.1 $(LDFLAGS)
 $(B)/cuda/account: $(B)/o/tests/cuda/account.o $(B)/emu/libcuda.so.1
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
@@ -169,7 +173,7 @@ $(B)/cuda/%: $(B)/o/tests/cuda/%.o
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ $< -pthread $(LDFLAGS)
 cuda_bin := $(addprefix $(B)/cuda/,stub/libcuda.so.1 moved/libcuda.so.1 plugin.so wrap.so \
-  lookups plugged account linked.now wrapped.now)
+  nvml/libnvidia-ml.so.1 lookups plugged account linked.now wrapped.now)
 
 setup:
 	$(Q)tools/setup.sh

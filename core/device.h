@@ -112,6 +112,8 @@ void device_fn_forget(void);
 
 /* The most words one launch can hold. */
 #define DEVICE_WORDS 4096
+/* Instead of a stream: a node of a graph, not a launch. */
+#define DEVICE_NODE UINTPTR_MAX
 
 /* A launch: every aligned word of its arguments that is an address of a region marks it
  * used, and goes on the tape. args: one pointer per parameter, or NULL and all of

@@ -180,7 +180,9 @@ static __attribute__((noinline)) void on_tape(int dev, uintptr_t stream,
 {
 	char line[2048];
 	struct heard h = { line, 0, sizeof(line) - 1 };
-	int n = snprintf(line, 512, "device %d launch %lx %.200s", dev, (long)stream,
+	int n = stream == DEVICE_NODE ?
+		snprintf(line, 512, "device %d node %.200s", dev, fn->name ? fn->name : "?") :
+		snprintf(line, 512, "device %d launch %lx %.200s", dev, (long)stream,
 			 fn->name ? fn->name : "?");
 
 	h.used = n > 0 ? (size_t)n : 0;

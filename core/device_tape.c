@@ -5,6 +5,7 @@
  *   device D gone ID                       and ends
  *   device D copy h2d|d2h|d2d|set BYTES ID+OFFSET
  *   device D launch STREAM FUNCTION ID+OFFSET...
+ *   device D node FUNCTION ID+OFFSET...       of a graph, made or changed
  *
  * Lines of the tape that trace.c begins; simulations of host memory skip them.
  * (1) They are kept until there are many, or the process ends: the file is opened

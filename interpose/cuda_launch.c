@@ -96,7 +96,7 @@ static const void *packed_args(void *const *extra, size_t *bytes)
 }
 
 /* Before the call: its arguments are the program's until then. */
-static void look_at(CUfunction f, CUstream s, void *const *params, void *const *extra)
+static void look_at(CUfunction f, uintptr_t stream, void *const *params, void *const *extra)
 {
 	const struct device_fn *fn;
 	const void *packed = NULL;
@@ -110,7 +110,7 @@ static void look_at(CUfunction f, CUstream s, void *const *params, void *const *
 	if (!params)
 		packed = packed_args(extra, &bytes);
 	if (fn)
-		device_launch(cuda_device(), (uintptr_t)s, fn, params, packed, bytes);
+		device_launch(cuda_device(), stream, fn, params, packed, bytes);
 }
 
 static CUresult launched(CUresult r)
@@ -131,7 +131,7 @@ static CUresult on_launch(__typeof__(&cuLaunchKernel) real, CUfunction f, unsign
 			  unsigned int bz, unsigned int shared, CUstream s, void **params,
 			  void **extra)
 {
-	look_at(f, s, params, extra);
+	look_at(f, (uintptr_t)s, params, extra);
 	return launched(real(ARG_launch));
 }
 
@@ -140,7 +140,7 @@ static CUresult on_launch(__typeof__(&cuLaunchKernel) real, CUfunction f, unsign
 static CUresult on_launch_ex(__typeof__(&cuLaunchKernelEx) real, const CUlaunchConfig *config,
 			     CUfunction f, void **params, void **extra)
 {
-	look_at(f, config ? config->hStream : NULL, params, extra);
+	look_at(f, config ? (uintptr_t)config->hStream : 0, params, extra);
 	return launched(real(config, f, params, extra));
 }
 
@@ -153,7 +153,7 @@ static CUresult on_launch_coop(__typeof__(&cuLaunchCooperativeKernel) real, CUfu
 			       unsigned int bx, unsigned int by, unsigned int bz,
 			       unsigned int shared, CUstream s, void **params)
 {
-	look_at(f, s, params, NULL);
+	look_at(f, (uintptr_t)s, params, NULL);
 	return launched(real(ARG_launch_coop));
 }
 
@@ -182,7 +182,7 @@ static CUresult on_node_add(__typeof__(&cuGraphAddKernelNode) real, CUgraphNode 
 			    const CUDA_KERNEL_NODE_PARAMS_v1 *p)
 {
 	if (p)
-		look_at(p->func, NULL, p->kernelParams, p->extra);
+		look_at(p->func, DEVICE_NODE, p->kernelParams, p->extra);
 	return real(node, g, after, n, p);
 }
 
@@ -192,7 +192,8 @@ static void look_at_node(const CUDA_KERNEL_NODE_PARAMS_v2 *p)
 	if (p && !p->func && p->kern)
 		note_kernel(p->kern);
 	if (p)
-		look_at(p->func ? p->func : (CUfunction)p->kern, NULL, p->kernelParams, p->extra);
+		look_at(p->func ? p->func : (CUfunction)p->kern, DEVICE_NODE, p->kernelParams,
+			p->extra);
 }
 
 #define SIG_node_add2 (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
@@ -212,7 +213,7 @@ static CUresult on_node_set(__typeof__(&cuGraphKernelNodeSetParams) real, CUgrap
 			    const CUDA_KERNEL_NODE_PARAMS_v1 *p)
 {
 	if (p)
-		look_at(p->func, NULL, p->kernelParams, p->extra);
+		look_at(p->func, DEVICE_NODE, p->kernelParams, p->extra);
 	return real(node, p);
 }
 
@@ -231,7 +232,7 @@ static CUresult on_exec_set(__typeof__(&cuGraphExecKernelNodeSetParams) real, CU
 			    CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
 {
 	if (p)
-		look_at(p->func, NULL, p->kernelParams, p->extra);
+		look_at(p->func, DEVICE_NODE, p->kernelParams, p->extra);
 	return real(g, node, p);
 }
 

@@ -83,4 +83,36 @@ for set in OFFLOAD_VRAM=64G OFFLOAD_VRAM= 'OFFLOAD_VRAM=64M OFFLOAD_REPORT=physi
 	# shellcheck disable=SC2086
 	[ "$(told $set)" = "$plain" ] || fail "$set tells $(told $set), not $plain"
 done
+
+# managed NAME=VALUE...: total, free and used by the management library; and again, what
+# is reserved among them.
+managed() {
+	env "$@" LD_PRELOAD="$lib" NVML_LIB="$(realpath "$B")/cuda/nvml/libnvidia-ml.so.1" \
+		"$account" told | sed -n 's/^managed //p'
+}
+
+small="$((64 * m)) $((60 * m)) $((4 * m)); $((64 * m)) $m $((60 * m)) $((3 * m))"
+plain="$((256 * m)) $((200 * m)) $((56 * m)); $((256 * m)) $m $((200 * m)) $((55 * m))"
+[ "$(managed OFFLOAD_VRAM=64M)" = "$small" ] || fail "managed: $(managed OFFLOAD_VRAM=64M)"
+[ "$(managed OFFLOAD_VRAM=)" = "$plain" ] || fail "managed: $(managed OFFLOAD_VRAM=)"
+[ "$(managed OFFLOAD_VRAM=64M OFFLOAD_REPORT=physical)" = "$plain" ] ||
+	fail "managed, physical: $(managed OFFLOAD_VRAM=64M OFFLOAD_REPORT=physical)"
+
+# The tape: regions, copies and launches with what their arguments reach.
+OFFLOAD_TRACE=$dir/tape LD_PRELOAD=$lib "$account" launches >"$dir/out" 2>"$dir/err" ||
+	fail "with a tape: $(tail -n 1 "$dir/err")"
+on_tape() {
+	[ "$(grep -cE "^device 0 $2\$" "$dir/tape")" = "$1" ] || fail "tape: not $1 of $2:" \
+		"$(grep -cE "^device 0 $2\$" "$dir/tape")"
+}
+head -n 1 "$dir/tape" | grep -q '^offload-tape 1 ' || fail "tape: $(head -n 1 "$dir/tape")"
+on_tape 1 'region 0 [0-9a-f]+ 4096 plain'
+on_tape 14 'launch 0 bump 0\+0'	# two of them are refused
+on_tape 2 'node bump 0\+0'
+on_tape 2 'launch 0 within 0\+64'
+on_tape 2 'launch 0 nothing'
+on_tape 1 'copy set 4096 0\+0'
+on_tape 1 'copy d2h 4096 0\+0'
+"$B/offctl" simulate "$dir/tape" >"$dir/out" 2>&1
+grep -qi 'line' "$dir/out" && fail "offctl simulate on it: $(cat "$dir/out")"
 exit $bad

@@ -68,4 +68,34 @@ OFFLOAD_VERBOSE=1 LD_PRELOAD=$lib WANT_HOOKS=1 "$cuda/lookups" "$cuda/stub/libcu
 	fail "cuGetExportTable was told $(grep -c '^cuGetExportTable$' "$dir/told") times"
 LD_PRELOAD=$lib WANT_HOOKS=1 "$cuda/lookups" "$cuda/stub/libcuda.so.1" \
 	"$cuda/moved/libcuda.so.1" 2>&1 | grep . && fail "it speaks without being asked"
+
+# The runtime of the CUDA toolkit, where it is: all it looks up comes by the hooks, and it
+# gets as far as without them (the emulated driver is not one it goes on with).
+toolkit=${CUDA_HOME:-/usr/local/cuda}
+cat >"$dir/rt.c" <<-'C'
+	#include <stdio.h>
+	int cudaGetDeviceCount(int *);
+	int main(void) { int n = 0, r = cudaGetDeviceCount(&n); return printf("%d\n", r) < 0; }
+C
+runtime() {
+	local log=$dir/$1
+
+	LD_LIBRARY_PATH=$B/emu EMU_LOG=$log.a "$dir/$1" >"$dir/a" 2>&1
+	LD_LIBRARY_PATH=$B/emu EMU_LOG=$log.b OFFLOAD_VERBOSE=1 LD_PRELOAD=$lib "$dir/$1" \
+		>"$dir/b" 2>"$dir/told"
+	cmp -s "$dir/a" "$dir/b" || fail "$1 runtime: $(cat "$dir/a") $(cat "$dir/b")"
+	cmp -s "$log.a" "$log.b" || fail "$1 runtime: other calls than without the library"
+	grep -q '^cuInit' "$log.b" || fail "$1 runtime: cuInit is not reached"
+	grep -q ' cuDeviceGetAttribute passes' "$dir/told" ||
+		fail "$1 runtime: its look-ups do not come by"
+	grep -E ' (cuInit|cuMemAlloc|cuLaunchKernel|cuMemcpyHtoD) passes' "$dir/told" &&
+		fail "$1 runtime: these are not hooked"
+}
+for kind in shared static; do
+	case $kind in
+	shared)	set -- -L"$toolkit/lib64" -L"$toolkit/lib" -lcudart -Wl,-rpath,"$toolkit/lib64" ;;
+	static)	set -- "$toolkit"/lib*/libcudart_static.a -ldl -lrt -lpthread -lm ;;
+	esac
+	${CC:-cc} -o "$dir/$kind" "$dir/rt.c" "$@" 2>/dev/null && runtime $kind
+done
 exit $bad

@@ -9,6 +9,7 @@
  * them: those count nothing. (2) What ends by the end of something else (a context, a
  * mapping) is among them.
  */
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -507,6 +508,32 @@ static void forked(void)
 	get(3000);
 }
 
+/* The management library knows devices by their uuid alone. */
+static void manage(const char *path)
+{
+	struct { unsigned long long total, free, used; } m;
+	struct { unsigned int version; unsigned long long total, reserved, free, used; } m2;
+	void *lib = dlopen(path, RTLD_NOW);
+	int (*info)(void *, void *), (*info2)(void *, void *);
+	char text[64] = "GPU-";
+	CUuuid id;
+
+	if (!lib)
+		fail("%s", dlerror());
+	ok(cuDeviceGetUuid_v2(&id, 0));
+	for (int i = 0; i < 16; i++)
+		sprintf(text + strlen(text), "%s%02x", i == 4 || i == 6 ? "-" : "",
+			(unsigned char)id.bytes[i]);
+	setenv("FAKE_UUID", text, 1);
+	info = (int (*)(void *, void *))dlsym(lib, "nvmlDeviceGetMemoryInfo");
+	info2 = (int (*)(void *, void *))dlsym(lib, "nvmlDeviceGetMemoryInfo_v2");
+	m2.version = 2;
+	if (info(NULL, &m) || info2(NULL, &m2))
+		fail("nvml");
+	printf("managed %llu %llu %llu; %llu %llu %llu %llu\n", m.total, m.free, m.used,
+	       m2.total, m2.reserved, m2.free, m2.used);
+}
+
 /* What is told of memory, by all who tell. */
 static void told(void)
 {
@@ -518,6 +545,8 @@ static void told(void)
 	get(MIB);
 	ok(cuMemGetInfo_v2(&free1, NULL));
 	printf("told %zu %zu %zu %zu\n", total, all, free0, free1);
+	if (getenv("NVML_LIB"))
+		manage(getenv("NVML_LIB"));
 }
 
 int main(int argc, char **argv)
