@@ -11,20 +11,31 @@
 #include "tests/cuda/look.h"
 #include "tests/cuda/stub.h"
 
-static CUresult (*const table[])(CUdeviceptr *, size_t) = { cuMemAlloc_v2 };
+/* Read, not known to the compiler: the loader writes it. */
+static CUresult (*const volatile table[])(CUdeviceptr *, size_t) = { cuMemAlloc_v2 };
 
 static void direct(void)
 {
 	CUdeviceptr p = 0;
 
+	void *host = NULL;
+
 	check(is_hook((void *)table[0]) == want_hooks(), "a table: %s",
 	      file_of((void *)table[0]));
+	stub_last.symbol = "";
+	check(table[0](&p, 1) == CUDA_SUCCESS && is_hook(stub_last.caller) == want_hooks(),
+	      "a call by a table comes from %s", file_of(stub_last.caller));
 	for (int i = 0; i < 2; i++) {
 		stub_last.symbol = "";
 		check(cuMemAlloc_v2(&p, 4096) == CUDA_SUCCESS &&
 		      !strcmp(stub_last.symbol, "cuMemAlloc_v2"), "a call");
 		check(is_hook(stub_last.caller) == want_hooks(), "call %d comes from %s", i,
 		      file_of(stub_last.caller));
+		/* Nothing but called: bound at its first use. */
+		check(cuMemAllocHost_v2(&host, 4096) == CUDA_SUCCESS &&
+		      !strcmp(stub_last.symbol, "cuMemAllocHost_v2") &&
+		      is_hook(stub_last.caller) == want_hooks(), "late call %d comes from %s",
+		      i, file_of(stub_last.caller));
 	}
 }
 
