@@ -17,7 +17,6 @@ static CUresult (*const volatile table[])(CUdeviceptr *, size_t) = { cuMemAlloc_
 static void direct(void)
 {
 	CUdeviceptr p = 0;
-
 	void *host = NULL;
 
 	check(is_hook((void *)table[0]) == want_hooks(), "a table: %s",
