@@ -178,12 +178,48 @@ tests-bin: $(engine_bin)
 
 trap_bin := $(patsubst tests/preload/%.c,$(B)/preload/%,$(trap_src))
 
+# The driver's look-ups: a stub of it, programs that find it in every way there is,
+# and objects they load. Linked for binding at start, and at first use.
+$(B)/o/tests/cuda/%.o: CFLAGS += -fvisibility=default
+$(B)/cuda/%/libcuda.so.1: $(B)/o/tests/cuda/stub.o
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -shared -o $@ $^ -Wl,-soname,libcuda.so.1 -Wl,-Bsymbolic $(LDFLAGS)
+$(B)/cuda/%.so: $(B)/o/tests/cuda/lib_%.o $(B)/cuda/stub/libcuda.so.1
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -o $@ $< $(cuda_ld) $(LDFLAGS)
+$(B)/cuda/sub/libinner.so: $(B)/o/tests/cuda/lib_inner.o
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -shared -o $@ $< $(LDFLAGS)
+$(B)/cuda/plugin.so: $(B)/cuda/sub/libinner.so
+$(B)/cuda/plugin.so: cuda_ld := -Wl,--enable-new-dtags,-rpath,'$$ORIGIN/sub:$$ORIGIN/stub' \
+  -Wl,--no-as-needed $(B)/cuda/stub/libcuda.so.1 $(B)/cuda/sub/libinner.so
+$(B)/cuda/%.now $(B)/cuda/%.lazy: $(B)/o/tests/cuda/%.o $(B)/cuda/stub/libcuda.so.1
+	$(call say,LD,$@)
+	$(Q)$(CC) -pie -o $(B)/cuda/$*.now $^ -Wl,-z,now -Wl,-z,relro -Wl,-rpath,'$$ORIGIN/stub' -pthread $(LDFLAGS)
+	$(Q)$(CC) -no-pie -o $(B)/cuda/$*.lazy $^ -Wl,-z,lazy -Wl,-rpath,'$$ORIGIN/stub' -pthread $(LDFLAGS)
+$(B)/cuda/nvml/libnvidia-ml.so.1: $(B)/o/tests/cuda/lib_nvml.o
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -shared -o $@ $< -Wl,-soname,libnvidia-ml.so.1 $(LDFLAGS)
+$(B)/cuda/account: $(B)/o/tests/cuda/account.o $(B)/emu/libcuda.so.1
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -Wl,-rpath,'$$ORIGIN/../emu' -pthread $(LDFLAGS)
+$(B)/cuda/%: $(B)/o/tests/cuda/%.o
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $< -pthread $(LDFLAGS)
+cuda_bin := $(addprefix $(B)/cuda/,stub/libcuda.so.1 moved/libcuda.so.1 plugin.so wrap.so \
+  nvml/libnvidia-ml.so.1 lookups plugged account linked.now wrapped.now)
+
 setup:
 	$(Q)tools/setup.sh
 
 emu_bin  := $(patsubst tests/emu/%.c,$(B)/emu/%,$(emu_test))
 
-tests-bin: $(unit_bin) $(trap_bin) $(B)/fault/nth $(emu_bin)
+tests-bin: $(unit_bin) $(trap_bin) $(B)/fault/nth $(emu_bin) $(cuda_bin)
 
 check: setup
 	$(Q)$(MAKE) --no-print-directory all tests-bin

@@ -28,6 +28,7 @@
 #endif
 
 static bool off;			/* pass everything through */
+static bool strange;			/* a program, or options, to keep out of */
 static _Atomic bool lock_future;	/* mlockall(MCL_FUTURE) is in force */
 static _Atomic int populating;		/* threads bringing a new mapping in */
 static _Atomic bool reported;
@@ -58,9 +59,15 @@ int core_init(char **envp)
 	/* As early as can be: prepare handlers run last to first, and nobody
 	 * else's may run while ours holds the region table still. */
 	pthread_atfork(core_fork_prepare, core_fork_parent, core_fork_child);
-	off = err || secure || off_opt.pager == OPT_PAGER_OFF || !this_program();
+	strange = err || secure || !this_program();
+	off = strange || off_opt.pager == OPT_PAGER_OFF;
 	core_heap_min = off || off_opt.pager == OPT_PAGER_HINTS ? SIZE_MAX : host_min();
 	return err;
+}
+
+bool core_on(void)
+{
+	return owner && !strange;
 }
 
 bool core_strict(void)
@@ -73,8 +80,11 @@ void core_exit(void)
 	int err;
 
 	/* A vfork child shares our memory and is not who is to report. */
-	if (!off_opt.stats || owner != (pid_t)syscall(SYS_getpid) ||
+	if (!(off_opt.stats || off_opt.trace) || owner != (pid_t)syscall(SYS_getpid) ||
 	    atomic_exchange(&reported, true))
+		return;
+	device_tape_flush(true);
+	if (!off_opt.stats)
 		return;
 	sites_settle();
 	largest_publish();

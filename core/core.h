@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "core/device.h"
+
 /* Means "do what you would do without the library". */
 #define CORE_PASS 1
 
@@ -22,6 +24,8 @@
  * and the caller ends the process if OFFLOAD_STRICT asks for it). */
 int core_init(char **envp);
 bool core_strict(void);
+/* Not kept out of this program by its name, or by options that were refused. */
+bool core_on(void);
 
 /* The end of the process (destructor, _exit): writes what OFFLOAD_STATS asks
  * for. Any number of times; only the first counts. */

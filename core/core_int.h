@@ -436,4 +436,12 @@ void trace_region(const struct region *r, const struct pol_span *s, size_t n);
 void trace_use(uint32_t chunk, uint32_t stream);
 void trace_flush(void);
 
+/* ---- device.c, device_tape.c ------------------------------------------------- */
+
+void device_fork_prepare(void);
+void device_fork_parent(void);
+void device_fork_child(void);
+/* Writes what waits, if it is much, or all of it. No lock held. */
+void device_tape_flush(bool all);
+
 #endif

@@ -67,6 +67,7 @@ void core_fork_prepare(void)
 	if (froze)
 		inherit(MADV_DOFORK);
 	pool_fork_lock();
+	device_fork_prepare();
 	mem_fork_prepare();
 	errno = saved;
 }
@@ -77,6 +78,7 @@ void core_fork_parent(void)
 	int saved = errno;
 
 	mem_fork_parent();
+	device_fork_parent();
 	pool_fork_unlock();
 	if (thaw)
 		inherit(MADV_DONTFORK);
@@ -142,6 +144,7 @@ void core_fork_child(void)
 	watch_reset();
 	pager_reset();
 	stats_child();
+	device_fork_child();
 	core_new_owner();
 	region_lock_reset();
 	learned_fork_unlock();

@@ -38,6 +38,13 @@ const struct stat_row stat_rows[ST_N] = {
 #undef ST
 };
 
+const struct stat_row device_rows[SD_N] = {
+#define DEV(name, group, key, kind, help) \
+	{ group, #key, help, STAT_##kind },
+#include "device.def"
+#undef DEV
+};
+
 /* ---- the block ----------------------------------------------------------- */
 
 static uint64_t now_ns(void)
@@ -357,6 +364,40 @@ static void put_lossy(struct text *t, const struct off_stats *s)
 	put(t, "]");
 }
 
+static void put_device(struct text *t, const struct stat_device *d, int id)
+{
+	put(t, "{\"name\":");
+	put_string(t, d->name, sizeof(d->name));
+	put(t, ",\"id\":%d", id);
+	for (int i = 0; i < SD_N; i++) {
+		const struct stat_row *r = &device_rows[i];
+		int first = i && strcmp(r->group, r[-1].group);
+		int last = *r->group && (i + 1 == SD_N || strcmp(r->group, r[1].group));
+
+		if (first && *r->group)
+			put(t, ",\"%s\":{", r->group);
+		put(t, "%s\"%s\":%llu%s", first && *r->group ? "" : ",", r->key,
+		    (unsigned long long)__atomic_load_n(&d->v[i], __ATOMIC_RELAXED),
+		    last ? "}" : "");
+	}
+	put(t, "}");
+}
+
+static void put_devices(struct text *t, const struct off_stats *s)
+{
+	uint32_t which = __atomic_load_n(&s->devices, __ATOMIC_ACQUIRE);
+	int n = 0;
+
+	put(t, ",\"devices\":[");
+	for (int i = 0; i < STATS_DEVICES; i++) {
+		if (!(which >> i & 1))
+			continue;
+		put(t, n++ ? "," : "");
+		put_device(t, &s->device[i], i);
+	}
+	put(t, "]}");
+}
+
 ssize_t stats_json(char *buf, size_t len, const struct off_stats *s)
 {
 	struct text t = { buf, len, 0 };
@@ -374,7 +415,7 @@ ssize_t stats_json(char *buf, size_t len, const struct off_stats *s)
 	put_string(&t, s->pager, sizeof(s->pager));
 	put(&t, ",\"io_engine\":");
 	put_string(&t, s->io_engine, sizeof(s->io_engine));
-	put(&t, ",\"devices\":[]}");
+	put_devices(&t, s);
 	return done(&t);
 }
 
@@ -457,6 +498,30 @@ static void put_rounded(struct text *t, const struct off_stats *s)
 	}
 }
 
+static struct size_text device_size(const struct stat_device *d, enum device_stat i)
+{
+	struct size_text t;
+
+	stats_bytes_text(__atomic_load_n(&d->v[i], __ATOMIC_RELAXED), t.s, sizeof(t.s));
+	return t;
+}
+
+static void put_cards(struct text *t, const struct off_stats *s)
+{
+	for (int i = 0; i < STATS_DEVICES; i++) {
+		const struct stat_device *d = &s->device[i];
+
+		if (!(__atomic_load_n(&s->devices, __ATOMIC_ACQUIRE) >> i & 1))
+			continue;
+		put(t, "  device %d, %.*s: %s of %s, %s resident; ", i,
+		    (int)sizeof(d->name) - 1, d->name, device_size(d, SD_MANAGED).s,
+		    device_size(d, SD_VRAM).s, device_size(d, SD_RESIDENT).s);
+		put(t, "%s to it, %s from it, %llu launches\n",
+		    device_size(d, SD_H2D).s, device_size(d, SD_D2H).s,
+		    (unsigned long long)__atomic_load_n(&d->v[SD_LAUNCHES], __ATOMIC_RELAXED));
+	}
+}
+
 ssize_t stats_summary(char *buf, size_t len, const struct off_stats *s)
 {
 	struct text t = { buf, len, 0 };
@@ -475,6 +540,7 @@ ssize_t stats_summary(char *buf, size_t len, const struct off_stats *s)
 	    (unsigned long long)stat_get(s, ST_HOST_EVICTIONS),
 	    (unsigned long long)stat_get(s, ST_IO_ERRORS));
 	put_rounded(&t, s);
+	put_cards(&t, s);
 	return done(&t);
 }
 
@@ -529,7 +595,7 @@ static int is_idle(const struct off_stats *s)
 
 	while (i < ST_N && !stat_get(s, (enum off_stat)i))
 		i++;
-	return s->magic != STATS_MAGIC && i == ST_N;
+	return s->magic != STATS_MAGIC && i == ST_N && !s->devices;
 }
 
 int stats_report(void)

@@ -20,6 +20,13 @@ enum off_stat {
 	ST_N
 };
 
+enum device_stat {
+#define DEV(name, group, key, kind, help) SD_##name,
+#include "device.def"
+#undef DEV
+	SD_N
+};
+
 enum stat_kind { STAT_COUNT, STAT_GAUGE, STAT_MAX };
 
 struct stat_row {
@@ -29,9 +36,11 @@ struct stat_row {
 
 /* Indexed by enum off_stat. */
 extern const struct stat_row stat_rows[ST_N];
+/* Indexed by enum device_stat; a group may be "". */
+extern const struct stat_row device_rows[SD_N];
 
 #define STATS_MAGIC	0x3174617473666f6cull	/* "lofstat1" */
-#define STATS_VERSION	3
+#define STATS_VERSION	4
 #define STATS_NAME	"offload-stats"
 
 #define STATS_SITES	16
@@ -60,6 +69,14 @@ struct stat_lossy {
 	char name[LOSSY_NAME_MAX];	/* blk.*.attn_q.weight */
 };
 
+#define STATS_DEVICES	16
+#define DEVICE_NAME_MAX	64
+
+struct stat_device {
+	char name[DEVICE_NAME_MAX];
+	uint64_t v[SD_N];
+};
+
 /* The memfd's content. Header fields are written before magic, which is
  * written last, and not again; v and the texts change at any time. */
 struct off_stats {
@@ -78,6 +95,8 @@ struct off_stats {
 	struct stat_site site[STATS_SITES];	/* the largest first */
 	uint32_t n_lossy, pad2;
 	struct stat_lossy lossy[STATS_LOSSY];
+	uint32_t devices, pad3;	/* a bit for each that is known */
+	struct stat_device device[STATS_DEVICES];
 };
 
 /* Where counting goes now. Never NULL; changed by stats_start, stats_child. */
@@ -137,7 +156,7 @@ void stats_child(void);
 /* Writes the JSON of one process, one line, no newline, keys in table order.
  * Returns its length without the final 0, or -ENOSPC. STATS_JSON_MAX bytes
  * always suffice. No malloc. */
-#define STATS_JSON_MAX 40960
+#define STATS_JSON_MAX 65536
 ssize_t stats_json(char *buf, size_t len, const struct off_stats *s);
 
 /* Writes a few lines for people. As stats_json. */

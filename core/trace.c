@@ -7,7 +7,8 @@
  *
  * Uses are what the pager sees, faults: chunks the program found in place do
  * not appear. Chunk count is the most there may be, for ids are given out as
- * regions come. Lock: none; pager thread.
+ * regions come. Lines of devices are appended by others
+ * (device_tape.c). Lock: none; pager thread.
  */
 #include "core/core_int.h"
 #include "core/outfile.h"
@@ -59,6 +60,8 @@ void trace_open(void)
 	if (!off_opt.trace)
 		return;
 	fd = outfile_open(off_opt.trace, false);
+	if (fd >= 0)	/* by others, too */
+		fcntl(fd, F_SETFL, O_APPEND);
 	if (fd < 0) {
 		off_log("OFFLOAD_TRACE=%s: %s; no tape is written", off_opt.trace,
 			outfile_error(fd));
@@ -66,6 +69,7 @@ void trace_open(void)
 	}
 	put(line, snprintf(line, sizeof(line), "offload-tape 1 chunk_bytes=%lu chunks=%u\n",
 			   CHUNK, MAX_CHUNKS));
+	trace_flush();	/* the first line, whoever appends the next */
 }
 
 /* One span line per tensor, its name read from the file's header region. */

@@ -6,6 +6,7 @@
  * pthread_atfork; _Fork and clone do not. A raw system call reaches nobody:
  * its child finds no region at all (MADV_DONTFORK).
  */
+#include "interpose/cuda_int.h"
 #include "interpose/interpose.h"
 
 #include <dlfcn.h>
@@ -27,6 +28,7 @@ __attribute__((constructor)) static void begin(void)
 	heap_begin();
 	if (core_init(environ) && core_strict())
 		syscall(SYS_exit_group, 2);
+	cuda_begin();
 }
 
 __attribute__((destructor)) static void end(void)

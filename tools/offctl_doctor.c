@@ -271,22 +271,47 @@ static void check_unwind(void)
 	}
 }
 
+/* By the driver: what programs are told where the library is not. */
+static void tell_devices(void *driver)
+{
+	int (*init)(unsigned int) = (int (*)(unsigned int))dlsym(driver, "cuInit");
+	int (*many)(int *) = (int (*)(int *))dlsym(driver, "cuDeviceGetCount");
+	int (*name)(char *, int, int) = (int (*)(char *, int, int))dlsym(driver, "cuDeviceGetName");
+	int (*total)(size_t *, int) = (int (*)(size_t *, int))dlsym(driver, "cuDeviceTotalMem_v2");
+	char text[128] = "", size[32];
+	int n = 0, err = init && many && name && total ? init(0) : -1;
+	size_t bytes;
+
+	if (err || many(&n)) {
+		tell(FOUND_INFO, "GPU", NULL, NULL, "driver found, it answers with error %d", err);
+		return;
+	}
+	for (int i = 0; i < n; i++) {
+		if (name(text, sizeof(text), i) || total(&bytes, i))
+			continue;
+		tell(FOUND_INFO, "GPU", NULL, NULL, "device %d: %s, %s; its memory is counted, "
+		     "this version offloads host memory only", i, text,
+		     stats_bytes_text(bytes, size, sizeof(size)));
+	}
+	if (!n)
+		tell(FOUND_INFO, "GPU", NULL, NULL, "driver found, no device");
+}
+
 static void check_gpu(void)
 {
 	bool node = !access("/dev/nvidiactl", R_OK | W_OK);
 	void *h = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
 
-	if (h)
-		dlclose(h);
 	if (h && node)
-		tell(FOUND_INFO, "GPU", NULL, NULL, "driver found; this version "
-		     "offloads host memory only");
+		tell_devices(h);
 	else if (h)
 		tell(FOUND_INFO, "GPU", NULL, "in a container: --gpus all",
 		     "libcuda.so.1 is there, /dev/nvidiactl is not");
 	else
 		tell(FOUND_INFO, "GPU", NULL, NULL, "no driver (libcuda.so.1): "
 		     "host memory only");
+	if (h)
+		dlclose(h);
 }
 
 static void check_library(void)

@@ -72,21 +72,27 @@ static void print_line(const struct off_stats *s, void *arg)
 	       (unsigned long long)stat_get(s, ST_PREFETCH_WASTED), s->command);
 }
 
+static const char *value_text(const char *key, uint64_t v, char *value, size_t len)
+{
+	size_t n = strlen(key);
+
+	if (n > 6 && !strcmp(key + n - 6, "_bytes"))
+		stats_bytes_text(v, value, len);
+	else if (n > 3 && !strcmp(key + n - 3, "_ns"))
+		snprintf(value, len, "%.3f s", (double)v / 1e9);
+	else
+		snprintf(value, len, "%llu", (unsigned long long)v);
+	return value;
+}
+
 static void print_row(const struct off_stats *s, enum off_stat i)
 {
 	const struct stat_row *r = &stat_rows[i];
-	uint64_t v = stat_get(s, i);
-	size_t n = strlen(r->key);
 	char name[64], value[32];
 
 	snprintf(name, sizeof(name), "%s.%s", r->group, r->key);
-	if (n > 6 && !strcmp(r->key + n - 6, "_bytes"))
-		stats_bytes_text(v, value, sizeof(value));
-	else if (n > 3 && !strcmp(r->key + n - 3, "_ns"))
-		snprintf(value, sizeof(value), "%.3f s", (double)v / 1e9);
-	else
-		snprintf(value, sizeof(value), "%llu", (unsigned long long)v);
-	printf("  %-28s %14s  %s\n", name, value, r->help);
+	printf("  %-28s %14s  %s\n", name,
+	       value_text(r->key, stat_get(s, i), value, sizeof(value)), r->help);
 }
 
 /* Names may hold anything: a path does. */
@@ -117,9 +123,26 @@ static void print_sites(const struct off_stats *s)
 		putchar('\n');
 }
 
+static void print_devices(const struct off_stats *s)
+{
+	char name[64], value[32];
+
+	for (int i = 0; i < STATS_DEVICES * SD_N; i++) {
+		const struct stat_device *d = &s->device[i / SD_N];
+		const struct stat_row *r = &device_rows[i % SD_N];
+
+		if (!(s->devices >> i / SD_N & 1))
+			continue;
+		snprintf(name, sizeof(name), "device%d.%s%s%s", i / SD_N, r->group,
+			 *r->group ? "." : "", r->key);
+		printf("  %-28s %14s  %s\n", name,
+		       value_text(r->key, d->v[i % SD_N], value, sizeof(value)), r->help);
+	}
+}
+
 static void print_whole(const struct off_stats *s)
 {
-	char buf[2048];
+	char buf[8192];
 
 	printf("command: %.120s\n", s->command);
 	if (stats_summary(buf, sizeof(buf), s) > 0)
@@ -128,6 +151,7 @@ static void print_whole(const struct off_stats *s)
 	print_sites(s);
 	for (int i = 0; i < ST_N; i++)
 		print_row(s, (enum off_stat)i);
+	print_devices(s);
 }
 
 static int one(const struct stats_args *a)

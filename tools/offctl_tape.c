@@ -145,8 +145,8 @@ static int read_line(struct reader *r, const char *line)
 	if (r->line_no == 1)
 		return read_head(r, line);
 	line += strspn(line, " \t");
-	if (*line == '#' || *line == '\n' || !*line)
-		return 0;
+	if (*line == '#' || *line == '\n' || !*line || !strncmp(line, "device ", 7))
+		return 0;	/* what devices do is another matter */
 	return strncmp(line, "span ", 5) ? add_uses(r, line) : add_span(r, line);
 }
 

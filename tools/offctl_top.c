@@ -20,6 +20,7 @@ struct reading {
 	int pid;
 	uint64_t start_ns;	/* tells a reused pid apart */
 	uint64_t at_ns, read, stall;
+	uint64_t h2d[STATS_DEVICES], d2h[STATS_DEVICES], launches[STATS_DEVICES];
 };
 
 struct top {
@@ -80,18 +81,54 @@ static void print_process(const struct off_stats *s, const struct reading *was,
 		addnstr(s->command, getmaxx(stdscr) - getcurx(stdscr) - 1);
 }
 
+static uint64_t per_second(uint64_t now, uint64_t was, double seconds)
+{
+	return seconds > 0 ? (uint64_t)((double)(now - was) / seconds) : 0;
+}
+
+/* A line for each device, under its process. */
+static void print_devices(struct top *t, const struct off_stats *s, const struct reading *was,
+			  const struct reading *now)
+{
+	double seconds = (double)(now->at_ns - was->at_ns) / 1e9;
+	char managed[32], resident[32], in[32], out[32];
+
+	for (int i = 0; i < STATS_DEVICES; i++) {
+		const struct stat_device *d = &s->device[i];
+
+		if (!(s->devices >> i & 1) || t->row >= getmaxy(stdscr))
+			continue;
+		mvprintw(t->row++, 8, "device %d  managed %s  resident %s  to it %s/s  "
+			 "from it %s/s  %llu launches/s  stall %.1f%%  %.40s", i,
+			 stats_bytes_text(d->v[SD_MANAGED], managed, 32),
+			 stats_bytes_text(d->v[SD_RESIDENT], resident, 32),
+			 stats_bytes_text(per_second(now->h2d[i], was->h2d[i], seconds), in, 32),
+			 stats_bytes_text(per_second(now->d2h[i], was->d2h[i], seconds), out, 32),
+			 (unsigned long long)per_second(now->launches[i], was->launches[i],
+							seconds),
+			 stall_share(d->v[SD_STALL], stats_uptime_ns(s)), d->name);
+	}
+}
+
 static void take(const struct off_stats *s, void *arg)
 {
-	struct reading now = { s->pid, s->start_ns, clock_ns(CLOCK_MONOTONIC),
-			       stat_get(s, ST_IO_READ),
-			       stat_get(s, ST_FAULTS_STALL) };
+	struct reading now = { .pid = s->pid, .start_ns = s->start_ns,
+			       .at_ns = clock_ns(CLOCK_MONOTONIC),
+			       .read = stat_get(s, ST_IO_READ),
+			       .stall = stat_get(s, ST_FAULTS_STALL) };
 	struct top *t = arg;
 	struct reading was = before(t, s, now.at_ns);
 
+	for (int i = 0; i < STATS_DEVICES; i++) {
+		now.h2d[i] = s->device[i].v[SD_H2D];
+		now.d2h[i] = s->device[i].v[SD_D2H];
+		now.launches[i] = s->device[i].v[SD_LAUNCHES];
+	}
 	if (t->n_now < MAX_PROCS)
 		t->now[t->n_now++] = now;
 	if (t->row < getmaxy(stdscr))
 		print_process(s, &was, &now, t->row++);
+	print_devices(t, s, &was, &now);
 }
 
 static void draw(struct top *t)

@@ -5,6 +5,7 @@
 #
 #     startup [RUNS]   what preloading adds to programs that do not need it
 #     malloc           what it adds to small allocations
+#     launch [ROUNDS]  what it adds to a launch, by the number of regions
 #     codec [PASSES]   what packing gains and costs, beside memcpy
 #     torch            python3-torch, more malloc'd weights than memory
 #     engine           llama.cpp, a model or a context larger than memory
@@ -52,6 +53,17 @@ malloc() {
 	python3 -B tests/bench/malloc/bench.py "$@"
 }
 
+launch() {
+	if wants_help "$@"; then
+		echo "usage: tests/bench/run.sh launch [ROUNDS]"
+		return 0
+	fi
+	compile launch launch.c || return 1
+	${CC:-cc} -std=gnu17 -O2 -Wall -D_GNU_SOURCE -DDRIVER -fPIC -shared \
+		-Wl,-soname,libcuda.so.1 -o build/bench/libcuda.so.1 tests/bench/launch.c || return 1
+	LD_PRELOAD=build/liboffload.so build/bench/launch build/bench/libcuda.so.1 "$@"
+}
+
 startup() {
 	if wants_help "$@"; then
 		echo "usage: tests/bench/run.sh startup [RUNS]"
@@ -76,13 +88,13 @@ codec() {
 }
 
 usage() {
-	sed -n '3,12s/^# \{0,1\}//p' tests/bench/run.sh
+	sed -n '3,13s/^# \{0,1\}//p' tests/bench/run.sh
 }
 
 # One that fails, or cannot be run here (77), does not keep the others away.
 all() {
 	bad=0
-	for one in startup malloc codec torch engine "engine --type bf16 --rows no-mmap"; do
+	for one in startup malloc launch codec torch engine "engine --type bf16 --rows no-mmap"; do
 		echo "== $one"
 		$one
 		case $? in 0 | 77) ;; *) bad=1 ;; esac
@@ -94,6 +106,6 @@ bench=${1:-all}
 [ $# -gt 0 ] && shift
 case $bench in
 -h | --help) usage ;;
-all | codec | engine | malloc | startup | torch) "$bench" "$@" ;;
+all | codec | engine | launch | malloc | startup | torch) "$bench" "$@" ;;
 *) usage >&2; exit 2 ;;
 esac

@@ -184,6 +184,46 @@ static void json_lossy(void **state)
 	assert_true(stats_summary(buf, sizeof(buf), &s) > 0);
 }
 
+static void json_devices(void **state)
+{
+	static const char *const keys[] = {
+		"\"devices\":[{\"name\":\"A \\\"card\\\"\"", "\"vram_bytes\":1000", "\"budget_bytes\":",
+		"\"managed_bytes\":", "\"resident_bytes\":", "\"host_home_bytes\":",
+		"\"packed_bytes\":", "\"h2d_bytes\":1007", "\"d2h_bytes\":", "\"launches\":",
+		"\"stall_ns\":", "\"patched\":", "\"drains\":", "\"prefetch\":{\"issued\":",
+		"\"late\":", "\"wasted\":1017}}", "{\"name\":\"\",\"id\":3,", "}}]}",
+	};
+	struct off_stats s = blank();
+	char buf[STATS_JSON_MAX], *at = buf;
+
+	for (int i = 0; i < SD_N; i++)
+		s.device[0].v[i] = 1000 + (uint64_t)i;
+	s.device[0].v[SD_H2D] = 1007;
+	s.device[0].v[SD_WASTED] = 1017;
+	strcpy(s.device[0].name, "A \"card\"");
+	s.devices = 1 | 8;
+	assert_true(stats_json(buf, sizeof(buf), &s) > 0);
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		at = strstr(at, keys[i]);
+		if (!at)
+			fail_msg("%s is missing or late in %s", keys[i], buf);
+	}
+	assert_true(stats_summary(buf, sizeof(buf), &s) > 0);
+	assert_non_null(strstr(buf, "device 0, A \"card\": "));
+	assert_null(strstr(buf, "device 1"));
+	/* All there can be, and names of nothing but signs. */
+	memset(&s.sites_seq, 0, sizeof(s) - offsetof(struct off_stats, sites_seq));
+	s.devices = 0xffff;
+	memset(s.device, 0xff, sizeof(s.device));
+	for (int i = 0; i < STATS_DEVICES; i++)
+		memset(s.device[i].name, 1, sizeof(s.device[i].name));
+	s.n_sites = STATS_SITES;
+	memset(s.site, 1, sizeof(s.site));
+	s.n_lossy = STATS_LOSSY;
+	memset(s.lossy, 1, sizeof(s.lossy));
+	assert_true(stats_json(buf, sizeof(buf), &s) > 0);
+}
+
 static void json_needs_room(void **state)
 {
 	struct off_stats s = blank();
@@ -210,6 +250,11 @@ static void rows_make_objects(void **state)
 		changes += i && strcmp(stat_rows[i].group, stat_rows[i - 1].group);
 	}
 	assert_int_equal(changes, 5);	/* each group stands together */
+	for (int i = changes = 0; i < SD_N; i++) {
+		assert_true(strlen(device_rows[i].help) > 5);
+		changes += i && strcmp(device_rows[i].group, device_rows[i - 1].group);
+	}
+	assert_int_equal(changes, 1);
 }
 
 static void summary_text(void **state)
@@ -430,6 +475,7 @@ int main(void)
 		cmocka_unit_test(json_strings),
 		cmocka_unit_test(json_sites),
 		cmocka_unit_test(json_lossy),
+		cmocka_unit_test(json_devices),
 		cmocka_unit_test(json_needs_room),
 		cmocka_unit_test(rows_make_objects),
 		cmocka_unit_test(summary_text),

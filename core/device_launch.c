@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT */
+/* device_launch.c - what a kernel's arguments reach.
+ *
+ * (1) A function's parameters are asked for once; after that a launch costs a look
+ *     into a table and a compare for each of its words, a look-up for those that are
+ *     in the bounds of all regions.
+ * (2) Readers take no lock: what is in the table never changes and is never given
+ *     back. After device_fn_forget an entry is as good as absent, and asked for again.
+ * (3) What is found here is a guess: a number may look like an address, and a kernel
+ *     may find others in memory. It steers, it does not decide.
+ * Lock: `lock`, leaf, for adding.
+ */
+#include "core/device_int.h"
+
+#include <pthread.h>
+#include <stdio.h>
+
+#define FIRST_CAP 256u
+
+struct word_run { uint32_t param, offset, words; };
+
+struct device_fn {
+	uintptr_t handle;
+	uint32_t age;
+	int n;			/* runs; below 0: unknown */
+	const char *name;	/* or NULL */
+	struct word_run run[];
+};
+
+struct table {
+	uint32_t cap, n;
+	const struct device_fn *at[];
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct table *table;
+static uint32_t age;
+
+static uint32_t place(const struct table *t, uintptr_t handle)
+{
+	return (uint32_t)(handle * 0x9e3779b97f4a7c15ull >> 32) & (t->cap - 1);
+}
+
+const struct device_fn *device_fn(uintptr_t handle)
+{
+	const struct table *t = __atomic_load_n(&table, __ATOMIC_ACQUIRE);
+	const struct device_fn *f;
+
+	for (uint32_t i = t ? place(t, handle) : 0; t; i = (i + 1) & (t->cap - 1)) {
+		f = __atomic_load_n(&t->at[i], __ATOMIC_ACQUIRE);
+		if (!f)
+			return NULL;
+		if (f->handle == handle)
+			return f->age == __atomic_load_n(&age, __ATOMIC_RELAXED) ? f : NULL;
+	}
+	return NULL;
+}
+
+static void put(struct table *t, const struct device_fn *f)
+{
+	uint32_t i = place(t, f->handle);
+
+	while (t->at[i] && t->at[i]->handle != f->handle)
+		i = (i + 1) & (t->cap - 1);
+	t->n += !t->at[i];
+	__atomic_store_n(&t->at[i], f, __ATOMIC_RELEASE);
+}
+
+/* The old table stays: somebody may be reading it. */
+static bool grow(void)
+{
+	uint32_t cap = table ? table->cap * 2 : FIRST_CAP;
+	struct table *t = mem_zalloc(sizeof(*t) + cap * sizeof(*t->at));
+
+	if (!t)
+		return false;
+	t->cap = cap;
+	for (uint32_t i = 0; table && i < table->cap; i++)
+		if (table->at[i])
+			put(t, table->at[i]);
+	__atomic_store_n(&table, t, __ATOMIC_RELEASE);
+	return true;
+}
+
+/* Of parameters that can hold an address at all, the words. */
+static int runs(struct word_run *run, const struct device_param *p, int n)
+{
+	uint32_t words = 0;
+	int k = 0;
+
+	for (int i = 0; i < n; i++) {
+		uint32_t more = p[i].size / 8;
+
+		if (!more || p[i].offset % 8 || words + more > DEVICE_WORDS)
+			continue;
+		words += more;
+		run[k++] = (struct word_run){ (uint32_t)i, p[i].offset, more };
+	}
+	return k;
+}
+
+const struct device_fn *device_fn_add(uintptr_t handle, const struct device_param *p,
+				      int n, const char *name)
+{
+	size_t len = name ? strlen(name) + 1 : 0;
+	int many = n > 0 ? n : 0, saved = errno;
+	struct device_fn *f = mem_alloc(sizeof(*f) + (size_t)many * sizeof(*f->run) + len);
+
+	if (!f)
+		return NULL;
+	*f = (struct device_fn){ .handle = handle, .n = n < 0 ? n : 0 };
+	if (n > 0)
+		f->n = runs(f->run, p, n);
+	if (name)
+		f->name = memcpy(&f->run[many], name, len);
+	pthread_mutex_lock(&lock);
+	f->age = age;
+	if ((!table || table->n * 2 >= table->cap) && !grow()) {
+		mem_free(f);
+		f = NULL;
+	} else {
+		put(table, f);
+	}
+	pthread_mutex_unlock(&lock);
+	errno = saved;
+	return f;
+}
+
+void device_fn_forget(void)
+{
+	__atomic_fetch_add(&age, 1, __ATOMIC_RELAXED);
+}
+
+/* ---- launches ------------------------------------------------------------------------ */
+
+struct heard {
+	char *line;
+	size_t used, len;
+};
+
+static void hear(struct heard *h, const struct device_region *r, uint64_t addr)
+{
+	int n;
+
+	if (!h || h->used + 48 > h->len)
+		return;
+	n = snprintf(h->line + h->used, h->len - h->used, " %u+%llu", r->id,
+		     (unsigned long long)(addr - r->base));
+	h->used += n > 0 ? (size_t)n : 0;
+}
+
+static void scan(const char *value, uint32_t words, struct heard *h)
+{
+	struct device_region r;
+	uint64_t w;
+
+	for (; words; words--, value += sizeof(w)) {
+		memcpy(&w, value, sizeof(w));
+		if (device_maybe(w) && device_use(w, h ? &r : NULL) && h)
+			hear(h, &r, w);
+	}
+}
+
+static void read_args(const struct device_fn *fn, void *const *args, const char *packed,
+		      size_t bytes, struct heard *h)
+{
+	for (int i = 0; i < fn->n; i++) {
+		const struct word_run *run = &fn->run[i];
+
+		if (args && args[run->param])
+			scan(args[run->param], run->words, h);
+		else if (!args && packed && run->offset + run->words * 8ull <= bytes)
+			scan(packed + run->offset, run->words, h);
+	}
+}
+
+static __attribute__((noinline)) void on_tape(int dev, uintptr_t stream,
+					      const struct device_fn *fn, void *const *args,
+					      const void *packed, size_t bytes)
+{
+	char line[2048];
+	struct heard h = { line, 0, sizeof(line) - 1 };
+	int n = stream == DEVICE_NODE ?
+		snprintf(line, 512, "device %d node %.200s", dev, fn->name ? fn->name : "?") :
+		snprintf(line, 512, "device %d launch %lx %.200s", dev, (long)stream,
+			 fn->name ? fn->name : "?");
+
+	h.used = n > 0 ? (size_t)n : 0;
+	read_args(fn, args, packed, bytes, &h);
+	line[h.used++] = '\n';
+	device_tape_line(line, h.used);
+	device_tape_flush(false);
+}
+
+void device_launch(int dev, uintptr_t stream, const struct device_fn *fn,
+		   void *const *args, const void *packed, size_t bytes)
+{
+	if (fn->n < 0 || (fn->n && !args && !packed))
+		device_stat(dev, SD_UNREAD, 1);
+	if (__builtin_expect(device_tape_on(), 0))
+		on_tape(dev, stream, fn, args, packed, bytes);
+	else
+		read_args(fn, args, packed, bytes, NULL);
+}
+
+void device_fn_lock(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+void device_fn_unlock(void)
+{
+	pthread_mutex_unlock(&lock);
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/* cuda_int.h - what the files of the driver's hooks know of each other. */
+#ifndef OFFLOAD_CUDA_INT_H
+#define OFFLOAD_CUDA_INT_H
+
+#include "interpose/cuda_abi.h"
+#include "interpose/interpose.h"
+
+#include <string.h>
+
+/* How the files are called that define what is hooked. */
+#define DRIVER_NAME	"libcuda.so"
+#define NVML_NAME	"libnvidia-ml.so"
+
+struct cuda_row {
+	const char *symbol;	/* as the library defines it */
+	const char *name;	/* as cuGetProcAddress is asked for it */
+	const char *library;	/* DRIVER_NAME or NVML_NAME */
+	int version;		/* that name means this symbol from here on */
+	unsigned int flags;	/* CU_PTDS, or 0 */
+	void *hook;
+	void *real;		/* NULL: not seen yet, the hook was given to nobody */
+	const char *records;
+};
+
+enum {
+#define CU_FIND(symbol, handler, records) ROW_##symbol,
+#define CU_MEM CU_FIND
+#define CU_COPY CU_FIND
+#define CU_LAUNCH CU_FIND
+#include "interpose/cuda_hook.def"
+#define NVML(symbol, types, records) ROW_##symbol,
+#include "interpose/nvml.def"
+#undef NVML
+	ROWS
+};
+
+extern struct cuda_row cuda_rows[ROWS];
+
+/* The driver's own function of a row. */
+#define REAL(symbol) ((__typeof__(&symbol)) \
+	__atomic_load_n(&cuda_rows[ROW_##symbol].real, __ATOMIC_RELAXED))
+
+/* A row's hook: the handler gets the real function and the arguments, which
+ * SIG_handler and ARG_handler name. */
+#define HOOK(symbol, handler, records) \
+	CUresult hook_##symbol SIG_##handler \
+	{ \
+		return on_##handler(REAL(symbol), ARG_##handler); \
+	}
+
+#define CU_FIND(symbol, handler, records) extern __typeof__(symbol) hook_##symbol;
+#define CU_MEM CU_FIND
+#define CU_COPY CU_FIND
+#define CU_LAUNCH CU_FIND
+#include "interpose/cuda_hook.def"
+
+/* ---- dlsym.c ------------------------------------------------------------------- */
+
+/* The constructor: all that is loaded now was there from the start. */
+void dlsym_begin(void);
+
+/* ---- cuda_find.c ----------------------------------------------------------------- */
+
+/* The constructor: programs linked with the driver. */
+void cuda_begin(void);
+/* Were objects loaded since the last look? Callers of the driver among them are
+ * bound to the hooks. Cheap when nothing changed; any thread. */
+void cuda_look(void);
+/* DRIVER_NAME or NVML_NAME if a name is of its kind (cuX, nvml...), else NULL. */
+const char *cuda_library(const char *name);
+/* A look-up of name gave `at`: the hook to give instead, or NULL. */
+void *cuda_hook(const char *name, void *at);
+
+/* Functions we call that are no rows. */
+#define CUDA_NEEDS(N) \
+	N(cuCtxGetCurrent) N(cuCtxGetDevice) N(cuDeviceGetName) N(cuDeviceGetUuid_v2) \
+	N(cuDeviceGetUuid) N(cuDevicePrimaryCtxGetState) N(cuFuncGetParamInfo) \
+	N(cuKernelGetParamInfo) N(cuFuncGetName) N(cuKernelGetName)
+enum {
+#define N(symbol) NEED_##symbol,
+	CUDA_NEEDS(N)
+#undef N
+	NEEDS
+};
+extern void *cuda_needs[NEEDS];
+/* The driver's function, or NULL: this driver has none of that name. */
+#define DRIVER(symbol) ((__typeof__(&symbol)) \
+	__atomic_load_n(&cuda_needs[NEED_##symbol], __ATOMIC_RELAXED))
+
+extern void *nvml_get_uuid;	/* nvmlDeviceGetUUID, or NULL */
+
+/* ---- cuda_mem.c -------------------------------------------------------------------- */
+
+/* The device of the calling thread's context, or -1. Asks the driver once after the
+ * context has changed. */
+int cuda_device(void);
+
+#endif

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT */
+/* cuda_launch.c - kernels, graphs, and the functions they are made of.
+ *
+ * (1) A launch costs no driver call: what a function's parameters are is asked once,
+ *     at its first launch, and which device a thread is on after that has changed.
+ * (2) Arguments are read as the driver reads them, so many bytes and no more; where
+ *     their sizes cannot be had, they are not read.
+ * (3) A handle of a launch may be a kernel of no context: those are known from
+ *     where they were handed out.
+ * Lock: none.
+ */
+#include "interpose/cuda_int.h"
+
+#define MAX_PARAMS 512	/* 32 KiB of them cannot hold more that matter */
+#define KERNELS 4096u	/* power of two; beyond, they are asked as functions first */
+
+static uintptr_t kernels[KERNELS];	/* by hash of the handle */
+
+/* ---- functions ------------------------------------------------------------------------ */
+
+static uintptr_t *kernel_slot(const void *handle)
+{
+	return &kernels[(uintptr_t)handle * 0x9e3779b97f4a7c15ull >> 40 & (KERNELS - 1)];
+}
+
+static void note_kernel(CUkernel k)
+{
+	__atomic_store_n(kernel_slot(k), (uintptr_t)k, __ATOMIC_RELAXED);
+}
+
+static bool is_kernel(const void *f)
+{
+	return __atomic_load_n(kernel_slot(f), __ATOMIC_RELAXED) == (uintptr_t)f;
+}
+
+static CUresult ask(CUfunction f, bool kernel, size_t i, size_t *off, size_t *size)
+{
+	if (kernel)
+		return DRIVER(cuKernelGetParamInfo) ?
+		       DRIVER(cuKernelGetParamInfo)((CUkernel)f, i, off, size) :
+		       CUDA_ERROR_NOT_SUPPORTED;
+	return DRIVER(cuFuncGetParamInfo) ? DRIVER(cuFuncGetParamInfo)(f, i, off, size) :
+	       CUDA_ERROR_NOT_SUPPORTED;
+}
+
+/* How many parameters; below 0: they cannot be had. */
+static int read_params(CUfunction f, bool kernel, struct device_param *p)
+{
+	size_t off, size;
+	CUresult r;
+	int n = 0;
+
+	while ((r = ask(f, kernel, (size_t)n, &off, &size)) == CUDA_SUCCESS) {
+		if (n == MAX_PARAMS)
+			return -1;
+		p[n++] = (struct device_param){ (uint32_t)off, (uint32_t)size };
+	}
+	return r == CUDA_ERROR_INVALID_VALUE ? n : -1;
+}
+
+static const char *name_of(CUfunction f, bool kernel)
+{
+	const char *name = NULL;
+
+	if (!device_tape_on())
+		return NULL;
+	if (kernel && DRIVER(cuKernelGetName))
+		DRIVER(cuKernelGetName)(&name, (CUkernel)f);
+	else if (!kernel && DRIVER(cuFuncGetName))
+		DRIVER(cuFuncGetName)(&name, f);
+	return name;
+}
+
+static __attribute__((noinline, cold)) const struct device_fn *learn(CUfunction f)
+{
+	struct device_param p[MAX_PARAMS];
+	bool kernel = is_kernel(f);
+	int n = read_params(f, kernel, p);
+
+	return device_fn_add((uintptr_t)f, p, n, name_of(f, kernel));
+}
+
+/* The bytes of `extra`, or NULL: none, or they are given another way. */
+static const void *packed_args(void *const *extra, size_t *bytes)
+{
+	const void *at = NULL;
+
+	*bytes = 0;
+	for (int i = 0; extra && extra[i] != CU_LAUNCH_PARAM_END && i < 8; i += 2) {
+		if (extra[i] == CU_LAUNCH_PARAM_BUFFER_POINTER)
+			at = extra[i + 1];
+		else if (extra[i] == CU_LAUNCH_PARAM_BUFFER_SIZE && extra[i + 1])
+			*bytes = *(const size_t *)extra[i + 1];
+	}
+	return at;
+}
+
+/* Before the call: its arguments are the program's until then. */
+static void look_at(CUfunction f, uintptr_t stream, void *const *params, void *const *extra)
+{
+	const struct device_fn *fn;
+	const void *packed = NULL;
+	size_t bytes = 0;
+
+	if (!f || !device_begun())
+		return;
+	fn = device_fn((uintptr_t)f);
+	if (!fn)
+		fn = learn(f);
+	if (!params)
+		packed = packed_args(extra, &bytes);
+	if (fn)
+		device_launch(cuda_device(), stream, fn, params, packed, bytes);
+}
+
+static CUresult launched(CUresult r)
+{
+	if (r == CUDA_SUCCESS && device_begun())
+		device_count_launch(cuda_device());
+	return r;
+}
+
+/* ---- launches --------------------------------------------------------------------------- */
+
+#define SIG_launch (CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz, \
+		    unsigned int bx, unsigned int by, unsigned int bz, unsigned int shared, \
+		    CUstream s, void **params, void **extra)
+#define ARG_launch f, gx, gy, gz, bx, by, bz, shared, s, params, extra
+static CUresult on_launch(__typeof__(&cuLaunchKernel) real, CUfunction f, unsigned int gx,
+			  unsigned int gy, unsigned int gz, unsigned int bx, unsigned int by,
+			  unsigned int bz, unsigned int shared, CUstream s, void **params,
+			  void **extra)
+{
+	look_at(f, (uintptr_t)s, params, extra);
+	return launched(real(ARG_launch));
+}
+
+#define SIG_launch_ex (const CUlaunchConfig *config, CUfunction f, void **params, void **extra)
+#define ARG_launch_ex config, f, params, extra
+static CUresult on_launch_ex(__typeof__(&cuLaunchKernelEx) real, const CUlaunchConfig *config,
+			     CUfunction f, void **params, void **extra)
+{
+	look_at(f, config ? (uintptr_t)config->hStream : 0, params, extra);
+	return launched(real(config, f, params, extra));
+}
+
+#define SIG_launch_coop (CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz, \
+			 unsigned int bx, unsigned int by, unsigned int bz, \
+			 unsigned int shared, CUstream s, void **params)
+#define ARG_launch_coop f, gx, gy, gz, bx, by, bz, shared, s, params
+static CUresult on_launch_coop(__typeof__(&cuLaunchCooperativeKernel) real, CUfunction f,
+			       unsigned int gx, unsigned int gy, unsigned int gz,
+			       unsigned int bx, unsigned int by, unsigned int bz,
+			       unsigned int shared, CUstream s, void **params)
+{
+	look_at(f, (uintptr_t)s, params, NULL);
+	return launched(real(ARG_launch_coop));
+}
+
+#define SIG_host_func (CUstream s, CUhostFn fn, void *data)
+#define ARG_host_func s, fn, data
+static CUresult on_host_func(__typeof__(&cuLaunchHostFunc) real, CUstream s, CUhostFn fn,
+			     void *data)
+{
+	return real(s, fn, data);
+}
+
+/* ---- graphs ------------------------------------------------------------------------------ */
+
+#define SIG_graph_launch (CUgraphExec g, CUstream s)
+#define ARG_graph_launch g, s
+static CUresult on_graph_launch(__typeof__(&cuGraphLaunch) real, CUgraphExec g, CUstream s)
+{
+	return launched(real(g, s));
+}
+
+#define SIG_node_add (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
+		      const CUDA_KERNEL_NODE_PARAMS_v1 *p)
+#define ARG_node_add node, g, after, n, p
+static CUresult on_node_add(__typeof__(&cuGraphAddKernelNode) real, CUgraphNode *node, CUgraph g,
+			    const CUgraphNode *after, size_t n,
+			    const CUDA_KERNEL_NODE_PARAMS_v1 *p)
+{
+	if (p)
+		look_at(p->func, DEVICE_NODE, p->kernelParams, p->extra);
+	return real(node, g, after, n, p);
+}
+
+/* From version 12 on a kernel may stand in the place of the function. */
+static void look_at_node(const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+{
+	if (p && !p->func && p->kern)
+		note_kernel(p->kern);
+	if (p)
+		look_at(p->func ? p->func : (CUfunction)p->kern, DEVICE_NODE, p->kernelParams,
+			p->extra);
+}
+
+#define SIG_node_add2 (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
+		       const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+#define ARG_node_add2 node, g, after, n, p
+static CUresult on_node_add2(__typeof__(&cuGraphAddKernelNode_v2) real, CUgraphNode *node,
+			     CUgraph g, const CUgraphNode *after, size_t n,
+			     const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+{
+	look_at_node(p);
+	return real(node, g, after, n, p);
+}
+
+#define SIG_node_set (CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
+#define ARG_node_set node, p
+static CUresult on_node_set(__typeof__(&cuGraphKernelNodeSetParams) real, CUgraphNode node,
+			    const CUDA_KERNEL_NODE_PARAMS_v1 *p)
+{
+	if (p)
+		look_at(p->func, DEVICE_NODE, p->kernelParams, p->extra);
+	return real(node, p);
+}
+
+#define SIG_node_set2 (CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+#define ARG_node_set2 node, p
+static CUresult on_node_set2(__typeof__(&cuGraphKernelNodeSetParams_v2) real, CUgraphNode node,
+			     const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+{
+	look_at_node(p);
+	return real(node, p);
+}
+
+#define SIG_exec_set (CUgraphExec g, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
+#define ARG_exec_set g, node, p
+static CUresult on_exec_set(__typeof__(&cuGraphExecKernelNodeSetParams) real, CUgraphExec g,
+			    CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
+{
+	if (p)
+		look_at(p->func, DEVICE_NODE, p->kernelParams, p->extra);
+	return real(g, node, p);
+}
+
+#define SIG_exec_set2 (CUgraphExec g, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+#define ARG_exec_set2 g, node, p
+static CUresult on_exec_set2(__typeof__(&cuGraphExecKernelNodeSetParams_v2) real, CUgraphExec g,
+			     CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+{
+	look_at_node(p);
+	return real(g, node, p);
+}
+
+#define SIG_instantiate (CUgraphExec *exec, CUgraph g, CUgraphNode *bad, char *log, size_t len)
+#define ARG_instantiate exec, g, bad, log, len
+static CUresult on_instantiate(__typeof__(&cuGraphInstantiate_v2) real, CUgraphExec *exec,
+			       CUgraph g, CUgraphNode *bad, char *log, size_t len)
+{
+	return real(exec, g, bad, log, len);
+}
+
+#define SIG_instantiate_flags (CUgraphExec *exec, CUgraph g, unsigned long long flags)
+#define ARG_instantiate_flags exec, g, flags
+static CUresult on_instantiate_flags(__typeof__(&cuGraphInstantiateWithFlags) real,
+				     CUgraphExec *exec, CUgraph g, unsigned long long flags)
+{
+	return real(exec, g, flags);
+}
+
+#define SIG_instantiate_params (CUgraphExec *exec, CUgraph g, CUDA_GRAPH_INSTANTIATE_PARAMS *p)
+#define ARG_instantiate_params exec, g, p
+static CUresult on_instantiate_params(__typeof__(&cuGraphInstantiateWithParams) real,
+				      CUgraphExec *exec, CUgraph g,
+				      CUDA_GRAPH_INSTANTIATE_PARAMS *p)
+{
+	return real(exec, g, p);
+}
+
+#define SIG_exec_update (CUgraphExec exec, CUgraph g, CUgraphNode *bad, \
+			 CUgraphExecUpdateResult *why)
+#define ARG_exec_update exec, g, bad, why
+static CUresult on_exec_update(__typeof__(&cuGraphExecUpdate) real, CUgraphExec exec, CUgraph g,
+			       CUgraphNode *bad, CUgraphExecUpdateResult *why)
+{
+	return real(exec, g, bad, why);
+}
+
+#define SIG_exec_update2 (CUgraphExec exec, CUgraph g, CUgraphExecUpdateResultInfo *info)
+#define ARG_exec_update2 exec, g, info
+static CUresult on_exec_update2(__typeof__(&cuGraphExecUpdate_v2) real, CUgraphExec exec,
+				CUgraph g, CUgraphExecUpdateResultInfo *info)
+{
+	return real(exec, g, info);
+}
+
+#define SIG_exec_destroy (CUgraphExec exec)
+#define ARG_exec_destroy exec
+static CUresult on_exec_destroy(__typeof__(&cuGraphExecDestroy) real, CUgraphExec exec)
+{
+	return real(exec);
+}
+
+/* ---- modules ------------------------------------------------------------------------------- */
+
+/* Before the call: no launch may take what comes after for what was before. */
+#define SIG_module_unload (CUmodule m)
+#define ARG_module_unload m
+static CUresult on_module_unload(__typeof__(&cuModuleUnload) real, CUmodule m)
+{
+	CUresult r = real(m);
+
+	device_fn_forget();
+	return r;
+}
+
+#define SIG_library_unload (CUlibrary l)
+#define ARG_library_unload l
+static CUresult on_library_unload(__typeof__(&cuLibraryUnload) real, CUlibrary l)
+{
+	CUresult r = real(l);
+
+	memset(kernels, 0, sizeof(kernels));
+	device_fn_forget();
+	return r;
+}
+
+#define SIG_get_kernel (CUkernel *kernel, CUlibrary l, const char *name)
+#define ARG_get_kernel kernel, l, name
+static CUresult on_get_kernel(__typeof__(&cuLibraryGetKernel) real, CUkernel *kernel,
+			      CUlibrary l, const char *name)
+{
+	CUresult r = real(kernel, l, name);
+
+	if (r == CUDA_SUCCESS && kernel)
+		note_kernel(*kernel);
+	return r;
+}
+
+#define CU_LAUNCH HOOK
+#include "interpose/cuda_hook.def"

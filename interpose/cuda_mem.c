@@ -1,0 +1,665 @@
+/* SPDX-License-Identifier: MIT */
+/* cuda_mem.c - allocation, contexts, and what is told of memory.
+ *
+ * (1) A call is made first and recorded after, if it succeeded. Only what ends is
+ *     taken out before: another thread may be given the same addresses at once.
+ * (2) A driver function that is missing, an error, no context: nothing is recorded,
+ *     and the program gets what the driver gave.
+ * (3) Which device a region is on is asked when it is made; which one a thread
+ *     launches on is remembered, and asked for again after a change that does not
+ *     say (cuda_device).
+ * Lock: none; core has its own.
+ */
+#include "interpose/cuda_int.h"
+
+#define CONTEXTS	64u
+#define UNKNOWN		(-2)
+
+struct context { CUcontext ctx; int dev; };
+
+static struct context contexts[CONTEXTS];	/* a ring; by atomics, ctx first out, last in */
+static uint32_t next_context;
+static CUcontext primary[DEVICES];
+static _Thread_local int current __attribute__((tls_model("initial-exec"))) = UNKNOWN;
+
+/* ---- which device ------------------------------------------------------------------ */
+
+static int ask_device(void)
+{
+	CUdevice dev;
+
+	if (!DRIVER(cuCtxGetDevice) || DRIVER(cuCtxGetDevice)(&dev) != CUDA_SUCCESS)
+		return -1;
+	return dev;
+}
+
+int cuda_device(void)
+{
+	if (current == UNKNOWN) {
+		int dev = ask_device();
+
+		if (dev < 0)
+			return -1;
+		current = dev;
+	}
+	return current;
+}
+
+static void forget_context(CUcontext ctx)
+{
+	for (uint32_t i = 0; i < CONTEXTS; i++)
+		if (__atomic_load_n(&contexts[i].ctx, __ATOMIC_RELAXED) == ctx)
+			__atomic_store_n(&contexts[i].ctx, NULL, __ATOMIC_RELAXED);
+}
+
+static void note_context(CUcontext ctx, int dev)
+{
+	uint32_t i = __atomic_fetch_add(&next_context, 1, __ATOMIC_RELAXED) % CONTEXTS;
+
+	forget_context(ctx);
+	__atomic_store_n(&contexts[i].ctx, NULL, __ATOMIC_RELAXED);
+	__atomic_store_n(&contexts[i].dev, dev, __ATOMIC_RELEASE);
+	__atomic_store_n(&contexts[i].ctx, ctx, __ATOMIC_RELEASE);
+}
+
+static int device_of(CUcontext ctx)
+{
+	for (uint32_t i = 0; ctx && i < CONTEXTS; i++)
+		if (__atomic_load_n(&contexts[i].ctx, __ATOMIC_ACQUIRE) == ctx)
+			return __atomic_load_n(&contexts[i].dev, __ATOMIC_RELAXED);
+	return UNKNOWN;
+}
+
+static void meet(CUdevice dev)
+{
+	char name[128] = "";
+	CUuuid uuid = { { 0 } };
+	size_t vram = 0;
+
+	if (device_known(dev))
+		return;
+	if (DRIVER(cuDeviceGetName))
+		DRIVER(cuDeviceGetName)(name, sizeof(name), dev);
+	if (REAL(cuDeviceTotalMem_v2))
+		REAL(cuDeviceTotalMem_v2)(&vram, dev);
+	if (DRIVER(cuDeviceGetUuid_v2))
+		DRIVER(cuDeviceGetUuid_v2)(&uuid, dev);
+	else if (DRIVER(cuDeviceGetUuid))
+		DRIVER(cuDeviceGetUuid)(&uuid, dev);
+	device_meet(dev, name, vram, uuid.bytes);
+}
+
+/* ---- recording ----------------------------------------------------------------------- */
+
+static void record(enum device_kind kind, uint64_t base, uint64_t len, uint64_t handle)
+{
+	struct device_region r = { .base = base, .len = len, .handle = handle,
+				   .kind = (uint8_t)kind };
+	CUcontext ctx = NULL;
+	int dev;
+
+	if (!base || !len || !device_begin())
+		return;
+	dev = ask_device();
+	if (dev >= 0)
+		meet(dev);
+	if (dev >= 0 && kind != DEVICE_MAPPED && DRIVER(cuCtxGetCurrent))
+		DRIVER(cuCtxGetCurrent)(&ctx);
+	r.dev = (uint8_t)(dev >= 0 ? dev : 0);
+	r.owner = (uintptr_t)ctx;
+	device_add(&r);
+}
+
+static CUresult recorded(CUresult r, enum device_kind kind, const CUdeviceptr *base, size_t len)
+{
+	if (r == CUDA_SUCCESS && base)
+		record(kind, *base, len, 0);
+	return r;
+}
+
+/* The call that ends what begins at base, around taking it out. */
+#define ENDING(base, call) ({ \
+	struct device_region was_; \
+	bool known_ = device_drop(base, &was_); \
+	CUresult r_ = (call); \
+	if (r_ != CUDA_SUCCESS && known_) \
+		device_put_back(&was_); \
+	r_; })
+
+/* ---- contexts ------------------------------------------------------------------------ */
+
+static CUresult ctx_made(CUresult r, CUcontext *ctx, CUdevice dev)
+{
+	if (r == CUDA_SUCCESS && ctx) {
+		note_context(*ctx, dev);
+		current = dev;
+	}
+	return r;
+}
+
+#define SIG_ctx_create (CUcontext *ctx, unsigned int flags, CUdevice dev)
+#define ARG_ctx_create ctx, flags, dev
+static CUresult on_ctx_create(__typeof__(&cuCtxCreate_v2) real, CUcontext *ctx,
+			      unsigned int flags, CUdevice dev)
+{
+	return ctx_made(real(ctx, flags, dev), ctx, dev);
+}
+
+#define SIG_ctx_create3 (CUcontext *ctx, CUexecAffinityParam *p, int n, unsigned int flags, \
+			 CUdevice dev)
+#define ARG_ctx_create3 ctx, p, n, flags, dev
+static CUresult on_ctx_create3(__typeof__(&cuCtxCreate_v3) real, CUcontext *ctx,
+			       CUexecAffinityParam *p, int n, unsigned int flags, CUdevice dev)
+{
+	return ctx_made(real(ctx, p, n, flags, dev), ctx, dev);
+}
+
+#define SIG_ctx_create4 (CUcontext *ctx, CUctxCreateParams *p, unsigned int flags, CUdevice dev)
+#define ARG_ctx_create4 ctx, p, flags, dev
+static CUresult on_ctx_create4(__typeof__(&cuCtxCreate_v4) real, CUcontext *ctx,
+			       CUctxCreateParams *p, unsigned int flags, CUdevice dev)
+{
+	return ctx_made(real(ctx, p, flags, dev), ctx, dev);
+}
+
+#define SIG_ctx_destroy (CUcontext ctx)
+#define ARG_ctx_destroy ctx
+static CUresult on_ctx_destroy(__typeof__(&cuCtxDestroy_v2) real, CUcontext ctx)
+{
+	CUresult r = real(ctx);
+
+	if (r == CUDA_SUCCESS) {
+		forget_context(ctx);
+		current = UNKNOWN;
+		device_fn_forget();
+		device_drop_owner((uintptr_t)ctx);
+	}
+	return r;
+}
+
+#define SIG_ctx_set (CUcontext ctx)
+#define ARG_ctx_set ctx
+static CUresult on_ctx_set(__typeof__(&cuCtxSetCurrent) real, CUcontext ctx)
+{
+	CUresult r = real(ctx);
+
+	if (r == CUDA_SUCCESS)
+		current = device_of(ctx);
+	return r;
+}
+
+#define SIG_ctx_pop (CUcontext *ctx)
+#define ARG_ctx_pop ctx
+static CUresult on_ctx_pop(__typeof__(&cuCtxPopCurrent_v2) real, CUcontext *ctx)
+{
+	CUresult r = real(ctx);
+
+	current = UNKNOWN;
+	return r;
+}
+
+#define SIG_primary_retain (CUcontext *ctx, CUdevice dev)
+#define ARG_primary_retain ctx, dev
+static CUresult on_primary_retain(__typeof__(&cuDevicePrimaryCtxRetain) real, CUcontext *ctx,
+				  CUdevice dev)
+{
+	CUresult r = real(ctx, dev);
+
+	if (r == CUDA_SUCCESS && ctx) {
+		note_context(*ctx, dev);
+		if ((unsigned int)dev < DEVICES)
+			__atomic_store_n(&primary[dev], *ctx, __ATOMIC_RELAXED);
+	}
+	return r;
+}
+
+static bool still_active(CUdevice dev)
+{
+	unsigned int flags;
+	int active = 1;
+
+	if (DRIVER(cuDevicePrimaryCtxGetState))
+		DRIVER(cuDevicePrimaryCtxGetState)(dev, &flags, &active);
+	return active;
+}
+
+#define SIG_primary_end (CUdevice dev)
+#define ARG_primary_end dev
+static CUresult on_primary_end(__typeof__(&cuDevicePrimaryCtxRelease_v2) real, CUdevice dev)
+{
+	CUresult r = real(dev);
+	CUcontext ctx;
+
+	if (r != CUDA_SUCCESS || (unsigned int)dev >= DEVICES || still_active(dev))
+		return r;
+	ctx = __atomic_load_n(&primary[dev], __ATOMIC_RELAXED);
+	device_fn_forget();
+	device_drop_owner((uintptr_t)ctx);
+	return r;
+}
+
+/* ---- what is told ----------------------------------------------------------------------- */
+
+#define SIG_mem_info (size_t *free, size_t *total)
+#define ARG_mem_info free, total
+static CUresult on_mem_info(__typeof__(&cuMemGetInfo_v2) real, size_t *free, size_t *total)
+{
+	CUresult r = real(free, total);
+	size_t both[2];
+	uint64_t f, t;
+
+	/* Either may be left out: one cannot be told without the other. */
+	if (r != CUDA_SUCCESS || !device_tells() || real(&both[0], &both[1]) != CUDA_SUCCESS)
+		return r;
+	f = both[0];
+	t = both[1];
+	device_told(ask_device(), &f, &t);
+	if (free)
+		*free = f;
+	if (total)
+		*total = t;
+	return r;
+}
+
+#define SIG_total_mem (size_t *bytes, CUdevice dev)
+#define ARG_total_mem bytes, dev
+static CUresult on_total_mem(__typeof__(&cuDeviceTotalMem_v2) real, size_t *bytes, CUdevice dev)
+{
+	CUresult r = real(bytes, dev);
+	uint64_t free = 0, total;
+
+	if (r == CUDA_SUCCESS && bytes) {
+		total = *bytes;
+		device_told(dev, &free, &total);
+		*bytes = total;
+	}
+	return r;
+}
+
+/* ---- memory of the device ---------------------------------------------------------------- */
+
+#define SIG_alloc (CUdeviceptr *base, size_t len)
+#define ARG_alloc base, len
+static CUresult on_alloc(__typeof__(&cuMemAlloc_v2) real, CUdeviceptr *base, size_t len)
+{
+	return recorded(real(base, len), DEVICE_PLAIN, base, len);
+}
+
+#define SIG_alloc_pitch (CUdeviceptr *base, size_t *pitch, size_t width, size_t height, \
+			 unsigned int element)
+#define ARG_alloc_pitch base, pitch, width, height, element
+static CUresult on_alloc_pitch(__typeof__(&cuMemAllocPitch_v2) real, CUdeviceptr *base,
+			       size_t *pitch, size_t width, size_t height, unsigned int element)
+{
+	CUresult r = real(base, pitch, width, height, element);
+
+	return recorded(r, DEVICE_PLAIN, base, r == CUDA_SUCCESS && pitch ? *pitch * height : 0);
+}
+
+#define SIG_alloc_managed (CUdeviceptr *base, size_t len, unsigned int flags)
+#define ARG_alloc_managed base, len, flags
+static CUresult on_alloc_managed(__typeof__(&cuMemAllocManaged) real, CUdeviceptr *base,
+				 size_t len, unsigned int flags)
+{
+	return recorded(real(base, len, flags), DEVICE_UNIFIED, base, len);
+}
+
+#define SIG_free (CUdeviceptr base)
+#define ARG_free base
+static CUresult on_free(__typeof__(&cuMemFree_v2) real, CUdeviceptr base)
+{
+	return ENDING(base, real(base));
+}
+
+#define SIG_alloc_async (CUdeviceptr *base, size_t len, CUstream s)
+#define ARG_alloc_async base, len, s
+static CUresult on_alloc_async(__typeof__(&cuMemAllocAsync) real, CUdeviceptr *base, size_t len,
+			       CUstream s)
+{
+	return recorded(real(base, len, s), DEVICE_STREAM, base, len);
+}
+
+#define SIG_alloc_pool (CUdeviceptr *base, size_t len, CUmemoryPool pool, CUstream s)
+#define ARG_alloc_pool base, len, pool, s
+static CUresult on_alloc_pool(__typeof__(&cuMemAllocFromPoolAsync) real, CUdeviceptr *base,
+			      size_t len, CUmemoryPool pool, CUstream s)
+{
+	return recorded(real(base, len, pool, s), DEVICE_STREAM, base, len);
+}
+
+#define SIG_free_async (CUdeviceptr base, CUstream s)
+#define ARG_free_async base, s
+static CUresult on_free_async(__typeof__(&cuMemFreeAsync) real, CUdeviceptr base, CUstream s)
+{
+	return ENDING(base, real(base, s));
+}
+
+#define SIG_get_global (CUdeviceptr *base, size_t *len, CUmodule m, const char *name)
+#define ARG_get_global base, len, m, name
+static CUresult on_get_global(__typeof__(&cuModuleGetGlobal_v2) real, CUdeviceptr *base,
+			      size_t *len, CUmodule m, const char *name)
+{
+	CUresult r = real(base, len, m, name);
+
+	return recorded(r, DEVICE_GLOBAL, base, r == CUDA_SUCCESS && len ? *len : 0);
+}
+
+#define SIG_library_global (CUdeviceptr *base, size_t *len, CUlibrary l, const char *name)
+#define ARG_library_global base, len, l, name
+static CUresult on_library_global(__typeof__(&cuLibraryGetGlobal) real, CUdeviceptr *base,
+				  size_t *len, CUlibrary l, const char *name)
+{
+	CUresult r = real(base, len, l, name);
+
+	return recorded(r, DEVICE_GLOBAL, base, r == CUDA_SUCCESS && len ? *len : 0);
+}
+
+/* ---- memory of the host -------------------------------------------------------------------- */
+
+static CUresult pinned(CUresult r, enum device_kind kind, const void *base, size_t len)
+{
+	if (r == CUDA_SUCCESS)
+		record(kind, (uintptr_t)base, len, 0);
+	return r;
+}
+
+#define SIG_alloc_host (void **base, size_t len)
+#define ARG_alloc_host base, len
+static CUresult on_alloc_host(__typeof__(&cuMemAllocHost_v2) real, void **base, size_t len)
+{
+	CUresult r = real(base, len);
+
+	return base ? pinned(r, DEVICE_PINNED, *base, len) : r;
+}
+
+#define SIG_host_alloc (void **base, size_t len, unsigned int flags)
+#define ARG_host_alloc base, len, flags
+static CUresult on_host_alloc(__typeof__(&cuMemHostAlloc) real, void **base, size_t len,
+			      unsigned int flags)
+{
+	CUresult r = real(base, len, flags);
+
+	return base ? pinned(r, DEVICE_PINNED, *base, len) : r;
+}
+
+#define SIG_free_host (void *base)
+#define ARG_free_host base
+static CUresult on_free_host(__typeof__(&cuMemFreeHost) real, void *base)
+{
+	return ENDING((uintptr_t)base, real(base));
+}
+
+#define SIG_host_register (void *base, size_t len, unsigned int flags)
+#define ARG_host_register base, len, flags
+static CUresult on_host_register(__typeof__(&cuMemHostRegister_v2) real, void *base, size_t len,
+				 unsigned int flags)
+{
+	return pinned(real(base, len, flags), DEVICE_REGISTERED, base, len);
+}
+
+#define SIG_host_unregister (void *base)
+#define ARG_host_unregister base
+static CUresult on_host_unregister(__typeof__(&cuMemHostUnregister) real, void *base)
+{
+	return ENDING((uintptr_t)base, real(base));
+}
+
+/* ---- the program's own mappings -------------------------------------------------------------- */
+
+#define SIG_create (CUmemGenericAllocationHandle *handle, size_t len, \
+		    const CUmemAllocationProp *prop, unsigned long long flags)
+#define ARG_create handle, len, prop, flags
+static CUresult on_create(__typeof__(&cuMemCreate) real, CUmemGenericAllocationHandle *handle,
+			  size_t len, const CUmemAllocationProp *prop, unsigned long long flags)
+{
+	CUresult r = real(handle, len, prop, flags);
+
+	/* An unknown location's id is no device. */
+	if (r == CUDA_SUCCESS && handle && prop &&
+	    prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE && device_begin()) {
+		meet(prop->location.id);
+		device_handle_new(*handle, len, prop->location.id);
+	}
+	return r;
+}
+
+#define SIG_release (CUmemGenericAllocationHandle handle)
+#define ARG_release handle
+static CUresult on_release(__typeof__(&cuMemRelease) real, CUmemGenericAllocationHandle handle)
+{
+	CUresult r = real(handle);
+
+	if (r == CUDA_SUCCESS)
+		device_handle_release(handle);
+	return r;
+}
+
+#define SIG_retain (CUmemGenericAllocationHandle *handle, void *at)
+#define ARG_retain handle, at
+static CUresult on_retain(__typeof__(&cuMemRetainAllocationHandle) real,
+			  CUmemGenericAllocationHandle *handle, void *at)
+{
+	CUresult r = real(handle, at);
+
+	if (r == CUDA_SUCCESS && handle)
+		device_handle_retain(*handle);
+	return r;
+}
+
+#define SIG_import (CUmemGenericAllocationHandle *handle, void *from, \
+		    CUmemAllocationHandleType type)
+#define ARG_import handle, from, type
+static CUresult on_import(__typeof__(&cuMemImportFromShareableHandle) real,
+			  CUmemGenericAllocationHandle *handle, void *from,
+			  CUmemAllocationHandleType type)
+{
+	CUresult r = real(handle, from, type);
+
+	if (r == CUDA_SUCCESS && handle)	/* one of our own, perhaps */
+		device_handle_retain(*handle);
+	return r;
+}
+
+#define SIG_export (void *to, CUmemGenericAllocationHandle handle, \
+		    CUmemAllocationHandleType type, unsigned long long flags)
+#define ARG_export to, handle, type, flags
+static CUresult on_export(__typeof__(&cuMemExportToShareableHandle) real, void *to,
+			  CUmemGenericAllocationHandle handle, CUmemAllocationHandleType type,
+			  unsigned long long flags)
+{
+	return real(to, handle, type, flags);
+}
+
+#define SIG_map (CUdeviceptr base, size_t len, size_t off, \
+		 CUmemGenericAllocationHandle handle, unsigned long long flags)
+#define ARG_map base, len, off, handle, flags
+static CUresult on_map(__typeof__(&cuMemMap) real, CUdeviceptr base, size_t len, size_t off,
+		       CUmemGenericAllocationHandle handle, unsigned long long flags)
+{
+	CUresult r = real(base, len, off, handle, flags);
+
+	if (r == CUDA_SUCCESS)
+		record(DEVICE_MAPPED, base, len, handle);
+	return r;
+}
+
+#define SIG_unmap (CUdeviceptr base, size_t len)
+#define ARG_unmap base, len
+static CUresult on_unmap(__typeof__(&cuMemUnmap) real, CUdeviceptr base, size_t len)
+{
+	CUresult r = real(base, len);
+
+	/* Addresses are the program's own: nobody else maps there meanwhile. */
+	if (r == CUDA_SUCCESS)
+		device_drop_range(base, len);
+	return r;
+}
+
+/* ---- shared with others ------------------------------------------------------------------------ */
+
+/* Its length: what the driver says. */
+static uint64_t length_of(CUdeviceptr at)
+{
+	CUdeviceptr base = 0;
+	size_t len = 0;
+
+	if (REAL(cuMemGetAddressRange_v2))
+		REAL(cuMemGetAddressRange_v2)(&base, &len, at);
+	return base == at ? len : base + len - at;
+}
+
+#define SIG_ipc_open (CUdeviceptr *base, CUipcMemHandle handle, unsigned int flags)
+#define ARG_ipc_open base, handle, flags
+static CUresult on_ipc_open(__typeof__(&cuIpcOpenMemHandle_v2) real, CUdeviceptr *base,
+			    CUipcMemHandle handle, unsigned int flags)
+{
+	CUresult r = real(base, handle, flags);
+
+	return recorded(r, DEVICE_FOREIGN, base,
+			r == CUDA_SUCCESS && base ? length_of(*base) : 0);
+}
+
+#define SIG_ipc_close (CUdeviceptr base)
+#define ARG_ipc_close base
+static CUresult on_ipc_close(__typeof__(&cuIpcCloseMemHandle) real, CUdeviceptr base)
+{
+	return ENDING(base, real(base));
+}
+
+#define SIG_pool_import (CUdeviceptr *base, CUmemoryPool pool, CUmemPoolPtrExportData *from)
+#define ARG_pool_import base, pool, from
+static CUresult on_pool_import(__typeof__(&cuMemPoolImportPointer) real, CUdeviceptr *base,
+			       CUmemoryPool pool, CUmemPoolPtrExportData *from)
+{
+	CUresult r = real(base, pool, from);
+
+	return recorded(r, DEVICE_FOREIGN, base,
+			r == CUDA_SUCCESS && base ? length_of(*base) : 0);
+}
+
+static CUresult marked(CUresult r, uint64_t addr, unsigned int marks)
+{
+	if (r == CUDA_SUCCESS)
+		device_mark(addr, marks);
+	return r;
+}
+
+#define SIG_ipc_get (CUipcMemHandle *handle, CUdeviceptr base)
+#define ARG_ipc_get handle, base
+static CUresult on_ipc_get(__typeof__(&cuIpcGetMemHandle) real, CUipcMemHandle *handle,
+			   CUdeviceptr base)
+{
+	return marked(real(handle, base), base, DEVICE_SHOWN);
+}
+
+#define SIG_pool_export (CUmemPoolPtrExportData *to, CUdeviceptr base)
+#define ARG_pool_export to, base
+static CUresult on_pool_export(__typeof__(&cuMemPoolExportPointer) real,
+			       CUmemPoolPtrExportData *to, CUdeviceptr base)
+{
+	return marked(real(to, base), base, DEVICE_SHOWN);
+}
+
+#define SIG_range_handle (void *handle, CUdeviceptr base, size_t len, \
+			  CUmemRangeHandleType type, unsigned long long flags)
+#define ARG_range_handle handle, base, len, type, flags
+static CUresult on_range_handle(__typeof__(&cuMemGetHandleForAddressRange) real, void *handle,
+				CUdeviceptr base, size_t len, CUmemRangeHandleType type,
+				unsigned long long flags)
+{
+	return marked(real(handle, base, len, type, flags), base, DEVICE_SHOWN);
+}
+
+/* ---- questions about addresses ------------------------------------------------------------------ */
+
+#define SIG_address_range (CUdeviceptr *base, size_t *len, CUdeviceptr at)
+#define ARG_address_range base, len, at
+static CUresult on_address_range(__typeof__(&cuMemGetAddressRange_v2) real, CUdeviceptr *base,
+				 size_t *len, CUdeviceptr at)
+{
+	return real(base, len, at);
+}
+
+#define SIG_pointer (void *out, CUpointer_attribute what, CUdeviceptr at)
+#define ARG_pointer out, what, at
+static CUresult on_pointer(__typeof__(&cuPointerGetAttribute) real, void *out,
+			   CUpointer_attribute what, CUdeviceptr at)
+{
+	return real(out, what, at);
+}
+
+#define SIG_pointers (unsigned int n, CUpointer_attribute *what, void **out, CUdeviceptr at)
+#define ARG_pointers n, what, out, at
+static CUresult on_pointers(__typeof__(&cuPointerGetAttributes) real, unsigned int n,
+			    CUpointer_attribute *what, void **out, CUdeviceptr at)
+{
+	return real(n, what, out, at);
+}
+
+/* ---- tensor maps: an address that no argument shows ------------------------------------------------ */
+
+#define SIG_tensor_tiled (CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, \
+			  void *base, const cuuint64_t *dim, const cuuint64_t *stride, \
+			  const cuuint32_t *box, const cuuint32_t *step, \
+			  CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle, \
+			  CUtensorMapL2promotion l2, CUtensorMapFloatOOBfill fill)
+#define ARG_tensor_tiled map, type, rank, base, dim, stride, box, step, interleave, swizzle, l2, \
+			 fill
+static CUresult on_tensor_tiled(__typeof__(&cuTensorMapEncodeTiled) real, CUtensorMap *map,
+				CUtensorMapDataType type, cuuint32_t rank, void *base,
+				const cuuint64_t *dim, const cuuint64_t *stride,
+				const cuuint32_t *box, const cuuint32_t *step,
+				CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
+				CUtensorMapL2promotion l2, CUtensorMapFloatOOBfill fill)
+{
+	return marked(real(ARG_tensor_tiled), (uintptr_t)base, DEVICE_ENCODED);
+}
+
+#define SIG_tensor_im2col (CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, \
+			   void *base, const cuuint64_t *dim, const cuuint64_t *stride, \
+			   const int *lower, const int *upper, cuuint32_t channels, \
+			   cuuint32_t pixels, const cuuint32_t *step, \
+			   CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle, \
+			   CUtensorMapL2promotion l2, CUtensorMapFloatOOBfill fill)
+#define ARG_tensor_im2col map, type, rank, base, dim, stride, lower, upper, channels, pixels, \
+			  step, interleave, swizzle, l2, fill
+static CUresult on_tensor_im2col(__typeof__(&cuTensorMapEncodeIm2col) real, CUtensorMap *map,
+				 CUtensorMapDataType type, cuuint32_t rank, void *base,
+				 const cuuint64_t *dim, const cuuint64_t *stride,
+				 const int *lower, const int *upper, cuuint32_t channels,
+				 cuuint32_t pixels, const cuuint32_t *step,
+				 CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
+				 CUtensorMapL2promotion l2, CUtensorMapFloatOOBfill fill)
+{
+	return marked(real(ARG_tensor_im2col), (uintptr_t)base, DEVICE_ENCODED);
+}
+
+#define SIG_tensor_wide (CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, \
+			 void *base, const cuuint64_t *dim, const cuuint64_t *stride, \
+			 int lower, int upper, cuuint32_t channels, cuuint32_t pixels, \
+			 const cuuint32_t *step, CUtensorMapInterleave interleave, \
+			 CUtensorMapIm2ColWideMode mode, CUtensorMapSwizzle swizzle, \
+			 CUtensorMapL2promotion l2, CUtensorMapFloatOOBfill fill)
+#define ARG_tensor_wide map, type, rank, base, dim, stride, lower, upper, channels, pixels, step, \
+			interleave, mode, swizzle, l2, fill
+static CUresult on_tensor_wide(__typeof__(&cuTensorMapEncodeIm2colWide) real, CUtensorMap *map,
+			       CUtensorMapDataType type, cuuint32_t rank, void *base,
+			       const cuuint64_t *dim, const cuuint64_t *stride, int lower,
+			       int upper, cuuint32_t channels, cuuint32_t pixels,
+			       const cuuint32_t *step, CUtensorMapInterleave interleave,
+			       CUtensorMapIm2ColWideMode mode, CUtensorMapSwizzle swizzle,
+			       CUtensorMapL2promotion l2, CUtensorMapFloatOOBfill fill)
+{
+	return marked(real(ARG_tensor_wide), (uintptr_t)base, DEVICE_ENCODED);
+}
+
+#define SIG_tensor_replace (CUtensorMap *map, void *base)
+#define ARG_tensor_replace map, base
+static CUresult on_tensor_replace(__typeof__(&cuTensorMapReplaceAddress) real, CUtensorMap *map,
+				  void *base)
+{
+	return marked(real(map, base), (uintptr_t)base, DEVICE_ENCODED);
+}
+
+#define CU_MEM HOOK
+#include "interpose/cuda_hook.def"

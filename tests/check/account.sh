@@ -1,0 +1,119 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# account.sh - what a program does on the driver is counted exactly, and nothing of
+# what it gets changes.
+#
+# Owns a scratch folder; lock: none. Scenarios of tests/cuda/account.c on the emulated
+# driver: they say what must have been counted. ACCOUNT_ONLY: some of them.
+
+cd "$(dirname "$0")/../.." || exit 1
+B=${B:-build}
+lib=$(realpath -m "$B")/liboffload.so
+account=$(realpath -m "$B")/cuda/account
+[ "$(uname -m)" = x86_64 ] || { echo "look-ups are hooked on x86-64 only"; exit 77; }
+command -v python3 >/dev/null || { echo "no python3"; exit 77; }
+[ -e "$lib" ] || { echo "FAIL: $lib is missing"; exit 1; }
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+bad=0
+export EMU_GRANULARITY=64K EMU_VRAM=256M
+
+fail() {
+	echo "FAIL: $*"
+	bad=1
+}
+
+# compare SCENARIO JSON: the figures it wants against those that were counted.
+compare() {
+	python3 - "$1" "$2" "$dir/with" <<-'PY'
+	import json, sys
+	name, path, out = sys.argv[1:]
+	devices = json.load(open(path))["devices"]
+	bad = 0
+	for line in open(out):
+	    if not line.startswith("want "):
+	        continue
+	    _, dev, key, n = line.split()
+	    got = {d["id"]: d for d in devices}.get(int(dev), {}).get(key)
+	    if got != int(n):
+	        print(f"FAIL: {name}: device {dev}: {key} is {got}, not {n}")
+	        bad = 1
+	for d in devices:
+	    if not d["name"] or d["vram_bytes"] != 256 << 20 or d["budget_bytes"] > d["vram_bytes"]:
+	        print(f"FAIL: {name}: {d['name']!r}: {d['vram_bytes']}")
+	        bad = 1
+	    for key in ("host_home_bytes", "packed_bytes", "stall_ns", "patched", "drains"):
+	        bad |= d[key] != 0
+	    bad |= d["prefetch"] != {"issued": 0, "late": 0, "wasted": 0}
+	sys.exit(bad)
+	PY
+}
+
+scenario() {
+	local devices=1
+
+	[ "$1" = two_devices ] && devices=2
+	export EMU_DEVICES=$devices EMU_FAIL=
+	[ "$1" = kept ] && EMU_FAIL=cuMemFree_v2:1:999,cuMemFreeHost:1:999
+	"$account" "$1" >"$dir/without" 2>"$dir/err" ||
+		fail "$1, without: $(tail -n 1 "$dir/err")"
+	OFFLOAD_STATS=$dir/$1.json LD_PRELOAD=$lib "$account" "$1" >"$dir/with" 2>"$dir/err" ||
+		fail "$1, with: $(tail -n 1 "$dir/err")"
+	[ -s "$dir/err" ] && fail "$1 says: $(tail -n 1 "$dir/err")"
+	cmp -s "$dir/without" "$dir/with" ||
+		fail "$1: $(diff "$dir/without" "$dir/with" | head -n 5)"
+	compare "$1" "$dir/$1.json" || bad=1
+}
+
+for s in ${ACCOUNT_ONLY:-$("$account")}; do scenario "$s"; done
+
+# told NAME=VALUE...: total (by two ways), free, free once another MiB is taken.
+told() {
+	env "$@" LD_PRELOAD="$lib" "$account" told | sed -n 's/^told //p'
+}
+
+export EMU_DEVICES=1
+m=$((1 << 20))
+[ "$(told OFFLOAD_VRAM=64M)" = "$((64 * m)) $((64 * m)) $((61 * m)) $((60 * m))" ] ||
+	fail "OFFLOAD_VRAM=64M tells $(told OFFLOAD_VRAM=64M)"
+[ "$(told OFFLOAD_VRAM=2M)" = "$((2 * m)) $((2 * m)) 0 0" ] ||
+	fail "OFFLOAD_VRAM=2M tells $(told OFFLOAD_VRAM=2M)"
+plain="$((256 * m)) $((256 * m)) $((253 * m)) $((252 * m))"
+for set in OFFLOAD_VRAM=64G OFFLOAD_VRAM= 'OFFLOAD_VRAM=64M OFFLOAD_REPORT=physical'; do
+	# shellcheck disable=SC2086
+	[ "$(told $set)" = "$plain" ] || fail "$set tells $(told $set), not $plain"
+done
+
+# managed NAME=VALUE...: total, free and used by the management library; and again, what
+# is reserved among them.
+managed() {
+	env "$@" LD_PRELOAD="$lib" NVML_LIB="$(realpath "$B")/cuda/nvml/libnvidia-ml.so.1" \
+		"$account" told | sed -n 's/^managed //p'
+}
+
+small="$((64 * m)) $((60 * m)) $((4 * m)); $((64 * m)) $m $((60 * m)) $((3 * m))"
+plain="$((256 * m)) $((200 * m)) $((56 * m)); $((256 * m)) $m $((200 * m)) $((55 * m))"
+[ "$(managed OFFLOAD_VRAM=64M)" = "$small" ] || fail "managed: $(managed OFFLOAD_VRAM=64M)"
+[ "$(managed OFFLOAD_VRAM=)" = "$plain" ] || fail "managed: $(managed OFFLOAD_VRAM=)"
+[ "$(managed OFFLOAD_VRAM=64M OFFLOAD_REPORT=physical)" = "$plain" ] ||
+	fail "managed, physical: $(managed OFFLOAD_VRAM=64M OFFLOAD_REPORT=physical)"
+
+# The tape: regions, copies and launches with what their arguments reach.
+OFFLOAD_TRACE=$dir/tape LD_PRELOAD=$lib "$account" launches >"$dir/out" 2>"$dir/err" ||
+	fail "with a tape: $(tail -n 1 "$dir/err")"
+on_tape() {
+	[ "$(grep -cE "^device 0 $2\$" "$dir/tape")" = "$1" ] || fail "tape: not $1 of $2:" \
+		"$(grep -cE "^device 0 $2\$" "$dir/tape")"
+}
+head -n 1 "$dir/tape" | grep -q '^offload-tape 1 ' || fail "tape: $(head -n 1 "$dir/tape")"
+on_tape 1 'region 0 [0-9a-f]+ 4096 plain'
+on_tape 14 'launch 0 bump 0\+0'	# two of them are refused
+on_tape 2 'node bump 0\+0'
+on_tape 2 'launch 0 within 0\+64'
+on_tape 2 'launch 0 nothing'
+on_tape 1 'copy set 4096 0\+0'
+on_tape 1 'copy d2h 4096 0\+0'
+"$B/offctl" simulate "$dir/tape" >"$dir/out" 2>&1
+grep -qi 'line' "$dir/out" && fail "offctl simulate on it: $(cat "$dir/out")"
+exit $bad
