@@ -101,7 +101,8 @@ static void changed_at_random(void **state)
 				len += !len;
 				break;
 			default:
-				m = at + m > len ? len - at : from + m > len ? len - from : m;
+				m = at + m > len ? len - at : m;
+				m = from + m > len ? len - from : m;
 				memmove(text + at, text + from, m);
 			}
 		}
