@@ -260,7 +260,7 @@ static void limits(void **state)
 
 static void accesses(void **state)
 {
-	static const char *const bad[] = { "s1", "s2", "l1", "l2", "p1", "p2", "c1", "g1", "n1", "t1" };
+	static const char *const bad[] = { "s1", "s2", "l1", "l2", "p1", "p2", "c1", "g1", "n1", "w1", "t1" };
 	struct pack p;
 	uint64_t out;
 
@@ -278,6 +278,8 @@ static void accesses(void **state)
 		  ENTRY("c1") "mov.u64 A, k;\nst.global.u32 [A], t;\nret;\n}\n"
 		  ENTRY("g1") "atom.global.add.u32 a, [O+128], 1;\nret;\n}\n"
 		  ENTRY("n1") "ld.shared.u32 a, [0];\nret;\n}\n"
+		  ENTRY("w1") ".local .b8 l[8];\nmov.u64 A, l;\nadd.u64 A, A, 0x7f00000000000000;\n"
+		  "ld.u32 a, [A];\nret;\n}\n"
 		  ENTRY("t1") "setp.eq.u32 p, t, 3;\n@p trap;\nret;\n}\n");
 	out = dev(NULL, 32 * 4);
 	pack_of(&p, "p", out);
