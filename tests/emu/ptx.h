@@ -65,7 +65,8 @@ const char *ptx_kernel_name(const struct ptx_kernel *k);
 int ptx_param_count(const struct ptx_kernel *k);
 int ptx_param(const struct ptx_kernel *k, int i, size_t *offset, size_t *size);
 size_t ptx_param_bytes(const struct ptx_kernel *k);
-/* Static shared memory, local memory of a thread, the most threads in a block (.maxntid, .reqntid; else 1024). */
+/* Static shared memory, local memory of a thread, the most threads in a block
+ * (.maxntid, .reqntid; else 1024). */
 size_t ptx_shared_bytes(const struct ptx_kernel *k);
 size_t ptx_local_bytes(const struct ptx_kernel *k);
 unsigned ptx_max_threads(const struct ptx_kernel *k);

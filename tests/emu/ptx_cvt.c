@@ -337,58 +337,74 @@ static int widened(struct parse *p, enum ptx_type *from, unsigned *sreg, uint32_
 	return 0;
 }
 
-int ptx_decode_cvt(struct parse *p)
+/* What is done to the result after that. `by_row`: it did not come
+ * lane by lane. */
+static int finish(struct parse *p, enum ptx_type to, bool by_row, uint32_t d)
 {
-	struct insn *in = &p->in;
-	enum ptx_type to = ptx_mod_type(in, 0), from = ptx_mod_type(in, 1);
-	enum round rnd = rounding(in, false), irnd = rounding(in, true);
-	unsigned dreg, sreg;
-	bool ftz = ptx_mod(in, "ftz"), sat = ptx_mod(in, "sat");
-	uint32_t d, s, t;
-	ptx_fn fn = NULL;
-	int err;
+	const struct insn *in = &p->in;
+	int err = 0;
 
-	if (!ptx_type_size(to) || !ptx_type_size(from) || !ptx_only(in, " rn rz rm rp rni rzi rmi rpi sat ftz relu"))
-		return ptx_unknown(p);
-	if (to == T_F16X2 || to == T_BF16X2)
-		return packed(p, to);
-	if (from == T_F16X2 || from == T_BF16X2 || (type_float(from) && !type_float(to) && !irnd))
-		return ptx_unknown(p);
-	err = ptx_want(p, 2, 2);
-	if (!err)
-		err = ptx_use_any(p, &in->o[1], ptx_type_size(from), &s, &sreg);
-	dreg = ptx_type_size(to);
-	dreg = dreg < 2 ? 2 : dreg;
-	if (!err && in->o[0].kind == O_REG && ptx_type_size(in->o[0].type) > dreg)
-		dreg = ptx_type_size(in->o[0].type);
-	if (!err)
-		err = ptx_def(p, &in->o[0], dreg, &d);
-	if (!err && ftz && from == T_F32) {
-		t = ptx_slot_temp(p->f, 4);
-		err = put_named(p, "ftz_f32", t, s);
-		s = t;
-	}
-	if (err)
-		return err;
-	if (!type_float(to) && !type_float(from)) {
-		fn = widening(p, to, from, dreg, sreg);
-		return fn ? put(p, fn, RND_NONE, d, s) :
-			lanewise(p, to, from, dreg, sreg, RND_NONE, RND_NONE, d, s);
-	}
-	err = type_float(to) ? widened(p, &from, &sreg, &s) : 0;
-	if (err)
-		return err;
-	if (dreg == ptx_type_size(to) && (!sat || to == T_F32) &&
-	    sreg == ptx_type_size(from))
-		fn = common(p, to, from, rnd, irnd);
-	err = fn ? put(p, fn, rnd, d, s) :
-		lanewise(p, to, from, dreg, sreg, rnd, irnd, d, s);
-	if (!err && ftz && to == T_F32)
+	if (ptx_mod(in, "ftz") && to == T_F32)
 		err = put_named(p, "ftz_f32", d, d);
-	if (!err && fn && sat && type_float(to))
+	if (!err && by_row && ptx_mod(in, "sat") && type_float(to))
 		err = put_named(p, "sat_f32", d, d);
 	if (!err && ptx_mod(in, "relu"))
 		err = to == T_F16 ? put_named(p, "relu_f16", d, d) :
 			to == T_BF16 ? put_named(p, "relu_bf16", d, d) : ptx_unknown(p);
 	return err;
+}
+
+/* From the register s to d, of so many bytes. */
+static int convert(struct parse *p, enum ptx_type to, enum ptx_type from, unsigned dreg,
+		   unsigned sreg, uint32_t d, uint32_t s)
+{
+	enum round rnd = rounding(&p->in, false), irnd = rounding(&p->in, true);
+	ptx_fn fn = NULL;
+	int err = 0;
+
+	if (!type_float(to) && !type_float(from)) {
+		fn = widening(p, to, from, dreg, sreg);
+		return fn ? put(p, fn, RND_NONE, d, s) :
+			lanewise(p, to, from, dreg, sreg, RND_NONE, RND_NONE, d, s);
+	}
+	if (type_float(to))
+		err = widened(p, &from, &sreg, &s);
+	if (!err && dreg == ptx_type_size(to) && sreg == ptx_type_size(from) &&
+	    (!ptx_mod(&p->in, "sat") || to == T_F32))
+		fn = common(p, to, from, rnd, irnd);
+	if (!err)
+		err = fn ? put(p, fn, rnd, d, s) :
+			lanewise(p, to, from, dreg, sreg, rnd, irnd, d, s);
+	return err ? err : finish(p, to, fn != NULL, d);
+}
+
+int ptx_decode_cvt(struct parse *p)
+{
+	struct insn *in = &p->in;
+	enum ptx_type to = ptx_mod_type(in, 0), from = ptx_mod_type(in, 1);
+	unsigned dreg = ptx_type_size(to) < 2 ? 2 : ptx_type_size(to), sreg;
+	uint32_t d, s, t;
+	int err;
+
+	if (!ptx_type_size(to) || !ptx_type_size(from) ||
+	    !ptx_only(in, " rn rz rm rp rni rzi rmi rpi sat ftz relu"))
+		return ptx_unknown(p);
+	if (to == T_F16X2 || to == T_BF16X2)
+		return packed(p, to);
+	if (from == T_F16X2 || from == T_BF16X2 ||
+	    (type_float(from) && !type_float(to) && !rounding(in, true)))
+		return ptx_unknown(p);
+	err = ptx_want(p, 2, 2);
+	if (!err)
+		err = ptx_use_any(p, &in->o[1], ptx_type_size(from), &s, &sreg);
+	if (!err && in->o[0].kind == O_REG && ptx_type_size(in->o[0].type) > dreg)
+		dreg = ptx_type_size(in->o[0].type);
+	if (!err)
+		err = ptx_def(p, &in->o[0], dreg, &d);
+	if (!err && ptx_mod(in, "ftz") && from == T_F32) {
+		t = ptx_slot_temp(p->f, 4);
+		err = put_named(p, "ftz_f32", t, s);
+		s = t;
+	}
+	return err ? err : convert(p, to, from, dreg, sreg, d, s);
 }

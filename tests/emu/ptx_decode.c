@@ -499,8 +499,8 @@ static int d_shift(struct parse *p)
 
 	if (!integer(t) || !ptx_only(in, ""))
 		return ptx_unknown(p);
-	return ptx_alu(p, ptx_row(p, "%s_%c%u", left ? "shl" : "shr", left ? 'b' : ptx_letter(t), ptx_bits(t)),
-		   sizes, 3, 0, NULL);
+	return ptx_alu(p, ptx_row(p, "%s_%c%u", left ? "shl" : "shr",
+				  left ? 'b' : ptx_letter(t), ptx_bits(t)), sizes, 3, 0, NULL);
 }
 
 /* ---- bits --------------------------------------------------------------------------- */

@@ -90,86 +90,53 @@ static uint32_t elements(struct parse *p, struct operand *o, struct operand **fi
 	return o->kind == O_VEC ? o->n : 1;
 }
 
-static int d_ld(struct parse *p)
+/* The row for elements of type t in registers of *reg bytes, which are as wide as
+ * the widest of the n. */
+static ptx_fn access_row(struct parse *p, bool store, enum ptx_type t, const struct operand *e,
+			 uint32_t n, unsigned *reg)
 {
-	static const char *const more[] = { "v2", "v4", NULL };
-	struct insn *in = &p->in;
-	enum ptx_type t = ptx_mod_type(in, 0);
-	unsigned s = ptx_type_size(t), reg = 0;
-	struct operand *e;
-	struct ptx_op op = { 0 }, *o;
-	char name[32];
-	uint32_t n;
-	int err = ptx_want(p, 2, 3);	/* the third: a cache policy */
+	unsigned s = ptx_type_size(t);
 
-	if (err)
-		return err;
-	if (!s || !only(in, more))
-		return ptx_unknown(p);
-	n = elements(p, &in->o[0], &e);
-	if (n != (ptx_mod(in, "v2") ? 2 : ptx_mod(in, "v4") ? 4 : 1))
-		return ptx_bad(p, "a vector has not as many elements as said");
+	*reg = store ? s : 0;
 	for (uint32_t i = 0; i < n; i++)
-		if (e[i].kind == O_REG)
-			reg = ptx_type_size(e[i].type);
-	if (!reg)
-		return ptx_unknown(p);
-	reg = reg < 2 ? 2 : reg;
-	snprintf(name, sizeof(name), "ld_%c%u_%u", type_signed(t) && reg > s ? 's' : 'u', 8 * s,
-		 8 * reg);
-	op.fn = ptx_op_named(p->m, name);
-	if (!op.fn)
-		return ptx_bad(p, "the register is too narrow");
-	for (uint32_t i = 0; !err && i < n; i++)
-		if (e[i].kind != O_SINK)
-			err = ptx_def(p, &e[i], reg, &op.r[i]);
-	if (!err)
-		err = address(p, &in->o[1], &op.r[5], &op.imm, &op.kind);
-	if (err)
-		return err;
-	o = ptx_emit(p, op.fn);
-	if (!o)
-		return -ENOMEM;
-	memcpy(o->r, op.r, sizeof(op.r));
-	o->imm = op.imm;
-	o->kind = op.kind;
-	o->space = (uint8_t)space_of(p, &in->o[1]);
-	o->size = (uint8_t)s;
-	o->n = (uint8_t)n;
-	return 0;
+		if (e[i].kind == O_REG && ptx_type_size(e[i].type) > *reg)
+			*reg = ptx_type_size(e[i].type);
+	*reg = *reg < 2 ? 2 : *reg;
+	if (store)
+		return ptx_row(p, "st_%u_%u", 8 * s, 8 * *reg);
+	return ptx_row(p, "ld_%c%u_%u", type_signed(t) && *reg > s ? 's' : 'u', 8 * s, 8 * *reg);
 }
 
-static int d_st(struct parse *p)
+/* ld d, [a]; st [a], b; a vector in braces. A third operand is a cache policy. */
+static int d_access(struct parse *p)
 {
 	static const char *const more[] = { "v2", "v4", NULL };
 	struct insn *in = &p->in;
-	unsigned s = ptx_type_size(ptx_mod_type(in, 0)), reg = 0;
-	struct operand *e;
+	bool store = in->mod[0].at[0] == 's';
+	struct operand *addr = &in->o[!store], *e;
+	enum ptx_type t = ptx_mod_type(in, 0);
 	struct ptx_op op = { 0 }, *o;
-	char name[32];
+	unsigned reg;
 	uint32_t n;
 	int err = ptx_want(p, 2, 3);
 
 	if (err)
 		return err;
-	if (!s || !only(in, more))
+	if (!ptx_type_size(t) || !only(in, more))
 		return ptx_unknown(p);
-	n = elements(p, &in->o[1], &e);
+	n = elements(p, &in->o[store], &e);
 	if (n != (ptx_mod(in, "v2") ? 2 : ptx_mod(in, "v4") ? 4 : 1))
 		return ptx_bad(p, "a vector has not as many elements as said");
-	for (uint32_t i = 0; i < n; i++)
-		if (e[i].kind == O_REG)
-			reg = ptx_type_size(e[i].type);
-	reg = reg < s ? s : reg;
-	reg = reg < 2 ? 2 : reg;
-	snprintf(name, sizeof(name), "st_%u_%u", 8 * s, 8 * reg);
-	op.fn = ptx_op_named(p->m, name);
+	op.fn = access_row(p, store, t, e, n, &reg);
 	if (!op.fn)
-		return ptx_unknown(p);
+		return ptx_bad(p, "the register is too narrow");
 	for (uint32_t i = 0; !err && i < n; i++)
-		err = ptx_use(p, &e[i], reg, &op.r[i]);
+		if (store)
+			err = ptx_use(p, &e[i], reg, &op.r[i]);
+		else if (e[i].kind != O_SINK)
+			err = ptx_def(p, &e[i], reg, &op.r[i]);
 	if (!err)
-		err = address(p, &in->o[0], &op.r[5], &op.imm, &op.kind);
+		err = address(p, addr, &op.r[5], &op.imm, &op.kind);
 	if (err)
 		return err;
 	o = ptx_emit(p, op.fn);
@@ -178,8 +145,8 @@ static int d_st(struct parse *p)
 	memcpy(o->r, op.r, sizeof(op.r));
 	o->imm = op.imm;
 	o->kind = op.kind;
-	o->space = (uint8_t)space_of(p, &in->o[0]);
-	o->size = (uint8_t)s;
+	o->space = (uint8_t)space_of(p, addr);
+	o->size = (uint8_t)ptx_type_size(t);
 	o->n = (uint8_t)n;
 	return 0;
 }
@@ -352,7 +319,7 @@ static const struct {
 	const char *name;
 	int (*decode)(struct parse *p);		/* NULL: nothing to do */
 } known[] = {
-	{ "ld", d_ld },	      { "ldu", d_ld },	   { "st", d_st },
+	{ "ld", d_access },   { "ldu", d_access }, { "st", d_access },
 	{ "atom", d_atom },   { "red", d_atom },   { "cp", d_cp },
 	{ "cvta", d_cvta },   { "isspacep", d_isspacep },
 	{ "membar", NULL },   { "fence", NULL },   { "nanosleep", NULL },

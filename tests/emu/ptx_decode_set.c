@@ -172,8 +172,8 @@ int ptx_d_testp(struct parse *p)
 
 	if (t != T_F32 && t != T_F64)
 		return ptx_unknown(p);
-	err = ptx_alu(p, ptx_row(p, "%.*s_%s", (int)in->mod[1].len, in->mod[1].at, ptx_float_name(t)), sizes, 2,
-		  0, NULL);
+	err = ptx_alu(p, ptx_row(p, "%.*s_%s", (int)in->mod[1].len, in->mod[1].at,
+				 ptx_float_name(t)), sizes, 2, 0, NULL);
 	if (!err && p->m->ncode)
 		p->m->code[p->m->ncode - 1].r[2] = p->m->code[p->m->ncode - 1].r[1];
 	return err;

@@ -185,7 +185,7 @@ TARGET static inline bool LEVEL(shift_of)(struct ptx_warp *w, const struct ptx_o
 	const uint8_t *host;
 
 	*step = 0;
-	if (space == SP_GENERIC && WINDOW(a[0])) {
+	if (space == SP_GENERIC && WINDOW(a[0]) >= WIN_SHARED && WINDOW(a[0]) <= WIN_PARAM) {
 		space = WINDOW(a[0]) == WIN_SHARED ? SP_SHARED :
 			WINDOW(a[0]) == WIN_PARAM ? SP_PARAM : SP_LOCAL;
 		base = WINDOW_BASE(WINDOW(a[0]));

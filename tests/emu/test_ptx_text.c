@@ -101,7 +101,8 @@ static void changed_at_random(void **state)
 				len += !len;
 				break;
 			default:
-				m = at + m > len ? len - at : from + m > len ? len - from : m;
+				m = at + m > len ? len - at : m;
+				m = from + m > len ? len - from : m;
 				memmove(text + at, text + from, m);
 			}
 		}
@@ -259,7 +260,7 @@ static void limits(void **state)
 
 static void accesses(void **state)
 {
-	static const char *const bad[] = { "s1", "s2", "l1", "l2", "p1", "p2", "c1", "g1", "n1", "t1" };
+	static const char *const bad[] = { "s1", "s2", "l1", "l2", "p1", "p2", "c1", "g1", "n1", "w1", "t1" };
 	struct pack p;
 	uint64_t out;
 
@@ -277,6 +278,8 @@ static void accesses(void **state)
 		  ENTRY("c1") "mov.u64 A, k;\nst.global.u32 [A], t;\nret;\n}\n"
 		  ENTRY("g1") "atom.global.add.u32 a, [O+128], 1;\nret;\n}\n"
 		  ENTRY("n1") "ld.shared.u32 a, [0];\nret;\n}\n"
+		  ENTRY("w1") ".local .b8 l[8];\nmov.u64 A, l;\nadd.u64 A, A, 0x7f00000000000000;\n"
+		  "ld.u32 a, [A];\nret;\n}\n"
 		  ENTRY("t1") "setp.eq.u32 p, t, 3;\n@p trap;\nret;\n}\n");
 	out = dev(NULL, 32 * 4);
 	pack_of(&p, "p", out);
@@ -354,6 +357,27 @@ static void barriers(void **state)
 	unload();
 }
 
+/* Lanes that came from two places meet in a function, and part again. */
+static void two_callers(void **state)
+{
+	uint64_t out;
+	struct pack p;
+
+#define CALL	"{\n.param .b32 x;\n.param .b32 y;\nst.param.b32 [x], t;\n" \
+		"call (y), meet, (x);\nld.param.u32 a, [y];\n}\n"
+	load_text(".func (.param .b32 r) meet(.param .b32 v)\n{\n.reg .b32 a, b;\n"
+		  "ld.param.u32 a, [v];\nshfl.sync.bfly.b32 b, a, 31, 31, -1;\n"
+		  "mad.lo.u32 b, a, 1000, b;\nst.param.b32 [r], b;\nret;\n}\n"
+		  ENTRY("f") "setp.lt.u32 p, t, 9;\n@p bra X;\n" CALL "add.u32 a, a, 100;\nbra Y;\n"
+		  "X:\n" CALL "add.u32 a, a, 200;\nY:\nst.global.u32 [O], a;\nret;\n}\n");
+	out = dev(NULL, 32 * 4);
+	launched("f", 1, 32, 0, pack_of(&p, "p", out));
+	for (uint32_t t = 0; t < 32; t++)
+		assert_int_equal(((uint32_t *)host(out))[t],
+				 1000 * t + (t ^ 31) + (t < 9 ? 200 : 100));
+	unload();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -361,7 +385,7 @@ int main(void)
 		cmocka_unit_test(refused),   cmocka_unit_test(unsupported),
 		cmocka_unit_test(heads),     cmocka_unit_test(limits),
 		cmocka_unit_test(accesses),  cmocka_unit_test(deadlocks),
-		cmocka_unit_test(barriers),
+		cmocka_unit_test(barriers),  cmocka_unit_test(two_callers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -277,16 +277,33 @@ void do_graph(struct world *w, struct op *o, CUstream s)
 		ck(cuGraphLaunch(g->exec, s));
 }
 
-void do_relaunch(struct world *w, struct op *o, CUstream s)
+static void set_node(struct world *w, const struct op *o, const struct graph *g)
 {
-	struct graph *g = &w->graph[o->graph];
 	CUDA_KERNEL_NODE_PARAMS_v1 p;
 	struct args a;
 
-	if (o->body >= 0) {
-		p = params(w, &o->sub[o->body], 0, &a);
-		ck(cuGraphExecKernelNodeSetParams(g->exec, g->node[o->body], &p));
-	}
+	p = params(w, &o->sub[o->body], 0, &a);
+	ck(cuGraphExecKernelNodeSetParams(g->exec, g->node[o->body], &p));
+}
+
+static void update(struct world *w, const struct op *o, const struct graph *g)
+{
+	CUgraph again = capture(w, o);
+	CUgraphExecUpdateResult result;
+	CUgraphNode bad;
+
+	ck(cuGraphExecUpdate(g->exec, again, &bad, &result));
+	ck(cuGraphDestroy(again));
+}
+
+void do_relaunch(struct world *w, struct op *o, CUstream s)
+{
+	struct graph *g = &w->graph[o->graph];
+
+	if (o->body >= 0 && g->built)
+		set_node(w, o, g);
+	else if (o->body >= 0)
+		update(w, o, g);
 	ck(cuGraphLaunch(g->exec, s));
 }
 

@@ -483,7 +483,7 @@ static int plan_graph(struct world *w, struct op *o)
 	return 1;
 }
 
-/* The first kernel of a graph that was built gets another scalar. */
+/* The first kernel gets another scalar. */
 static int plan_relaunch(struct world *w, struct op *o)
 {
 	struct graph *g;
@@ -498,7 +498,7 @@ static int plan_relaunch(struct world *w, struct op *o)
 	o->graph = n;
 	o->dev = g->dev;
 	o->body = -1;			/* which one; -1: none */
-	for (int i = 0; g->built && i < g->n_sub && o->body < 0; i++)
+	for (int i = 0; i < g->n_sub && o->body < 0; i++)
 		if (g->sub[i].kind == OP_KERNEL) {
 			o->body = i;
 			g->sub[i].a = (uint32_t)random_next(w) | 1;
