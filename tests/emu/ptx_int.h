@@ -506,7 +506,7 @@ enum ptx_opcode {
 };
 
 extern const char *const ptx_op_names[OP_COUNT];
-extern const ptx_fn ptx_ops_v1[OP_COUNT], ptx_ops_v3[OP_COUNT], ptx_ops_v4[OP_COUNT];
+extern const ptx_fn ptx_ops_v1[OP_COUNT], ptx_ops_v3[OP_COUNT];
 /* What this processor can do, 1, 3 or 4, and no more than ptx_level_most,
  * which a test may set before it parses. */
 extern int ptx_level_most;

@@ -10,19 +10,14 @@ const char *const ptx_op_names[OP_COUNT] = {
 #include "tests/emu/ptx_rows.h"
 };
 
-int ptx_level_most = 4;
+int ptx_level_most = 3;
 
 const ptx_fn *ptx_ops_best(void)
 {
 #if defined(__x86_64__)
 	bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
 		__builtin_cpu_supports("bmi2");
-	bool v4 = v3 && __builtin_cpu_supports("avx512f") &&
-		__builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-		__builtin_cpu_supports("avx512vl");
 
-	if (v4 && ptx_level_most >= 4)
-		return ptx_ops_v4;
 	if (v3 && ptx_level_most >= 3)
 		return ptx_ops_v3;
 #endif
