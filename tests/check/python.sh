@@ -27,7 +27,7 @@ import hashlib, mmap, multiprocessing as mp, os, random, subprocess, sys, tempfi
 from multiprocessing import shared_memory
 
 MIB = 1 << 20
-big = [bytearray(random.Random(i).randbytes(MIB) * 12) for i in range(4)]
+big = [bytearray(random.Random(i).randbytes(MIB) * 9) for i in range(4)]
 
 def digest(b):
     return hashlib.sha256(b).hexdigest()[:16]
@@ -66,7 +66,7 @@ def forked():
     rd, wr = os.pipe()
     pid = os.fork()
     if not pid:
-        big[0][:] = bytes(12 * MIB)
+        big[0][:] = bytes(9 * MIB)
         os.write(wr, (digest(big[0]) + digest(big[1])).encode())
         os._exit(7)
     st = os.waitpid(pid, 0)[1]
@@ -93,7 +93,7 @@ def mapped():
         m = mmap.mmap(f.fileno(), 0)
         m[5:10] = b"hello"
         f.seek(5)
-        a = mmap.mmap(-1, 12 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        a = mmap.mmap(-1, 9 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         a[:] = bytes(m)
         return f.read(5), digest(a), a.resize(20 * MIB), digest(a)
 
