@@ -262,9 +262,12 @@ static int go_live(void)
 	if (!r)
 		return -ENOSPC;
 	work_open();
-	cmd_pager_call(&(struct cmd){ .op = CMD_ADD, .r = r });
-	err = anon_register(core_heap_base, core_heap_base + len);
-	if (err) {
+	err = cmd_pager_call(&(struct cmd){ .op = CMD_ADD, .r = r });
+	if (!err)
+		err = anon_register(core_heap_base, core_heap_base + len);
+	if (err) {	/* some of it may have been registered */
+		uffd_unregister((void *)core_heap_base, len);
+		off_sys_madvise((void *)core_heap_base, len, MADV_DOFORK);
 		leave(r);
 		return err;
 	}
@@ -409,8 +412,9 @@ int anon_adopt(void)
 	if (!r)
 		return -ENODEV;
 	work_open();
-	cmd_pager_call(&(struct cmd){ .op = CMD_ADD, .r = r, .fd = 1 });
-	err = anon_register(core_heap_base, atomic_load(&grown_to));
+	err = cmd_pager_call(&(struct cmd){ .op = CMD_ADD, .r = r, .fd = 1 });
+	if (!err)
+		err = anon_register(core_heap_base, atomic_load(&grown_to));
 	if (!err)
 		err = cmd_pager_call(&(struct cmd){ .op = CMD_GO, .r = r, .fd = 1 });
 	atomic_store(&live, err ? NULL : r);

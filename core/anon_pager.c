@@ -101,13 +101,12 @@ void anon_chunk_init(struct region *r, uint32_t from, uint32_t to)
 
 int anon_add(struct region *r, bool adopt)
 {
-	first = r->first;
-	pg.heap = r;
-	anon_io_reset();
 	if (!table)
-		table = reserve_range((MAX_CHUNKS - first) * sizeof(*table));
+		table = reserve_range((MAX_CHUNKS - r->first) * sizeof(*table));
 	if (!table || pages_open())
 		return -ENOMEM;
+	first = r->first;
+	anon_io_reset();
 	if (!adopt)
 		anon_chunk_init(r, r->first, r->first + r->n);
 	return 0;
@@ -139,6 +138,7 @@ void anon_make_plain(uint32_t c, enum store store)
 void anon_go_on(struct region *r)
 {
 	r->state = REGION_LIVE;
+	pg.heap = r;
 	uffd_wake(r->base, (size_t)r->n * CHUNK);	/* who faulted while HELD */
 	stat_add(ST_HOST_CONVERTED, 1);
 }

@@ -166,6 +166,7 @@ int uffd_register(void *p, size_t len, bool missing, bool wp);
 /* The same for a range that mremap will move and that stays registered then:
  * who moves it waits for the pager. */
 int uffd_register_moving(void *p, size_t len, bool missing, bool wp);
+void uffd_unregister(void *p, size_t len);	/* what of it is; who waits is woken */
 /* Bytes moved or copied before the error are told in *done. 0 or -errno:
  * -EAGAIN (an event waits to be read), -EBUSY (pinned), -EEXIST, -ENOENT. */
 int uffd_move(uintptr_t dst, uintptr_t src, size_t len, bool wake, size_t *done);

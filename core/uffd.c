@@ -89,6 +89,13 @@ int uffd_register(void *p, size_t len, bool missing, bool wp)
 	return register_with(the_fd, p, len, missing, wp);
 }
 
+void uffd_unregister(void *p, size_t len)
+{
+	struct uffdio_range range = { (uintptr_t)p, len };
+
+	(void)!ioctl(the_fd, UFFDIO_UNREGISTER, &range);
+}
+
 int uffd_register_moving(void *p, size_t len, bool missing, bool wp)
 {
 	return register_with(moving_fd, p, len, missing, wp);

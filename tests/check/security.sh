@@ -46,9 +46,9 @@ begin() {
 	[ -n "$file" ] || fail "nothing was spilled: $(cat "$dir/err")"
 }
 
-# ends: its status in $status.
+# ends [killed]: its status in $status.
 ends() {
-	echo go >&8
+	[ -n "$1" ] || echo go >&8
 	exec 8>&- 9<&-
 	wait $pid 2>/dev/null
 	status=$?
@@ -107,7 +107,7 @@ groups() {
 had=$(groups)
 begin OFFLOAD_ENCRYPT=1 OFFLOAD_STATS="$dir/stats.json" OFFLOAD_TRACE="$dir/tape"
 kill -9 $pid
-ends
+ends killed
 [ "$status" = 137 ] || fail "SIGKILL: status $status"
 [ -z "$(ls -A "$dir/spill")" ] || fail "a file stays: $(ls -A "$dir/spill")"
 [ ! -e "$dir/stats.json" ] || fail "statistics of a killed process"

@@ -48,7 +48,7 @@ stop heap copy SPILL_READ 1 always "$heap the spill file in /[^ ]*: Input/output
 SITE_TEXT='its descriptor did not come over a fork'
 stop heap move SPILL_FDS 20 always "$heap the spill file in /[^ ]*: its descriptor did not come over a fork; $rather; $disk"
 SITE_TEXT='it was changed or cannot be read'
-stop origin copy ORIGIN_READ 2 always "$heap the file it was read from, file: it was changed or cannot be read; $rather; replace files by rename, not in place, while programs use them"
+stop heap copy ORIGIN_READ 4 always "$heap the file it was read from, file: it was changed or cannot be read; $rather; replace files by rename, not in place, while programs use them"
 SITE_TEXT='of FILE cannot be produced'
 stop file move FILE_READ 1 always "region 0x[0-9a-f]+: bytes [0-9]+\.\.[0-9]+ of file cannot be produced: Input/output error; $rather; see that the file is whole and its disk well, and replace files by rename"
 for thread in pager keeper work; do

@@ -238,6 +238,9 @@ static const struct fault_case seen[] = {
 	/* A forked child did not have the file of a packed chunk. */
 	{ &works[3], &variants[1], F_UNPACK, 3, true },
 	{ &works[3], &variants[1], F_UNPACK, 4, true },
+	/* The heap's table could not be had, and was used. */
+	{ &works[0], &variants[0], F_RESERVE, 21, false },
+	{ &works[0], &variants[0], F_RESERVE, 22, false },
 };
 
 /* The first call, once and for good, in the first work that makes one. */

@@ -323,7 +323,8 @@ const struct variant variants[VARIANTS] = {
 	{ "copy", { "OFFLOAD_PAGER=copy" } },
 	{ "move.pread", { "OFFLOAD_PAGER=move", "OFFLOAD_IO=pread" } },
 	{ "move.encrypt", { "OFFLOAD_PAGER=move", "OFFLOAD_ENCRYPT=1" } },
-	{ "copy.buffered", { "OFFLOAD_PAGER=copy", "OFFLOAD_DIRECT=off" } },
+	{ "copy.buffered",	/* files are read, not packed */
+	  { "OFFLOAD_PAGER=copy", "OFFLOAD_DIRECT=off", "OFFLOAD_DISK=100G" } },
 	{ "hints", { "OFFLOAD_PAGER=hints" } },
 	{ "copy.packed", { "OFFLOAD_PAGER=copy", "OFFLOAD_DISK=20M" } },
 };
