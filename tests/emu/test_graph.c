@@ -366,6 +366,7 @@ static void host_nodes_and_events(void)
 	close_gate(other);
 	OK(cuEventRecord(before, other));
 	OK(cuGraphLaunch(ready(g), s));
+	usleep(20000);			/* it has time enough to be wrong */
 	IS(cuEventQuery(after), CUDA_ERROR_NOT_READY);
 	CHECK(sum == 0);
 	open_gate();
@@ -527,6 +528,30 @@ static void memory_of_a_graph(void)
 	IS(cuStreamSynchronize(s), CUDA_ERROR_ILLEGAL_ADDRESS);
 }
 
+static void launches_of_one_run_in_turn(void)
+{
+	CUDA_MEMSET_NODE_PARAMS_v1 m;
+	CUgraphNode set;
+	CUgraph g;
+	CUgraphExec e;
+	CUstream s = begin(), other;
+
+	OK(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));
+	m = set_to(d, 1);
+	OK(cuGraphCreate(&g, 0));
+	OK(cuGraphAddMemsetNode(&set, g, NULL, 0, &m, NULL));
+	e = ready(g);
+	close_gate(s);
+	OK(cuGraphLaunch(e, s));
+	OK(cuGraphLaunch(e, other));
+	usleep(20000);			/* it has time enough to be wrong */
+	IS(cuStreamQuery(other), CUDA_ERROR_NOT_READY);
+	open_gate();
+	OK(cuStreamSynchronize(other));
+	OK(cuStreamQuery(s));
+	CHECK(byte(d) == 1);
+}
+
 static void memory_goes_with_the_graph(void)
 {
 	size_t before, after;
@@ -570,6 +595,7 @@ static const struct test_case cases[] = {
 	{ "updates_keep_the_shape", updates_keep_the_shape, NULL },
 	{ "unmap_under_a_graph", unmap_under_a_graph, NULL },
 	{ "launch_after_an_unmap", launch_after_an_unmap, NULL },
+	{ "launches_of_one_run_in_turn", launches_of_one_run_in_turn, NULL },
 	{ "memory_goes_with_the_graph", memory_goes_with_the_graph, NULL },
 	{ "memory_of_a_graph", memory_of_a_graph, NULL },
 };

@@ -191,8 +191,10 @@ static void run_value(struct work *w)
 {
 	void *at = touch(w, w->u.value.addr, w->u.value.bytes, 1);
 
-	if (at)
-		memcpy(at, &w->u.value.value, w->u.value.bytes);
+	if (at && w->u.value.bytes == 4)
+		__atomic_store_n((uint32_t *)at, (uint32_t)w->u.value.value, __ATOMIC_RELEASE);
+	else if (at)
+		__atomic_store_n((uint64_t *)at, w->u.value.value, __ATOMIC_RELEASE);
 }
 
 static bool holds(uint64_t now, uint64_t want, unsigned flags, unsigned bytes)
@@ -208,12 +210,13 @@ static bool holds(uint64_t now, uint64_t want, unsigned flags, unsigned bytes)
 static void run_await(struct work *w)
 {
 	for (;;) {
-		uint64_t now = 0;
 		const void *at = touch(w, w->u.value.addr, w->u.value.bytes, 0);
+		uint64_t now;
 
 		if (!at || w->ctx->sticky)
 			return;
-		memcpy(&now, at, w->u.value.bytes);
+		now = w->u.value.bytes == 4 ? __atomic_load_n((const uint32_t *)at, __ATOMIC_ACQUIRE) :
+					      __atomic_load_n((const uint64_t *)at, __ATOMIC_ACQUIRE);
 		if (holds(now, w->u.value.value, w->u.value.flags, w->u.value.bytes))
 			return;
 		usleep(50);
