@@ -32,6 +32,7 @@ static bool strange;			/* a program, or options, to keep out of */
 static _Atomic bool lock_future;	/* mlockall(MCL_FUTURE) is in force */
 static _Atomic int populating;		/* threads bringing a new mapping in */
 static _Atomic bool reported;
+static bool forked;
 static pid_t owner;			/* the process these statistics are of */
 
 /* ---- start and end --------------------------------------------------------------- */
@@ -63,6 +64,11 @@ int core_init(char **envp)
 	off = strange || off_opt.pager == OPT_PAGER_OFF;
 	core_heap_min = off || off_opt.pager == OPT_PAGER_HINTS ? SIZE_MAX : host_min();
 	return err;
+}
+
+bool core_forked(void)
+{
+	return forked;
 }
 
 bool core_on(void)
@@ -103,6 +109,7 @@ void core_leave(void)
 void core_new_owner(void)
 {
 	owner = (pid_t)syscall(SYS_getpid);
+	forked = true;
 	atomic_store(&reported, false);
 }
 

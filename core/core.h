@@ -115,5 +115,7 @@ bool core_read_unsafe(int fd);
 void core_fork_prepare(void);
 void core_fork_parent(void);
 void core_fork_child(void);
+/* This process is the child of a fork we know of. */
+bool core_forked(void);
 
 #endif

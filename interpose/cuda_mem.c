@@ -394,14 +394,31 @@ static CUresult on_free_host(__typeof__(&cuMemFreeHost) real, void *base)
 static CUresult on_host_register(__typeof__(&cuMemHostRegister_v2) real, void *base, size_t len,
 				 unsigned int flags)
 {
-	return pinned(real(base, len, flags), DEVICE_REGISTERED, base, len);
+	bool paged = core_overlaps(base, len);
+	CUresult r;
+
+	/* Pages of ours would be replaced under the device. */
+	if (paged && core_lock(base, len) < 0)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	r = pinned(real(base, len, flags), DEVICE_REGISTERED, base, len);
+	if (r != CUDA_SUCCESS && paged)
+		core_unlocked(base, len);
+	return r;
 }
 
 #define SIG_host_unregister (void *base)
 #define ARG_host_unregister base
 static CUresult on_host_unregister(__typeof__(&cuMemHostUnregister) real, void *base)
 {
-	return ENDING((uintptr_t)base, real(base));
+	struct device_region was;
+	bool known = device_drop((uintptr_t)base, &was);
+	CUresult r = real(base);
+
+	if (r != CUDA_SUCCESS && known)
+		device_put_back(&was);
+	else if (known && core_overlaps(base, was.len))
+		core_unlocked(base, was.len);
+	return r;
 }
 
 /* ---- the program's own mappings -------------------------------------------------------------- */

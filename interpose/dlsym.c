@@ -10,8 +10,9 @@
  *     given, and that function is the driver's: a handle is honoured, what another
  *     object defines under the same name is left alone, and so is what the driver
  *     itself looks up (on some systems it looks up its inner half by these names).
- * (4) Nothing is begun in here: no driver code is run, nothing is allocated, and
- *     no lock is taken but the loader's, of the list of objects, as dlsym does.
+ * (4) Nothing is begun in here: no driver code is run, nothing is allocated, and no
+ *     lock is taken but the loader's, of the list of objects. In the child of a fork
+ *     even that one only for the driver's names: a thread of the parent may have had it.
  * Lock: none. The two pointers are written once or more with the same value.
  */
 #include "interpose/cuda_int.h"
@@ -154,12 +155,15 @@ void *dlsym_answer(void *handle, const char *name, const char *version, const vo
 {
 	struct who who = { .at = caller };
 	int saved = errno;
+	bool ours;
 	void *at;
 
 	if (__atomic_load_n(&real_dlsym, __ATOMIC_ACQUIRE) == no_dlsym)
 		find_real();
-	cuda_look();
-	if (!name || !cuda_library(name) || real_dlsym == no_dlsym)
+	ours = name && cuda_library(name);
+	if (ours || !core_forked())
+		cuda_look();
+	if (!ours || real_dlsym == no_dlsym)
 		return NULL;
 	if (!elf_each(is_caller, &who))
 		return NULL;

@@ -99,6 +99,18 @@ plain="$((256 * m)) $((200 * m)) $((56 * m)); $((256 * m)) $m $((200 * m)) $((55
 [ "$(managed OFFLOAD_VRAM=64M OFFLOAD_REPORT=physical)" = "$plain" ] ||
 	fail "managed, physical: $(managed OFFLOAD_VRAM=64M OFFLOAD_REPORT=physical)"
 
+# Memory that the library pages, registered with the driver.
+got=$(OFFLOAD_RAM=32M OFFLOAD_WINDOW=4M OFFLOAD_HOST_MIN=1M OFFLOAD_PAGER=copy \
+	OFFLOAD_STATS=$dir/reg.json \
+	LD_PRELOAD=$lib "$account" registered 2>"$dir/err" | grep '^registered')
+if ! grep -q '"pager":"copy"' "$dir/reg.json"; then
+	echo "mode copy is not to be had here: registered memory is not asked"
+elif [ "$got" != 'registered 0 2' ]; then
+	fail "registered: $got: $(tail -n 1 "$dir/err")"
+fi
+[ "$("$account" registered | grep '^registered')" = 'registered 0 0' ] ||
+	fail "registered, without"
+
 # The tape: regions, copies and launches with what their arguments reach.
 OFFLOAD_TRACE=$dir/tape LD_PRELOAD=$lib "$account" launches >"$dir/out" 2>"$dir/err" ||
 	fail "with a tape: $(tail -n 1 "$dir/err")"

@@ -414,6 +414,12 @@ cmp -s "$dir/help.opts" "$dir/man.opts" ||
 tr '\n' ' ' <core/stats.def | grep -oE 'ST\([A-Z_]+, [a-z]+, [a-z_]+,' |
 	sed 's/ST([A-Z_]*, \([a-z]*\), \([a-z_]*\),/\1.\2/' |
 	grep -v '^group\.key$' >"$dir/def.stats"
+sed -n 's/^DEV([A-Z0-9_]*, "\([a-z]*\)", \([a-z0-9_]*\),.*/\1:\2/p' core/device.def |
+	sed 's/^://; s/:/ : /' >"$dir/rows.dev"
+sed -n '/^\.B devices$/,/^\.RE$/s/^\.BR\{0,1\} \([a-z0-9_]*\( : [a-z]*\)\{0,1\}\)$/\1/p' docs/liboffload.7 |
+	grep -vxE 'devices|name|id|pager' >"$dir/man.dev"
+[ -s "$dir/rows.dev" ] && cmp -s "$dir/rows.dev" "$dir/man.dev" ||
+	fail "docs/liboffload.7: devices differ: $(diff "$dir/rows.dev" "$dir/man.dev")"
 sed -n 's/^\.B \([a-z]*\.[a-z_]*\)$/\1/p' docs/liboffload.7 >"$dir/man.stats"
 cmp -s "$dir/def.stats" "$dir/man.stats" ||
 	fail "docs/liboffload.7: statistics differ:" \
