@@ -49,7 +49,7 @@ console.log(Buffer.alloc(40 << 20, 'x').length);
 JS
 cat >"$dir/self.sh" <<'SH'
 ls /proc/$$/task | wc -l
-for f in /proc/$$/fd/*; do readlink $f | cut -d: -f1; done
+find /proc/$$/fd -mindepth 1 -printf '%f %l\n'	# no pipe of the shell's own meanwhile
 echo "$(echo nested "$(echo deeper)")"
 exec 7<"$0"; read -r line <&7; echo "$line"
 ( exit 7 ); echo $?
