@@ -23,22 +23,18 @@ files() {
 
 sources=$(files '*.c' '*.h' '*.def' '*.sh' 'Makefile' 'core/rename.syms')
 
-for f in $sources; do
-	[ -e "$f" ] || continue
-	n=$(wc -l <"$f")
-	[ "$n" -le 800 ] || fail "$f has $n lines, more than 800"
-	head -n 3 "$f" | grep -q 'SPDX-License-Identifier: MIT' ||
-		fail "$f does not say its licence in the first lines"
-	grep -nE '[[:blank:]]+$' "$f" /dev/null && fail "$f: blanks at line ends"
-done
+set -- $(for f in $sources; do [ -e "$f" ] && echo "$f"; done)
+wc -l "$@" | awk '$2 != "total" && $1 > 800' | grep . && fail "files of more than 800 lines"
+awk 'FNR == 1 { seen[FILENAME] = 0 } FNR <= 3 && /SPDX-License-Identifier: MIT/ { seen[FILENAME] = 1 }
+     END { for (f in seen) if (!seen[f]) print f }' "$@" | grep . &&
+	fail "they do not say their licence in the first lines"
+grep -nE '[[:blank:]]+$' "$@" /dev/null && fail "blanks at line ends"
 
 # Words in two halves, so that this file does not find itself.
 here='/wo''rk/|/tmp/''npmx|registry\.np''mjs|pypi\.o''rg|deb\.deb''ian|DESIGN\.''md'
 text=$(files '*.c' '*.h' '*.def' '*.sh' '*.md' '*.1' '*.7' 'Makefile' 'docs/*')
-for f in $text; do
-	[ -e "$f" ] || continue
-	grep -nE "$here" "$f" /dev/null && fail "$f names a place of one machine"
-done
+set -- $(for f in $text; do [ -e "$f" ] && echo "$f"; done)
+grep -nE "$here" "$@" /dev/null && fail "a place of one machine is named"
 
 # stdout belongs to the program.
 grep -nE '\b(printf|puts|putchar)[[:space:]]*\(|\bstdout\b|STDOUT_FILENO' \

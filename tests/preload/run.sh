@@ -3,9 +3,9 @@
 #
 # run.sh - runs the trap programs with and without the library.
 #
-#     tests/preload/run.sh quick              every program, every variant,
+#     tests/preload/run.sh quick              every program, variants as (4) says,
 #                                             then some programs x torture seeds
-#     tests/preload/run.sh long               the same, OFFLOAD_LONG times 500
+#     tests/preload/run.sh long               all variants, OFFLOAD_LONG times 500
 #                                             torture runs and the seeds of (1),
 #                                             as many as 5 and 9 minutes allow
 #     tests/preload/run.sh one PROG VARIANT   one run, output shown
@@ -29,6 +29,8 @@
 # (2) 77 is a skip; so is a forced mode that this kernel does not have. Both
 #     are counted and shown.
 # (3) A run that prints on stdout has failed, whatever it exits with.
+# (4) Every program runs in every mode. The other ways: long has all of them for
+#     every program, quick one for each, in turn.
 # Lock: none; runs share only files that nobody changes.
 
 cd "$(dirname "$0")/../.." || exit 1
@@ -40,10 +42,12 @@ limit=${TRAP_TIMEOUT:-60}
 times=${OFFLOAD_LONG:-1}
 unset OFFLOAD_LONG	# the library refuses what is no option of its own
 
-variants=${TRAP_VARIANTS:-'plain move copy hints off move.pread copy.pread copy.buffered'}
+modes='plain move copy hints'
+ways='off move.pread copy.pread copy.buffered'
+variants=${TRAP_VARIANTS:-$modes $ways}
 # Seeds 1..20 for these, two seeds for every other program.
 storm='loop threads fork unmap_part private_write close_fds'
-storm_seconds=${TRAP_STORM_SECONDS:-120}
+storm_seconds=${TRAP_STORM_SECONDS:-60}
 
 programs() {
 	for f in tests/preload/*.c; do
@@ -57,12 +61,26 @@ asked() {
 	sed -n "s|^/\* $2: \(.*\) \*/\$|\1|p" "tests/preload/$1.c"
 }
 
-# wants PROG VARIANT: true if that run is to be made.
-wants() {
-	local only
+# wanted TIER: "PROG VARIANT" lines of the runs to be made, by variant. Every program
+# runs in every mode; of the other ways, quick takes one each, in turn (4).
+wanted() {
+	local v p only n k=0 turn=($ways)
 
-	only=$(asked "$1" variants)
-	[ -z "$only" ] || [[ " $only " == *" $2 "* ]]
+	declare -A does
+	for p in $list; do
+		only=$(asked "$p" variants)
+		n=$((k++ % ${#turn[@]}))
+		if [ -n "$only" ]; then
+			does[$p]=" $only "
+		elif [ "$1" = quick ] && [ -z "$TRAP_VARIANTS" ]; then
+			does[$p]=" $modes ${turn[n]} "
+		fi
+	done
+	for v in $variants; do
+		for p in $list; do
+			[[ -z ${does[$p]} || ${does[$p]} == *" $v "* ]] && echo "$p $v"
+		done
+	done
 }
 
 # settings PROG VARIANT: the environment of a run, a word each.
@@ -303,12 +321,7 @@ paced() {
 }
 
 all_runs() {
-	local p v
-
-	for p in $list; do "$0" job "$p" plain; done	# makes the shared files
-	for v in ${variants#plain }; do
-		for p in $list; do wants "$p" "$v" && echo "$p $v"; done
-	done | matrix
+	wanted "$1" | matrix
 	# shellcheck disable=SC2086
 	report '' $variants
 	run_seeds "$1"
