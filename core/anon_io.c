@@ -582,15 +582,24 @@ static bool write_out(uint32_t c, char *from)
 	return true;
 }
 
-/* The first that waits is written from now on, or sealed. */
-static void begin_write(enum busy busy)
+/* It waited, and is written from now on, or sealed. */
+static void begin_write(uint32_t c, enum busy busy)
 {
-	uint32_t c = queue[0];
-
 	anon_unqueue(c);
 	anon_at(c)->busy = (uint8_t)busy;
 	out++;
 	writing++;
+}
+
+/* The first that waits. False: not now. */
+static bool write_first(void)
+{
+	uint32_t c = queue[0];
+
+	if (!write_out(c, anon_frame(c)))
+		return false;
+	begin_write(c, BUSY_WRITING);
+	return true;
 }
 
 static bool seal_first(void)
@@ -601,7 +610,7 @@ static bool seal_first(void)
 
 	if (!to)
 		return false;
-	begin_write(BUSY_SEALING);
+	begin_write(c, BUSY_SEALING);
 	j = make_job(c, run_seal, 0);
 	j->image = to;
 	j->seal.number = seal_number(j->file);
@@ -641,13 +650,10 @@ static void sealed(uint32_t c, const struct job *j)
 
 uint32_t anon_save_more(void)
 {
-	while (queued && writing < WRITES_MAX && !spill_wait_ns(now_ns())) {
-		if (off_opt.encrypt ? !seal_first() :
-		    !write_out(queue[0], anon_frame(queue[0])))
-			break;
-		if (!off_opt.encrypt)
-			begin_write(BUSY_WRITING);
-	}
+	bool (*begin)(void) = off_opt.encrypt ? seal_first : write_first;
+
+	while (queued && writing < WRITES_MAX && !spill_wait_ns(now_ns()) && begin())
+		;
 	return out;
 }
 

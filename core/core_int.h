@@ -211,8 +211,6 @@ void exchange_fresh(uint32_t first, uint32_t n);
 
 /* ---- frames.c: the arena (pager only) ------------------------------------ */
 
-/* Private anonymous address space, no memory behind it yet. NULL: none. */
-void *reserve_range(size_t len);
 int frames_open(size_t bytes);
 void *frames_at(uint32_t slot);
 /* NO_SLOT: none left. *used: there are old bytes in it, else nothing. */

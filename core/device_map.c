@@ -79,15 +79,6 @@ static void end_change(void)
 	pthread_mutex_unlock(&lock);
 }
 
-/* Zeros, for good. */
-static void *pages(size_t len)
-{
-	void *p = off_sys_mmap(NULL, len, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 static struct slot *slot_of(uint32_t n)
 {
 	struct slot *b = n < BLOCK * BLOCKS ?
@@ -129,7 +120,7 @@ static struct list *list_new(uint32_t class)
 	if (bump_left < len) {
 		size_t more = len > GRAN / 4 ? page_up(len) : GRAN / 4;
 
-		bump = pages(more);
+		bump = reserve_range(more);
 		bump_left = bump ? more : 0;
 		if (!bump)
 			return NULL;
@@ -183,13 +174,13 @@ static uint64_t *granule(uint64_t addr, bool make)
 	if (addr >= ADDR_END)
 		return NULL;
 	if (!t) {
-		if (!make || !(t = pages(TOP * sizeof(*t))))
+		if (!make || !(t = reserve_range(TOP * sizeof(*t))))
 			return NULL;
 		__atomic_store_n(&top, t, __ATOMIC_RELEASE);
 	}
 	leaf = __atomic_load_n(&t[addr >> (GRAN_BITS + LEAF_BITS)], __ATOMIC_ACQUIRE);
 	if (!leaf) {
-		if (!make || !(leaf = pages(LEAF * sizeof(*leaf))))
+		if (!make || !(leaf = reserve_range(LEAF * sizeof(*leaf))))
 			return NULL;
 		__atomic_store_n(&t[addr >> (GRAN_BITS + LEAF_BITS)], leaf, __ATOMIC_RELEASE);
 	}
@@ -444,12 +435,17 @@ static void phys_remove(struct phys *p)
 	}
 }
 
+static void phys_count(const struct phys *p, int64_t sign)
+{
+	device_stat(p->dev, SD_MANAGED, (int64_t)p->len * sign);
+	device_stat(p->dev, SD_RESIDENT, (int64_t)p->len * sign);
+}
+
 static void phys_gone(struct phys *p)
 {
 	if (p->refs || p->maps)
 		return;
-	device_stat(p->dev, SD_MANAGED, -(int64_t)p->len);
-	device_stat(p->dev, SD_RESIDENT, -(int64_t)p->len);
+	phys_count(p, -1);
 	phys_remove(p);
 }
 
@@ -460,15 +456,12 @@ void device_handle_new(uint64_t handle, uint64_t len, int dev)
 	pthread_mutex_lock(&lock);
 	if (handle && (phys_n * 2 < phys_cap || !phys_grow())) {
 		p = phys_at(handle);
-		if (p->handle) {	/* its end went past us */
-			device_stat(p->dev, SD_MANAGED, -(int64_t)p->len);
-			device_stat(p->dev, SD_RESIDENT, -(int64_t)p->len);
-			phys_n--;
-		}
-		phys_n++;
+		if (p->handle)		/* its end went past us */
+			phys_count(p, -1);
+		else
+			phys_n++;
 		*p = (struct phys){ .handle = handle, .len = len, .refs = 1, .dev = dev };
-		device_stat(dev, SD_MANAGED, (int64_t)len);
-		device_stat(dev, SD_RESIDENT, (int64_t)len);
+		phys_count(p, 1);
 	}
 	pthread_mutex_unlock(&lock);
 }
@@ -538,7 +531,7 @@ static uint32_t slot_new(void)
 	if (fresh >= BLOCK * BLOCKS)
 		return 0;
 	if (!block[fresh / BLOCK]) {
-		struct slot *b = pages(BLOCK * sizeof(*b));
+		struct slot *b = reserve_range(BLOCK * sizeof(*b));
 
 		if (!b)
 			return 0;

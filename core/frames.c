@@ -32,14 +32,6 @@ static uint32_t *warm, *cold;		/* stacks of free slots */
 static uint32_t n_warm, n_cold;
 static _Atomic uint32_t with_memory;	/* warm or owned */
 
-void *reserve_range(size_t len)
-{
-	void *p = off_sys_mmap(NULL, len, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 int frames_open(size_t bytes)
 {
 	char *p;

@@ -8,23 +8,17 @@
 #include "core/hash.h"
 
 #if defined(__x86_64__)
-uint64_t chunk_hash(const void *p, size_t len)
-{
-	return cpu_simd() >= CPU_AVX2 ? chunk_hash_avx2(p, len) : XXH3_64bits(p, len);
-}
-
-uint64_t chunk_gather(char *to, const struct hash_part *part, int n)
-{
-	return cpu_simd() >= CPU_AVX2 ? chunk_gather_avx2(to, part, n) : gather(to, part, n);
-}
+#define BEST(avx2, plain) (cpu_simd() >= CPU_AVX2 ? (avx2) : (plain))
 #else
+#define BEST(avx2, plain) (plain)
+#endif
+
 uint64_t chunk_hash(const void *p, size_t len)
 {
-	return XXH3_64bits(p, len);
+	return BEST(chunk_hash_avx2(p, len), XXH3_64bits(p, len));
 }
 
 uint64_t chunk_gather(char *to, const struct hash_part *part, int n)
 {
-	return gather(to, part, n);
+	return BEST(chunk_gather_avx2(to, part, n), gather(to, part, n));
 }
-#endif

@@ -2,7 +2,7 @@
 /* hash.h - hash.c's two builds of the same code: as the compiler has it, and AVX2.
  *
  * Owns nothing. Lock: none; any thread. Defines static functions: included by
- * hash.c and hash_avx2.c only, which choose XXH_VECTOR before.
+ * hash.c and hash_avx2.c, which choose XXH_VECTOR before, and by their test.
  */
 #ifndef CORE_HASH_H
 #define CORE_HASH_H

@@ -67,6 +67,14 @@ void mem_free(void *ptr)
 	off_je_free(ptr);
 }
 
+void *reserve_range(size_t len)
+{
+	void *p = off_sys_mmap(NULL, len, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
 /* Its set-up tries something on a page it has mapped, and does not look whether
  * it got one (RLIMIT_AS): this one is for that. */
 static void *_Atomic spare;

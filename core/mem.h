@@ -20,6 +20,10 @@ void *mem_realloc(void *ptr, size_t size);
 /* NULL is fine. May run on another thread than the one that allocated. */
 void mem_free(void *ptr);
 
+/* Private anonymous address space, no memory behind it yet; a system call, nothing of
+ * the heap's. NULL: none. */
+void *reserve_range(size_t len);
+
 /* Sets the heap up: about 0.1 ms once, nothing after. The first mem_alloc
  * would do it too; called where the first region is made, so that it never
  * happens inside a program's allocator. Returns 0 or -ENOMEM. */

@@ -585,9 +585,10 @@ static void tidy(void)
 	static uint64_t last, looked;
 	uint64_t t = now_ns();
 
-	if (t - looked > 1000000000)
+	if (t - looked > 1000000000) {
+		looked = t;
 		watch_look();
-	looked = t - looked > 1000000000 ? t : looked;
+	}
 	if (!anon_live() || pg.inflight || pg.saving || pg.frozen || t - last < 1000000000)
 		return;
 	last = t;

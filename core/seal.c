@@ -120,19 +120,11 @@ int seal_init(void)
 
 /* ---- keys ---------------------------------------------------------------------- */
 
-static void *reserved(size_t len)
-{
-	void *p = off_sys_mmap(NULL, len, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 /* (3) */
 static int make_pages(void)
 {
 	size_t len = page_up(SEAL_KEYS * sizeof(*keys));
-	struct key *p = keys ? NULL : reserved(len);
+	struct key *p = keys ? NULL : reserve_range(len);
 	int err;
 
 	if (keys)
@@ -219,7 +211,7 @@ int seal_open(uint32_t file, const struct seal *s, void *buf, size_t len)
 /* Not inherited: nothing is under way at a fork, and a child makes its own. */
 static bool make_rooms(void)
 {
-	char *p = room[0].at ? NULL : reserved(ROOMS * CHUNK);
+	char *p = room[0].at ? NULL : reserve_range(ROOMS * CHUNK);
 
 	if (p)
 		off_sys_madvise(p, ROOMS * CHUNK, MADV_DONTFORK);

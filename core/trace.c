@@ -60,13 +60,12 @@ void trace_open(void)
 	if (!off_opt.trace)
 		return;
 	fd = outfile_open(off_opt.trace, false);
-	if (fd >= 0)	/* by others, too */
-		fcntl(fd, F_SETFL, O_APPEND);
 	if (fd < 0) {
 		off_log("OFFLOAD_TRACE=%s: %s; no tape is written", off_opt.trace,
 			outfile_error(fd));
 		return;
 	}
+	fcntl(fd, F_SETFL, O_APPEND);	/* others write to it, too */
 	put(line, snprintf(line, sizeof(line), "offload-tape 1 chunk_bytes=%lu chunks=%u\n",
 			   CHUNK, MAX_CHUNKS));
 	trace_flush();	/* the first line, whoever appends the next */

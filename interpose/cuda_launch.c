@@ -174,6 +174,12 @@ static CUresult on_graph_launch(__typeof__(&cuGraphLaunch) real, CUgraphExec g, 
 	return launched(real(g, s));
 }
 
+static void look_at_node(const CUDA_KERNEL_NODE_PARAMS_v1 *p)
+{
+	if (p)
+		look_at(p->func, DEVICE_NODE, p->kernelParams, p->extra);
+}
+
 #define SIG_node_add (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
 		      const CUDA_KERNEL_NODE_PARAMS_v1 *p)
 #define ARG_node_add node, g, after, n, p
@@ -181,13 +187,12 @@ static CUresult on_node_add(__typeof__(&cuGraphAddKernelNode) real, CUgraphNode 
 			    const CUgraphNode *after, size_t n,
 			    const CUDA_KERNEL_NODE_PARAMS_v1 *p)
 {
-	if (p)
-		look_at(p->func, DEVICE_NODE, p->kernelParams, p->extra);
+	look_at_node(p);
 	return real(node, g, after, n, p);
 }
 
 /* From version 12 on a kernel may stand in the place of the function. */
-static void look_at_node(const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+static void look_at_node2(const CUDA_KERNEL_NODE_PARAMS_v2 *p)
 {
 	if (p && !p->func && p->kern)
 		note_kernel(p->kern);
@@ -203,7 +208,7 @@ static CUresult on_node_add2(__typeof__(&cuGraphAddKernelNode_v2) real, CUgraphN
 			     CUgraph g, const CUgraphNode *after, size_t n,
 			     const CUDA_KERNEL_NODE_PARAMS_v2 *p)
 {
-	look_at_node(p);
+	look_at_node2(p);
 	return real(node, g, after, n, p);
 }
 
@@ -212,8 +217,7 @@ static CUresult on_node_add2(__typeof__(&cuGraphAddKernelNode_v2) real, CUgraphN
 static CUresult on_node_set(__typeof__(&cuGraphKernelNodeSetParams) real, CUgraphNode node,
 			    const CUDA_KERNEL_NODE_PARAMS_v1 *p)
 {
-	if (p)
-		look_at(p->func, DEVICE_NODE, p->kernelParams, p->extra);
+	look_at_node(p);
 	return real(node, p);
 }
 
@@ -222,7 +226,7 @@ static CUresult on_node_set(__typeof__(&cuGraphKernelNodeSetParams) real, CUgrap
 static CUresult on_node_set2(__typeof__(&cuGraphKernelNodeSetParams_v2) real, CUgraphNode node,
 			     const CUDA_KERNEL_NODE_PARAMS_v2 *p)
 {
-	look_at_node(p);
+	look_at_node2(p);
 	return real(node, p);
 }
 
@@ -231,8 +235,7 @@ static CUresult on_node_set2(__typeof__(&cuGraphKernelNodeSetParams_v2) real, CU
 static CUresult on_exec_set(__typeof__(&cuGraphExecKernelNodeSetParams) real, CUgraphExec g,
 			    CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
 {
-	if (p)
-		look_at(p->func, DEVICE_NODE, p->kernelParams, p->extra);
+	look_at_node(p);
 	return real(g, node, p);
 }
 
@@ -241,7 +244,7 @@ static CUresult on_exec_set(__typeof__(&cuGraphExecKernelNodeSetParams) real, CU
 static CUresult on_exec_set2(__typeof__(&cuGraphExecKernelNodeSetParams_v2) real, CUgraphExec g,
 			     CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
 {
-	look_at_node(p);
+	look_at_node2(p);
 	return real(g, node, p);
 }
 

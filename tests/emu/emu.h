@@ -472,6 +472,10 @@ struct graph *graph_of_image(const struct image *im);
 struct node *node_of(CUgraphNode h);
 struct graph *graph_of(CUgraph h);
 CUgraphNodeType node_type(const struct work *w);
+/* A structure of one kind of node (from, into `to`, a part of *p), as cuGraphAddNode takes
+ * it: older ones are the beginnings of it. False: there is none. */
+bool node_given(CUgraphNodeParams *p, CUgraphNodeType type, void *to, const void *from,
+		size_t len);
 /* From what the program says to work, and its way back. */
 CUresult node_work(const CUgraphNodeParams *p, struct work *w);
 void node_params(struct node *n, CUDA_KERNEL_NODE_PARAMS_v2 *p);

@@ -388,56 +388,50 @@ CUresult i_cuGraphExecNodeSetParams(CUgraphExec h, CUgraphNode n, CUgraphNodePar
 CUresult i_cuGraphExecKernelNodeSetParams_v2(CUgraphExec h, CUgraphNode n,
 					     const CUDA_KERNEL_NODE_PARAMS_v2 *k)
 {
-	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_KERNEL };
+	CUgraphNodeParams p;
 
-	if (!k)
+	if (!node_given(&p, CU_GRAPH_NODE_TYPE_KERNEL, &p.kernel, k, sizeof(*k)))
 		return CUDA_ERROR_INVALID_VALUE;
-	memcpy(&p.kernel, k, sizeof(*k));
 	return change(h, n, &p);
 }
 
 CUresult i_cuGraphExecKernelNodeSetParams(CUgraphExec h, CUgraphNode n,
 					  const CUDA_KERNEL_NODE_PARAMS_v1 *k)
 {
-	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_KERNEL };
+	CUgraphNodeParams p;
 
-	if (!k)
+	if (!node_given(&p, CU_GRAPH_NODE_TYPE_KERNEL, &p.kernel, k, sizeof(*k)))
 		return CUDA_ERROR_INVALID_VALUE;
-	memcpy(&p.kernel, k, sizeof(*k));
 	return change(h, n, &p);
 }
 
 CUresult i_cuGraphExecMemcpyNodeSetParams(CUgraphExec h, CUgraphNode n, const CUDA_MEMCPY3D *c,
 					  CUcontext ctx)
 {
-	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_MEMCPY };
+	CUgraphNodeParams p;
 
-	if (!c)
+	if (!node_given(&p, CU_GRAPH_NODE_TYPE_MEMCPY, &p.memcpy.copyParams, c, sizeof(*c)))
 		return CUDA_ERROR_INVALID_VALUE;
-	p.memcpy.copyParams = *c;
 	return change(h, n, &p);
 }
 
 CUresult i_cuGraphExecMemsetNodeSetParams(CUgraphExec h, CUgraphNode n,
 					  const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
 {
-	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_MEMSET };
+	CUgraphNodeParams p;
 
-	if (!m)
+	if (!node_given(&p, CU_GRAPH_NODE_TYPE_MEMSET, &p.memset, m, sizeof(*m)))
 		return CUDA_ERROR_INVALID_VALUE;
-	memcpy(&p.memset, m, sizeof(*m));
 	return change(h, n, &p);
 }
 
 CUresult i_cuGraphExecHostNodeSetParams(CUgraphExec h, CUgraphNode n,
 					const CUDA_HOST_NODE_PARAMS_v1 *q)
 {
-	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_HOST };
+	CUgraphNodeParams p;
 
-	if (!q)
+	if (!node_given(&p, CU_GRAPH_NODE_TYPE_HOST, &p.host, q, sizeof(*q)))
 		return CUDA_ERROR_INVALID_VALUE;
-	p.host.fn = q->fn;
-	p.host.userData = q->userData;
 	return change(h, n, &p);
 }
 

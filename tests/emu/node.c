@@ -129,6 +129,15 @@ static CUresult make(CUgraphNodeParams *p, struct work *w)
 	return r;
 }
 
+bool node_given(CUgraphNodeParams *p, CUgraphNodeType type, void *to, const void *from,
+		size_t len)
+{
+	*p = (CUgraphNodeParams){ .type = type };
+	if (from)
+		memcpy(to, from, len);
+	return from;
+}
+
 CUresult node_work(const CUgraphNodeParams *p, struct work *w)
 {
 	CUresult r;
@@ -181,62 +190,50 @@ CUresult i_cuGraphAddNode(CUgraphNode *out, CUgraph g, const CUgraphNode *deps, 
 CUresult i_cuGraphAddKernelNode_v2(CUgraphNode *out, CUgraph g, const CUgraphNode *deps, size_t n,
 				   const CUDA_KERNEL_NODE_PARAMS_v2 *k)
 {
-	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_KERNEL };
+	CUgraphNodeParams p;
 
-	if (!k)
+	if (!node_given(&p, CU_GRAPH_NODE_TYPE_KERNEL, &p.kernel, k, sizeof(*k)))
 		return CUDA_ERROR_INVALID_VALUE;
-	memcpy(&p.kernel, k, sizeof(*k));
 	return add(out, g, deps, n, &p);
 }
 
 CUresult i_cuGraphAddKernelNode(CUgraphNode *out, CUgraph g, const CUgraphNode *deps, size_t n,
 				const CUDA_KERNEL_NODE_PARAMS_v1 *k)
 {
-	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_KERNEL };
+	CUgraphNodeParams p;
 
-	if (!k)
+	if (!node_given(&p, CU_GRAPH_NODE_TYPE_KERNEL, &p.kernel, k, sizeof(*k)))
 		return CUDA_ERROR_INVALID_VALUE;
-	memcpy(&p.kernel, k, sizeof(*k));
 	return add(out, g, deps, n, &p);
 }
 
 CUresult i_cuGraphAddMemcpyNode(CUgraphNode *out, CUgraph g, const CUgraphNode *deps, size_t n,
 				const CUDA_MEMCPY3D *c, CUcontext ctx)
 {
-	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_MEMCPY };
+	CUgraphNodeParams p;
 
-	if (!c)
+	if (!node_given(&p, CU_GRAPH_NODE_TYPE_MEMCPY, &p.memcpy.copyParams, c, sizeof(*c)))
 		return CUDA_ERROR_INVALID_VALUE;
-	p.memcpy.copyParams = *c;
 	return add(out, g, deps, n, &p);
-}
-
-static void of_v1(CUDA_MEMSET_NODE_PARAMS_v2 *to, const CUDA_MEMSET_NODE_PARAMS_v1 *from)
-{
-	memset(to, 0, sizeof(*to));
-	memcpy(to, from, sizeof(*from));
 }
 
 CUresult i_cuGraphAddMemsetNode(CUgraphNode *out, CUgraph g, const CUgraphNode *deps, size_t n,
 				const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
 {
-	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_MEMSET };
+	CUgraphNodeParams p;
 
-	if (!m)
+	if (!node_given(&p, CU_GRAPH_NODE_TYPE_MEMSET, &p.memset, m, sizeof(*m)))
 		return CUDA_ERROR_INVALID_VALUE;
-	of_v1(&p.memset, m);
 	return add(out, g, deps, n, &p);
 }
 
 CUresult i_cuGraphAddHostNode(CUgraphNode *out, CUgraph g, const CUgraphNode *deps, size_t n,
 			      const CUDA_HOST_NODE_PARAMS_v1 *h)
 {
-	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_HOST };
+	CUgraphNodeParams p;
 
-	if (!h)
+	if (!node_given(&p, CU_GRAPH_NODE_TYPE_HOST, &p.host, h, sizeof(*h)))
 		return CUDA_ERROR_INVALID_VALUE;
-	p.host.fn = h->fn;
-	p.host.userData = h->userData;
 	return add(out, g, deps, n, &p);
 }
 
@@ -506,52 +503,46 @@ CUresult i_cuGraphNodeSetParams(CUgraphNode h, CUgraphNodeParams *p)
 
 CUresult i_cuGraphKernelNodeSetParams_v2(CUgraphNode h, const CUDA_KERNEL_NODE_PARAMS_v2 *k)
 {
-	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_KERNEL };
+	CUgraphNodeParams p;
 
-	if (!k)
+	if (!node_given(&p, CU_GRAPH_NODE_TYPE_KERNEL, &p.kernel, k, sizeof(*k)))
 		return CUDA_ERROR_INVALID_VALUE;
-	memcpy(&p.kernel, k, sizeof(*k));
 	return change(h, &p);
 }
 
 CUresult i_cuGraphKernelNodeSetParams(CUgraphNode h, const CUDA_KERNEL_NODE_PARAMS_v1 *k)
 {
-	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_KERNEL };
+	CUgraphNodeParams p;
 
-	if (!k)
+	if (!node_given(&p, CU_GRAPH_NODE_TYPE_KERNEL, &p.kernel, k, sizeof(*k)))
 		return CUDA_ERROR_INVALID_VALUE;
-	memcpy(&p.kernel, k, sizeof(*k));
 	return change(h, &p);
 }
 
 CUresult i_cuGraphMemcpyNodeSetParams(CUgraphNode h, const CUDA_MEMCPY3D *c)
 {
-	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_MEMCPY };
+	CUgraphNodeParams p;
 
-	if (!c)
+	if (!node_given(&p, CU_GRAPH_NODE_TYPE_MEMCPY, &p.memcpy.copyParams, c, sizeof(*c)))
 		return CUDA_ERROR_INVALID_VALUE;
-	p.memcpy.copyParams = *c;
 	return change(h, &p);
 }
 
 CUresult i_cuGraphMemsetNodeSetParams(CUgraphNode h, const CUDA_MEMSET_NODE_PARAMS_v1 *m)
 {
-	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_MEMSET };
+	CUgraphNodeParams p;
 
-	if (!m)
+	if (!node_given(&p, CU_GRAPH_NODE_TYPE_MEMSET, &p.memset, m, sizeof(*m)))
 		return CUDA_ERROR_INVALID_VALUE;
-	of_v1(&p.memset, m);
 	return change(h, &p);
 }
 
 CUresult i_cuGraphHostNodeSetParams(CUgraphNode h, const CUDA_HOST_NODE_PARAMS_v1 *q)
 {
-	CUgraphNodeParams p = { .type = CU_GRAPH_NODE_TYPE_HOST };
+	CUgraphNodeParams p;
 
-	if (!q)
+	if (!node_given(&p, CU_GRAPH_NODE_TYPE_HOST, &p.host, q, sizeof(*q)))
 		return CUDA_ERROR_INVALID_VALUE;
-	p.host.fn = q->fn;
-	p.host.userData = q->userData;
 	return change(h, &p);
 }
 

@@ -452,20 +452,26 @@ static void updates_keep_the_shape(void)
 	CHECK(byte(d) == 0);
 }
 
-static void unmap_under_a_graph(void)
+/* A graph that sets what is at `at`. */
+static CUgraphExec setting(CUdeviceptr at)
 {
-	CUDA_MEMSET_NODE_PARAMS_v1 m;
-	CUdeviceptr at;
+	CUDA_MEMSET_NODE_PARAMS_v1 m = set_to(at, 1);
 	CUgraphNode set;
 	CUgraph g;
+
+	OK(cuGraphCreate(&g, 0));
+	OK(cuGraphAddMemsetNode(&set, g, NULL, 0, &m, NULL));
+	return ready(g);
+}
+
+static void unmap_under_a_graph(void)
+{
+	CUdeviceptr at;
 	CUgraphExec e;
 	CUstream s = begin();
 
 	at = mapped(G);
-	m = set_to(at, 1);
-	OK(cuGraphCreate(&g, 0));
-	OK(cuGraphAddMemsetNode(&set, g, NULL, 0, &m, NULL));
-	e = ready(g);
+	e = setting(at);
 	OK(cuGraphLaunch(e, s));
 	OK(cuStreamSynchronize(s));
 	close_gate(s);
@@ -477,18 +483,12 @@ static void unmap_under_a_graph(void)
 /* Nothing is queued: unmapping is fine, launching again is not. */
 static void launch_after_an_unmap(void)
 {
-	CUDA_MEMSET_NODE_PARAMS_v1 m;
 	CUdeviceptr at;
-	CUgraphNode set;
-	CUgraph g;
 	CUgraphExec e;
 	CUstream s = begin();
 
 	at = mapped(G);
-	m = set_to(at, 1);
-	OK(cuGraphCreate(&g, 0));
-	OK(cuGraphAddMemsetNode(&set, g, NULL, 0, &m, NULL));
-	e = ready(g);
+	e = setting(at);
 	OK(cuMemUnmap(at, G));
 	OK(cuGraphLaunch(e, s));
 	IS(cuStreamSynchronize(s), CUDA_ERROR_ILLEGAL_ADDRESS);

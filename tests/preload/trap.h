@@ -343,6 +343,18 @@ static inline void trap_start(struct trap *t)
 	trap_map(t, PROT_READ, MAP_SHARED);
 }
 
+/* A victim: reads a file it has mapped beyond where it has then been cut. */
+static inline _Noreturn void trap_shorten(struct trap *t, const char *path, size_t keep)
+{
+	snprintf(t->path, sizeof(t->path), "%s", path);
+	trap_map(t, PROT_READ, MAP_SHARED);
+	verify_passes(t, 3, "before");
+	check(!truncate(t->path, (off_t)keep));
+	for (int i = 0; i < 10; i++)
+		verify(t, keep, t->size - keep, "beyond the new end");
+	fail("%zu MiB that are nowhere were read ten times over", (t->size - keep) / MIB);
+}
+
 static inline void trap_unmap(struct trap *t)
 {
 	if (t->map)

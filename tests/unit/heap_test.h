@@ -170,14 +170,6 @@ bool library_thread(void) { return ours; }
 bool lock_future_set(void) { return atomic_load(&locked_future); }
 int core_unmap(const void *addr, size_t len) { return CORE_PASS; }
 
-void *reserve_range(size_t len)
-{
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 /* ---- blocks ------------------------------------------------------------------------- */
 
 struct block { unsigned char *p; size_t len; uint64_t stamp; bool mapped; };
