@@ -343,6 +343,10 @@ int anon_soften(uint32_t c)
 		err = pg.ops->soften(c);	/* still: pinned by somebody's I/O */
 		stat_add(ST_HOST_EVICT_COPIED, !err);
 	}
+	/* It was split where it lay, unseen: used again, the frame would stay small
+	 * pages for good. */
+	if (!err && exchange_moves() && !anon_at(c)->split)
+		anon_at(c)->split = !pages_huge((uintptr_t)anon_frame(c));
 	/* The empty page table, where the kernel frees those (6.14): a huge page
 	 * that moved to its place would be split. */
 	if (!err && anon_at(c)->split)
