@@ -10,6 +10,7 @@
 #include "core/anon.h"
 #include "core/anon_int.h"
 #include "core/core_int.h"
+#include "core/hold.h"
 #include "core/packer.h"
 #include "core/spill.h"
 #include "core/work.h"
@@ -98,6 +99,7 @@ void anon_take_fds(const int *fds, int n)
 	for (int i = 0; i < n_taken; i++) {
 		taken[i]->fd = n_spills + i < n ? fds[n_spills + i] : -1;
 		taken[i]->fd_direct = -1;
+		hold_inherit(taken[i]);
 	}
 	n_spills = n_taken = 0;
 }
@@ -131,4 +133,5 @@ void anon_child_reset(void)
 	work_reset();
 	packer_reset();
 	origin_reset();
+	hold_reset();
 }

@@ -128,6 +128,18 @@ static bool worth(const struct source *s)
 	return sum >= CHUNK / 2;
 }
 
+/* False: one of the files is not to be relied on any more. See hold.c (3). */
+static bool rely(const struct source *s)
+{
+	bool ok = true;
+
+	for (int i = 0; i < s->n; i++)
+		atomic_fetch_add(&s->piece[i].origin->users, 1);
+	for (int i = 0; i < s->n; i++)
+		ok &= !atomic_load(&s->piece[i].origin->let_go);
+	return ok;
+}
+
 int origin_compare(uint32_t c, struct source **source, struct bounce **out)
 {
 	uintptr_t a = chunk_addr(c);
@@ -136,12 +148,14 @@ int origin_compare(uint32_t c, struct source **source, struct bounce **out)
 
 	if (s)
 		s->n = learned_pieces(a, a + CHUNK, s->piece, PARTS);
-	if (s && (s->n <= 0 || !worth(s)))
+	if (s && (s->n <= 0 || !worth(s))) {
 		err = -ENOENT;
-	else if (s)
-		err = begin(out, s, c | IO_TAG_VERIFY);
+		s->n = 0;
+	} else if (s) {
+		err = rely(s) ? begin(out, s, c | IO_TAG_VERIFY) : -ENOENT;
+	}
 	if (err)
-		mem_free(s);
+		origin_forget(s);
 	else
 		*source = s;
 	return err;
@@ -215,6 +229,8 @@ uint32_t anon_extra_frames(void)
 
 void origin_forget(struct source *s)
 {
+	for (int i = 0; s && i < s->n; i++)
+		atomic_fetch_sub(&s->piece[i].origin->users, 1);
 	mem_free(s);
 }
 

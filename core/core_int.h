@@ -65,6 +65,10 @@ struct origin {
 	uint64_t ino, size;
 	int64_t mtime_ns;
 	bool moved;		/* times changed since: compare hashes */
+	bool held;		/* hold.c: nobody writes to it before it was copied */
+	_Atomic bool kept;	/* the descriptors are the copy's, or will be in a moment */
+	_Atomic bool let_go;	/* nothing more may rely on it */
+	_Atomic uint32_t users;	/* pieces of chunks that rely on it */
 	bool drop_cache;	/* our cgroup pays for its cached pages */
 	char name[256];
 };
@@ -78,8 +82,11 @@ int origin_check(struct origin *o, uint64_t need);
 /* Bytes of [off, off+len) in the page cache; -ENOSYS where unknown. *evicted: recently pushed out. */
 int64_t origin_cached(struct origin *o, uint64_t off, uint64_t len,
 		      uint64_t *evicted);
-/* Program thread: is fd a read-only descriptor of a tensor container (or a
- * file OFFLOAD_FILES names)? *size: its size. */
+/* Keeper: its size and times are those of when it was opened. */
+bool origin_unchanged(const struct origin *o);
+/* Program thread: is fd a read-only descriptor of a regular file? *size: its size. */
+bool origin_readable(int fd, uint64_t *size);
+/* And of a tensor container (or a file OFFLOAD_FILES names)? */
 bool origin_wanted(int fd, uint64_t *size);
 /* The same, torture or not. */
 bool origin_tensor(int fd, uint64_t *size);
@@ -372,6 +379,7 @@ struct cmd {
 	int fd;			/* MAP; ADD and GO: not 0 in the child of a fork */
 	pid_t tid;
 	struct origin *origin;	/* ORIGIN: the answer */
+	bool any;		/* ORIGIN: of no known kind: only if it can be held */
 	int *fds;		/* SETTLE: descriptors of thread tid */
 	int result;
 	_Atomic uint32_t done;

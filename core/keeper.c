@@ -13,6 +13,7 @@
 #include "core/anon.h"
 #include "core/core_int.h"
 #include "core/header.h"
+#include "core/hold.h"
 #include "core/lossy.h"
 #include "core/packed.h"
 #include "core/packer.h"
@@ -390,6 +391,18 @@ static int map(struct cmd *c)
 	return r->state == REGION_WATCHED ? 0 : 1;
 }
 
+/* A file whose bytes were read into the heap. -EPERM: of no use. */
+static int open_origin(struct cmd *c)
+{
+	int err = origin_open(&c->origin, c->tid, c->fd);
+
+	if (err || hold_take(c->origin) || !c->any)
+		return err;
+	origin_close(c->origin);
+	c->origin = NULL;
+	return -EPERM;
+}
+
 /* ---- the thread ---------------------------------------------------------------- */
 
 static void commands(void)
@@ -404,7 +417,7 @@ static void commands(void)
 		else if (c->op == CMD_ADMIT)
 			cmd_done(c, admit(c));
 		else if (c->op == CMD_ORIGIN)
-			cmd_done(c, origin_open(&c->origin, c->tid, c->fd));
+			cmd_done(c, open_origin(c));
 		else
 			cmd_to_pager(c);
 		c = next;
@@ -530,6 +543,7 @@ static void publish(void)
 
 static void *keeper_main(void *unused)
 {
+	bool copying = false;
 	int err;
 
 	library_thread_enter("offload-keeper");
@@ -543,7 +557,8 @@ static void *keeper_main(void *unused)
 	while (!err) {
 		bool live = any_live();
 
-		cmd_wait_keeper(live || torture() ? TICK_LIVE_NS : TICK_WATCH_NS);
+		if (!copying)
+			cmd_wait_keeper(live || torture() ? TICK_LIVE_NS : TICK_WATCH_NS);
 		commands();
 		read_budget();
 		if (live)
@@ -551,6 +566,7 @@ static void *keeper_main(void *unused)
 		watch_tick();
 		if (anon_live())	/* the child of a fork is asked nothing before */
 			sites_start();
+		copying = hold_tick();
 		publish();
 	}
 	return NULL;

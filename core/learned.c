@@ -3,9 +3,9 @@
  *
  * Owns a sorted list of ranges of addresses, and the files they came from.
  *
- * (1) Only files that are tensor containers, read through an O_RDONLY
- *     descriptor: others may be rewritten in place any time, and a program
- *     that read them has its copy.
+ * (1) Files that are tensor containers, and large ones of any kind that can be held
+ *     as they are (hold.c): others may be rewritten in place any time, and a program
+ *     that read them has its copy. Read through an O_RDONLY descriptor.
  * (2) A file is known by device, inode, size and time of change; it is opened
  *     anew by the keeper and stays open.
  * (3) Nothing is noted before the library runs: a hint is worth no thread.
@@ -25,6 +25,7 @@
 #define RANGES_MAX	(1U << 16)
 #define READ_LEAST	(64ul << 10)	/* shorter ones only where they continue one */
 #define GAP_MOST	PAGE
+#define ANY_LEAST	(16l << 20)	/* of no known kind: worth it from here on */
 
 struct range {
 	uintptr_t lo, hi;
@@ -122,39 +123,67 @@ static bool same(const struct known *k, const struct stat *st)
 	       k->mtime.tv_nsec == st->st_mtim.tv_nsec;
 }
 
+static bool usable(const struct known *k)
+{
+	return k->origin && !atomic_load(&k->origin->let_go);
+}
+
+/* The number of a file seen before; -EPERM: it was of no use; -ENOENT. Lock held. */
+static int known_as(const struct stat *st)
+{
+	for (uint32_t i = 0; i < files; i++)
+		if (same(&file[i], st) && (!file[i].origin || usable(&file[i])))
+			return file[i].origin ? (int)i : -EPERM;
+	return -ENOENT;
+}
+
+/* For one more; what is of no use makes room. NULL: all are in use. Lock held. */
+static struct known *place(void)
+{
+	static uint32_t next;
+
+	if (files < FILES_MAX)
+		return &file[files++];
+	for (uint32_t i = 0; i < FILES_MAX; i++) {
+		struct known *k = &file[next++ % FILES_MAX];
+
+		if (!usable(k))
+			return k;
+	}
+	return NULL;
+}
+
 /* The number of the file behind fd, or -errno: hints of it are of no use. */
 static int file_of(int fd)
 {
 	struct cmd c = { .op = CMD_ORIGIN, .fd = fd };
-	struct known k = { 0 };
+	struct known k = { 0 }, *to;
 	struct stat st;
 	uint64_t size;
-	int found = -ENOENT;
+	int found;
 
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
 		return -EINVAL;
 	pthread_mutex_lock(&lock);
-	for (uint32_t i = 0; i < files && found < 0; i++)
-		if (same(&file[i], &st))
-			found = file[i].origin ? (int)i : -EPERM;
+	found = known_as(&st);
+	to = found == -ENOENT ? place() : NULL;
+	if (to)
+		*to = (struct known){ .size = -1 };	/* ours, until it is known */
 	pthread_mutex_unlock(&lock);
-	if (found != -ENOENT)
-		return found;
+	if (!to)
+		return found == -ENOENT ? -ENFILE : found;
 	c.tid = (pid_t)syscall(SYS_gettid);
-	if (origin_tensor(fd, &size) && !cmd_call(&c))
+	c.any = !origin_tensor(fd, &size);
+	if ((!c.any || (st.st_size >= ANY_LEAST && origin_readable(fd, &size))) && !cmd_call(&c))
 		k.origin = c.origin;
 	k.dev = st.st_dev;
 	k.ino = st.st_ino;
 	k.size = st.st_size;
 	k.mtime = st.st_mtim;
 	pthread_mutex_lock(&lock);
-	if (files == FILES_MAX)		/* the descriptor stays, for once */
-		k.origin = NULL;
-	else
-		file[files++] = k;
-	found = k.origin ? (int)files - 1 : -EPERM;
+	*to = k;
 	pthread_mutex_unlock(&lock);
-	return found;
+	return k.origin ? (int)(to - file) : -EPERM;
 }
 
 /* ---- program threads ----------------------------------------------------------------- */
@@ -212,6 +241,8 @@ int learned_pieces(uintptr_t lo, uintptr_t hi, struct learned_piece *out, int ma
 					   range[i].off + (a - range[i].lo) };
 		struct learned_piece *last = k ? &out[k - 1] : NULL;
 
+		if (!p.origin)		/* its place in the table is another's */
+			continue;
 		if (last && last->origin == p.origin && a - last->hi <= GAP_MOST &&
 		    last->off + (a - last->lo) == p.off) {
 			last->hi = b;

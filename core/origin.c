@@ -37,7 +37,7 @@ static const char *fd_name(const char *link, char *path, size_t cap)
 	return slash ? slash + 1 : path;
 }
 
-static bool readable(int fd, uint64_t *size)
+bool origin_readable(int fd, uint64_t *size)
 {
 	struct stat st;
 	int fl = fcntl(fd, F_GETFL);
@@ -56,7 +56,7 @@ bool origin_tensor(int fd, uint64_t *size)
 	const char *name;
 	ssize_t n;
 
-	if (!readable(fd, size))
+	if (!origin_readable(fd, size))
 		return false;
 	snprintf(link, sizeof(link), "/proc/thread-self/fd/%d", fd);
 	name = fd_name(link, path, sizeof(path));
@@ -72,7 +72,7 @@ bool origin_tensor(int fd, uint64_t *size)
 
 bool origin_wanted(int fd, uint64_t *size)
 {
-	return torture() ? readable(fd, size) : origin_tensor(fd, size);
+	return torture() ? origin_readable(fd, size) : origin_tensor(fd, size);
 }
 
 /* An O_DIRECT descriptor that really reads, or -1. */
@@ -130,16 +130,29 @@ void origin_close(struct origin *o)
 	mem_free(o);
 }
 
+static bool is_same(const struct origin *o, const struct stat *st)
+{
+	return stamp_ns(st->st_mtim) == o->mtime_ns && (uint64_t)st->st_size == o->size;
+}
+
+bool origin_unchanged(const struct origin *o)
+{
+	struct stat st;
+
+	return !fstat(o->fd, &st) && is_same(o, &st);
+}
+
 int origin_check(struct origin *o, uint64_t need)
 {
 	struct stat st;
 
+	if (atomic_load(&o->kept))
+		return o->size < need ? -ESTALE : 0;
 	if (fstat(o->fd, &st))
 		return -errno;
 	if (o->moved)
 		return (uint64_t)st.st_size < need ? -ESTALE : 0;
-	if (stamp_ns(st.st_mtim) != o->mtime_ns ||
-	    (uint64_t)st.st_size != o->size) {
+	if (!is_same(o, &st)) {
 		o->moved = true;
 		off_log("%s was written to while mapped: its bytes are compared from now on",
 			o->name);

@@ -6,8 +6,7 @@
  * (2) The file has no name from the start, or for an instant a random one
  *     that nobody could have made before us; its owner alone may open it.
  * (3) A descriptor is believed after a real write and read, O_DIRECT too.
- * Owns the block these are done with and the last cause told. Lock: none,
- * see spill.h.
+ * Owns the last cause told. Lock: none; pager and keeper.
  */
 #include "core/spill_int.h"
 
@@ -52,8 +51,8 @@ static const char *cause(int err)
 /* Once for the same folder and error, until another one comes. */
 static void say(const char *where, int err, const char *rest)
 {
-	static const char *last_where;
-	static int last_err;
+	static const char *_Atomic last_where;
+	static _Atomic int last_err;
 
 	if (last_where == where && last_err == err)
 		return;
@@ -157,7 +156,7 @@ static int make_file(const char *folder)
 /* One block there and back. 0, or -errno. */
 static int prove(int fd)
 {
-	static uint64_t block[PAGE / 8] __attribute__((aligned(4096)));
+	uint64_t block[PAGE / 8] __attribute__((aligned(4096)));
 	ssize_t n;
 
 	for (size_t i = 0; i < PAGE / 8; i++)
@@ -245,7 +244,7 @@ static int open_default(struct spill_fd *out)
 
 int spill_file_open(struct spill_fd *out)
 {
-	static bool warned;
+	static _Atomic bool warned;
 	int err;
 
 	if (!off_opt.spill)

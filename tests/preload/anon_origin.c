@@ -6,9 +6,9 @@
  * (1) read, pread, readv, preadv and fread, in pieces of any length to places of any
  * alignment: the block is what was read, for ever. (2) What the program changed in it
  * stays, and the file does not change. (3) A file that is touched, renamed, replaced or
- * deleted changes nothing. (4) One that is changed or shortened ends the process with a
- * message that names it, or the bytes are still the old ones; never others, never
- * zeros.
+ * deleted changes nothing. (4) One that cannot be held (somebody may write to it) and is
+ * changed or shortened ends the process with a message that names it, or the bytes are
+ * still the old ones; never others, never zeros.
  */
 /* env: OFFLOAD_RAM=32M OFFLOAD_HOST_MIN=64K */
 /* needs: regions evictions */
@@ -153,6 +153,7 @@ static int victim(const char *how, const char *path)
 
 	t = (struct trap){ .size = SIZE, .seed = OLD };
 	snprintf(t.path, sizeof(t.path), "%s", path);
+	check(open(path, O_WRONLY) >= 0);	/* stays: nobody can hold it */
 	read_all();
 	if (strcmp(how, "at once"))	/* else little was dropped yet */
 		settle("before");
