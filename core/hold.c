@@ -91,11 +91,15 @@ bool hold_take(struct origin *o)
 	return true;
 }
 
+/* The parent's own hold ends when it likes. One that is ending right now cannot be had
+ * again: what is then written meanwhile is noticed when it is read. */
 void hold_inherit(struct origin *o)
 {
-	struct origin **place = o->held ? free_place() : NULL;
+	struct origin **place = free_place();
 
-	if (place)
+	if (!atomic_load(&o->kept))
+		o->held = o->held && hold_take(o);
+	else if (place)
 		*place = o;
 }
 

@@ -13,7 +13,7 @@ struct origin;
  * copied or nothing relies on it. False: that cannot be had (not its owner, somebody
  * writes to it now, a file system where others write unseen, or too many are held). */
 bool hold_take(struct origin *o);
-/* Child of a fork: the parent's hold came with the descriptor. */
+/* Child of a fork: what was held is to be held here, too, by the descriptor o->fd. */
 void hold_inherit(struct origin *o);
 /* Every now and then. True: there is more to do, at once. */
 bool hold_tick(void);
