@@ -105,6 +105,9 @@ int core_heap_remap(void **out, void *addr, size_t len, size_t new_len, int flag
 /* The program has read len bytes at off of fd's file to buf, in the heap: they
  * need not be written anywhere to be had again. off below 0: unknown. */
 void core_read_done(int fd, const void *buf, size_t len, int64_t off);
+/* A long read of fd to the heap is better made in pieces: parts of what it brings
+ * may have to go before it ends, and the file's cached pages take the room. */
+bool core_read_long(int fd);
 
 /* True: fd reads by DMA, and pages of the heap may be dropped under it, for this
  * mode cannot see that they are pinned. The caller reads elsewhere and copies. */

@@ -188,6 +188,15 @@ static int file_of(int fd)
 
 /* ---- program threads ----------------------------------------------------------------- */
 
+bool core_read_long(int fd)
+{
+	int saved = errno;
+	bool yes = keeper_running() && !library_thread() && file_of(fd) >= 0;
+
+	errno = saved;
+	return yes;
+}
+
 void core_read_done(int fd, const void *buf, size_t len, int64_t off)
 {
 	struct range r = { (uintptr_t)buf, (uintptr_t)buf + len, (uint64_t)off, 0 };

@@ -4,6 +4,7 @@
  * (1) A buffer that is not in the heap costs a compare and a tail call of the
  *     next definition, which keeps cancellation and checks as they are.
  * (2) Results and errno are the real call's.
+ * (3) Long reads of what is relied on are made in pieces; together they are one.
  * Lock: none.
  */
 #include "interpose/interpose.h"
@@ -82,12 +83,48 @@ static ssize_t read_elsewhere(int fd, void *buf, size_t len, off64_t off)
 	return got;
 }
 
+/* ---- long reads: (3) -------------------------------------------------------------- */
+
+#define LONG	(8ul << 20)
+#define MOST	0x7ffff000ul	/* a call reads no more, read(2) */
+
+static bool is_long(int fd, size_t len)
+{
+	return __builtin_expect(len > LONG, 0) && core_read_long(fd);
+}
+
+/* off below 0: where the descriptor is. */
+static ssize_t read_pieces(int fd, char *buf, size_t len, off64_t off)
+{
+	size_t all = 0;
+	ssize_t got = 0;
+
+	if (len > MOST)
+		len = MOST;
+	while (all < len) {
+		size_t n = len - all < LONG ? len - all : LONG;
+
+		if (off < 0)
+			got = was_read(fd, buf + all, NEXT(read)(fd, buf + all, n));
+		else
+			got = was_read_at(fd, buf + all,
+					  NEXT(pread64)(fd, buf + all, n, off + (off64_t)all),
+					  off + (off64_t)all);
+		if (got <= 0)
+			break;
+		all += (size_t)got;
+	}
+	return all ? (ssize_t)all : got;
+}
+
 EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
 	if (!core_heap_has(buf))
 		return NEXT(read)(fd, buf, len);
 	if (core_read_unsafe(fd))
 		return was_read(fd, buf, read_elsewhere(fd, buf, len, -1));
+	if (is_long(fd, len))
+		return read_pieces(fd, buf, len, -1);
 	return was_read(fd, buf, NEXT(read)(fd, buf, len));
 }
 
@@ -95,6 +132,8 @@ EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t room)
 {
 	if (!core_heap_has(buf))
 		return NEXT(__read_chk)(fd, buf, len, room);
+	if (len <= room && is_long(fd, len))
+		return read_pieces(fd, buf, len, -1);
 	return was_read(fd, buf, NEXT(__read_chk)(fd, buf, len, room));
 }
 
@@ -104,6 +143,8 @@ EXPORT ssize_t pread(int fd, void *buf, size_t len, off_t off)
 		return NEXT(pread)(fd, buf, len, off);
 	if (core_read_unsafe(fd))
 		return was_read_at(fd, buf, read_elsewhere(fd, buf, len, off), off);
+	if (off >= 0 && is_long(fd, len))
+		return read_pieces(fd, buf, len, off);
 	return was_read_at(fd, buf, NEXT(pread)(fd, buf, len, off), off);
 }
 
@@ -113,17 +154,23 @@ EXPORT ssize_t pread64(int fd, void *buf, size_t len, off64_t off)
 		return NEXT(pread64)(fd, buf, len, off);
 	if (core_read_unsafe(fd))
 		return was_read_at(fd, buf, read_elsewhere(fd, buf, len, off), off);
+	if (off >= 0 && is_long(fd, len))
+		return read_pieces(fd, buf, len, off);
 	return was_read_at(fd, buf, NEXT(pread64)(fd, buf, len, off), off);
 }
 
 EXPORT ssize_t __pread_chk(int fd, void *buf, size_t len, off_t off, size_t room)
 {
+	if (off >= 0 && len <= room && core_heap_has(buf) && is_long(fd, len))
+		return read_pieces(fd, buf, len, off);
 	return was_read_at(fd, buf, NEXT(__pread_chk)(fd, buf, len, off, room),
 			   core_heap_has(buf) ? off : -1);
 }
 
 EXPORT ssize_t __pread64_chk(int fd, void *buf, size_t len, off64_t off, size_t room)
 {
+	if (off >= 0 && len <= room && core_heap_has(buf) && is_long(fd, len))
+		return read_pieces(fd, buf, len, off);
 	return was_read_at(fd, buf, NEXT(__pread64_chk)(fd, buf, len, off, room),
 			   core_heap_has(buf) ? off : -1);
 }
@@ -168,12 +215,38 @@ static size_t was_fread(FILE *f, const void *buf, size_t got, size_t size, off64
 	return got;
 }
 
+/* Nobody else's call comes in between: a stream's lock may be taken again. */
+static size_t fread_pieces(FILE *f, char *buf, size_t len)
+{
+	size_t all = 0, n, got;
+
+	flockfile(f);
+	do {
+		off64_t at = place(f);
+
+		n = len - all < LONG ? len - all : LONG;
+		got = was_fread(f, buf + all, NEXT(fread)(buf + all, 1, n, f), 1, at);
+		all += got;
+	} while (got == n && all < len);
+	funlockfile(f);
+	return all;
+}
+
+static bool is_long_fread(FILE *f, size_t size, size_t n, size_t room)
+{
+	size_t len;
+
+	return !__builtin_mul_overflow(size, n, &len) && len <= room && is_long(fileno(f), len);
+}
+
 EXPORT size_t fread(void *buf, size_t size, size_t n, FILE *f)
 {
 	off64_t at;
 
 	if (!core_heap_has(buf))
 		return NEXT(fread)(buf, size, n, f);
+	if (is_long_fread(f, size, n, SIZE_MAX))
+		return fread_pieces(f, buf, size * n) / size;
 	at = place(f);
 	return was_fread(f, buf, NEXT(fread)(buf, size, n, f), size, at);
 }
@@ -184,6 +257,8 @@ EXPORT size_t fread_unlocked(void *buf, size_t size, size_t n, FILE *f)
 
 	if (!core_heap_has(buf))
 		return NEXT(fread_unlocked)(buf, size, n, f);
+	if (is_long_fread(f, size, n, SIZE_MAX))
+		return fread_pieces(f, buf, size * n) / size;
 	at = place(f);
 	return was_fread(f, buf, NEXT(fread_unlocked)(buf, size, n, f), size, at);
 }
@@ -194,6 +269,8 @@ EXPORT size_t __fread_chk(void *buf, size_t room, size_t size, size_t n, FILE *f
 
 	if (!core_heap_has(buf))
 		return NEXT(__fread_chk)(buf, room, size, n, f);
+	if (is_long_fread(f, size, n, room))
+		return fread_pieces(f, buf, size * n) / size;
 	at = place(f);
 	return was_fread(f, buf, NEXT(__fread_chk)(buf, room, size, n, f), size, at);
 }
@@ -204,6 +281,8 @@ EXPORT size_t __fread_unlocked_chk(void *buf, size_t room, size_t size, size_t n
 
 	if (!core_heap_has(buf))
 		return NEXT(__fread_unlocked_chk)(buf, room, size, n, f);
+	if (is_long_fread(f, size, n, room))
+		return fread_pieces(f, buf, size * n) / size;
 	at = place(f);
 	return was_fread(f, buf, NEXT(__fread_unlocked_chk)(buf, room, size, n, f), size, at);
 }

@@ -2,7 +2,8 @@
 /* anon_any_file.c - blocks that were read from files of no known kind, with nowhere to
  * spill to: they can only be dropped, and read again.
  *
- * Owns its files. Lock: none. (1) They are twice what the budget holds. (2) Where the file
+ * Owns its files. Lock: none. (1) They are twice what the budget holds. (2) They are read
+ * in one go, which goes on while what came first has to go. (3) Where the file
  * system does not let a file be held, nothing can be shown.
  */
 /* env: OFFLOAD_RAM=32M OFFLOAD_HOST_MIN=64K OFFLOAD_SPILL=/nonexistent/folder */
@@ -29,10 +30,10 @@ static void make(int i)
 	if (fcntl(fd, F_SETLEASE, F_RDLCK))
 		skip("files cannot be held on this file system");
 	check(!fcntl(fd, F_SETLEASE, F_UNLCK));
-	p[i] = malloc(SIZE);
+	p[i] = malloc(2 * SIZE);
 	check(p[i]);
-	for (size_t at = 0; at < SIZE; at += 4 * MIB)
-		check(pread(fd, p[i] + at, 4 * MIB, at) == 4 * MIB);
+	check(i ? read(fd, p[i], 2 * SIZE) == SIZE : pread(fd, p[i], SIZE, 0) == SIZE);
+	check(lseek(fd, 0, SEEK_CUR) == (i ? (off_t)SIZE : 0));
 	close(fd);
 }
 

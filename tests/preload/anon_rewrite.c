@@ -4,7 +4,8 @@
  * under the same name does. The blocks stay what was read.
  *
  * Owns its files. Lock: none. (1) Where the file system does not let a file be held,
- * nothing can be shown. (2) A child of a fork has the old bytes, too. (3) What nobody
+ * nothing can be shown. (2) A child of a fork has the old bytes, too. (3) One fread of more than
+ * there is. (4) What nobody
  * needs any more may be written at once, and what is read then is the new file.
  */
 /* env: OFFLOAD_RAM=32M OFFLOAD_HOST_MIN=64K */
@@ -26,16 +27,13 @@ static void settle(struct trap *t, const unsigned char *p, const char *what)
 
 static unsigned char *read_file(const struct trap *t)
 {
-	unsigned char *p = malloc(SIZE);
-	int fd = trap_open(t);
+	unsigned char *p = malloc(8 * SIZE);
+	FILE *f = fopen(t->path, "r");
 
-	check(p);
-	for (size_t at = 0; at < SIZE; at += 4 * MIB) {
-		size_t n = SIZE - at < 4 * MIB ? SIZE - at : 4 * MIB;
-
-		check(pread(fd, p + at, n, at) == (ssize_t)n);
-	}
-	close(fd);
+	check(p && f);
+	check(fread(p, 8, SIZE, f) == SIZE / 8 && feof(f));
+	check(ftell(f) == (long)SIZE);
+	fclose(f);
 	return p;
 }
 
