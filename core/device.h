@@ -40,6 +40,7 @@ struct device_region {
 	uintptr_t owner;	/* context whose end is its end; 0: none */
 	uint64_t handle;	/* MAPPED: of what */
 	uint32_t id;		/* unique while it lives */
+	uint32_t placed;	/* PLAIN: our own region of it (vmm.h); 0: the driver's */
 	uint16_t marks;
 	uint8_t kind;		/* enum device_kind */
 	uint8_t dev;
@@ -72,6 +73,8 @@ void device_count_launch(int dev);
 /* A function the program found and that goes past us: said once by name, where
  * OFFLOAD_VERBOSE asks for it. */
 void device_unhooked(const char *symbol);
+/* A line for the user, as off_log. */
+void device_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- regions: device_map.c ------------------------------------------------------ */
 

@@ -132,7 +132,7 @@ static CUresult on_launch(__typeof__(&cuLaunchKernel) real, CUfunction f, unsign
 			  void **extra)
 {
 	look_at(f, (uintptr_t)s, params, extra);
-	return launched(real(ARG_launch));
+	return launched(GATED(real(ARG_launch)));
 }
 
 #define SIG_launch_ex (const CUlaunchConfig *config, CUfunction f, void **params, void **extra)
@@ -141,7 +141,7 @@ static CUresult on_launch_ex(__typeof__(&cuLaunchKernelEx) real, const CUlaunchC
 			     CUfunction f, void **params, void **extra)
 {
 	look_at(f, config ? (uintptr_t)config->hStream : 0, params, extra);
-	return launched(real(config, f, params, extra));
+	return launched(GATED(real(config, f, params, extra)));
 }
 
 #define SIG_launch_coop (CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz, \
@@ -154,7 +154,7 @@ static CUresult on_launch_coop(__typeof__(&cuLaunchCooperativeKernel) real, CUfu
 			       unsigned int shared, CUstream s, void **params)
 {
 	look_at(f, (uintptr_t)s, params, NULL);
-	return launched(real(ARG_launch_coop));
+	return launched(GATED(real(ARG_launch_coop)));
 }
 
 #define SIG_host_func (CUstream s, CUhostFn fn, void *data)
@@ -165,13 +165,81 @@ static CUresult on_host_func(__typeof__(&cuLaunchHostFunc) real, CUstream s, CUh
 	return real(s, fn, data);
 }
 
+#define SIG_write32 (CUstream s, CUdeviceptr at, cuuint32_t v, unsigned int flags)
+#define ARG_write32 s, at, v, flags
+static CUresult on_write32(__typeof__(&cuStreamWriteValue32) real, CUstream s, CUdeviceptr at,
+			   cuuint32_t v, unsigned int flags)
+{
+	return GATED(real(s, at, v, flags));
+}
+
+#define SIG_write64 (CUstream s, CUdeviceptr at, cuuint64_t v, unsigned int flags)
+#define ARG_write64 s, at, v, flags
+static CUresult on_write64(__typeof__(&cuStreamWriteValue64) real, CUstream s, CUdeviceptr at,
+			   cuuint64_t v, unsigned int flags)
+{
+	return GATED(real(s, at, v, flags));
+}
+
+/* ---- captures ----------------------------------------------------------------------------- */
+
+/* Counted before it begins: from then on nobody may drain. */
+#define CAPTURING(call) ({ \
+	bool in_ = vmm_enter(); \
+	CUresult c_; \
+	vmm_capture(1); \
+	c_ = (call); \
+	if (c_ != CUDA_SUCCESS) \
+		vmm_capture(-1); \
+	vmm_leave(in_); \
+	c_; })
+
+#define SIG_begin_capture (CUstream s)
+#define ARG_begin_capture s
+static CUresult on_begin_capture(__typeof__(&cuStreamBeginCapture) real, CUstream s)
+{
+	return CAPTURING(real(s));
+}
+
+#define SIG_begin_capture2 (CUstream s, CUstreamCaptureMode mode)
+#define ARG_begin_capture2 s, mode
+static CUresult on_begin_capture2(__typeof__(&cuStreamBeginCapture_v2) real, CUstream s,
+				  CUstreamCaptureMode mode)
+{
+	return CAPTURING(real(s, mode));
+}
+
+#define SIG_begin_capture_to (CUstream s, CUgraph g, const CUgraphNode *after, \
+			      const CUgraphEdgeData *edge, size_t n, CUstreamCaptureMode mode)
+#define ARG_begin_capture_to s, g, after, edge, n, mode
+static CUresult on_begin_capture_to(__typeof__(&cuStreamBeginCaptureToGraph) real, CUstream s,
+				    CUgraph g, const CUgraphNode *after,
+				    const CUgraphEdgeData *edge, size_t n,
+				    CUstreamCaptureMode mode)
+{
+	return CAPTURING(real(s, g, after, edge, n, mode));
+}
+
+/* It ends with an error of its own, too; what is refused was no end. */
+#define SIG_end_capture (CUstream s, CUgraph *g)
+#define ARG_end_capture s, g
+static CUresult on_end_capture(__typeof__(&cuStreamEndCapture) real, CUstream s, CUgraph *g)
+{
+	CUresult r = real(s, g);
+
+	if (r == CUDA_SUCCESS || r == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED ||
+	    r == CUDA_ERROR_STREAM_CAPTURE_UNJOINED)
+		vmm_capture(-1);
+	return r;
+}
+
 /* ---- graphs ------------------------------------------------------------------------------ */
 
 #define SIG_graph_launch (CUgraphExec g, CUstream s)
 #define ARG_graph_launch g, s
 static CUresult on_graph_launch(__typeof__(&cuGraphLaunch) real, CUgraphExec g, CUstream s)
 {
-	return launched(real(g, s));
+	return launched(GATED(real(g, s)));
 }
 
 static void look_at_node(const CUDA_KERNEL_NODE_PARAMS_v1 *p)
@@ -246,6 +314,86 @@ static CUresult on_exec_set2(__typeof__(&cuGraphExecKernelNodeSetParams_v2) real
 {
 	look_at_node2(p);
 	return real(g, node, p);
+}
+
+/* A graph's copies and sets may know more of a place than its address. */
+static void stays(CUdeviceptr at)
+{
+	struct device_region r;
+
+	if (cuda_placed(at, &r))
+		vmm_fix(r.placed);
+}
+
+static void copy_stays(const CUDA_MEMCPY3D *c)
+{
+	if (c) {
+		stays(c->dstDevice);
+		stays(c->srcDevice);
+	}
+}
+
+#define SIG_node_copy (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
+		       const CUDA_MEMCPY3D *c, CUcontext ctx)
+#define ARG_node_copy node, g, after, n, c, ctx
+static CUresult on_node_copy(__typeof__(&cuGraphAddMemcpyNode) real, CUgraphNode *node, CUgraph g,
+			     const CUgraphNode *after, size_t n, const CUDA_MEMCPY3D *c,
+			     CUcontext ctx)
+{
+	copy_stays(c);
+	return real(node, g, after, n, c, ctx);
+}
+
+#define SIG_node_memset (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
+			 const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
+#define ARG_node_memset node, g, after, n, m, ctx
+static CUresult on_node_memset(__typeof__(&cuGraphAddMemsetNode) real, CUgraphNode *node,
+			       CUgraph g, const CUgraphNode *after, size_t n,
+			       const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
+{
+	if (m)
+		stays(m->dst);
+	return real(node, g, after, n, m, ctx);
+}
+
+#define SIG_copy_set (CUgraphNode node, const CUDA_MEMCPY3D *c)
+#define ARG_copy_set node, c
+static CUresult on_copy_set(__typeof__(&cuGraphMemcpyNodeSetParams) real, CUgraphNode node,
+			    const CUDA_MEMCPY3D *c)
+{
+	copy_stays(c);
+	return real(node, c);
+}
+
+#define SIG_memset_set (CUgraphNode node, const CUDA_MEMSET_NODE_PARAMS_v1 *m)
+#define ARG_memset_set node, m
+static CUresult on_memset_set(__typeof__(&cuGraphMemsetNodeSetParams) real, CUgraphNode node,
+			      const CUDA_MEMSET_NODE_PARAMS_v1 *m)
+{
+	if (m)
+		stays(m->dst);
+	return real(node, m);
+}
+
+#define SIG_exec_copy (CUgraphExec exec, CUgraphNode node, const CUDA_MEMCPY3D *c, CUcontext ctx)
+#define ARG_exec_copy exec, node, c, ctx
+static CUresult on_exec_copy(__typeof__(&cuGraphExecMemcpyNodeSetParams) real, CUgraphExec exec,
+			     CUgraphNode node, const CUDA_MEMCPY3D *c, CUcontext ctx)
+{
+	copy_stays(c);
+	return real(exec, node, c, ctx);
+}
+
+#define SIG_exec_memset (CUgraphExec exec, CUgraphNode node, \
+			 const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
+#define ARG_exec_memset exec, node, m, ctx
+static CUresult on_exec_memset(__typeof__(&cuGraphExecMemsetNodeSetParams) real,
+			       CUgraphExec exec, CUgraphNode node,
+			       const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
+{
+	if (m)
+		stays(m->dst);
+	return real(exec, node, m, ctx);
 }
 
 #define SIG_instantiate (CUgraphExec *exec, CUgraph g, CUgraphNode *bad, char *log, size_t len)
