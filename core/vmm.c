@@ -21,8 +21,6 @@
 #include <pthread.h>
 #include <stdio.h>
 
-#define LEAST (64ull << 10)	/* smaller ones never are ours, but in torture */
-
 const struct vmm_ops *vmm_ops;
 struct vmm_device vmm_dev[DEVICES];
 
@@ -56,10 +54,13 @@ struct vmm_region *vmm_nth(uint32_t number)
 	return number < VMM_REGIONS ? __atomic_load_n(&table[number], __ATOMIC_ACQUIRE) : NULL;
 }
 
+bool vmm_torture;
+
 bool vmm_begin(const struct vmm_ops *ops)
 {
 	if (off_opt.device == OPT_DEVICE_OFF || !core_on())
 		return false;
+	vmm_torture = torture();
 	if (!vmm_ops)
 		__atomic_store_n(&vmm_ops, ops, __ATOMIC_RELEASE);
 	return true;
@@ -140,7 +141,7 @@ static bool know(int dev)
 	if (!budget || granularity(d, dev))
 		return false;
 	d->peers |= 1u << dev;
-	d->extent = extent_for(budget, d->gran);
+	d->extent = torture() ? d->gran : extent_for(budget, d->gran);
 	keep = budget / 32;
 	d->keep = keep > 2 * d->extent ? keep : 2 * d->extent;
 	d->least = off_opt.device_min ? off_opt.device_min :
@@ -159,7 +160,7 @@ bool vmm_wants(int dev, uintptr_t ctx, uint64_t len)
 	d = &vmm_dev[dev];
 	if (!off_opt.vram && !d->pressed && !torture())
 		return false;
-	if ((len < LEAST && !torture()) || vmm_captures())
+	if ((d->mode != VMM_UNKNOWN && len < d->least) || vmm_captures())
 		return false;
 	vmm_take_turn();
 	known = know(dev);
@@ -484,6 +485,18 @@ bool vmm_make_room(int dev, uintptr_t ctx, uint64_t len, bool again)
 	vmm_give_turn();
 	errno = saved;
 	return some || done;
+}
+
+void vmm_tortured(int dev)
+{
+	int saved = errno;
+
+	if ((unsigned int)dev >= DEVICES || torture_random(4) || vmm_captures())
+		return;
+	vmm_take_turn();
+	vmm_shuffle(dev);
+	vmm_give_turn();
+	errno = saved;
 }
 
 /* ---- what is asked of it -------------------------------------------------------------------- */

@@ -57,6 +57,9 @@ static inline bool vmm_enter(void)
 	return true;
 }
 
+/* Set from the start or not at all. */
+extern bool vmm_torture;
+
 static inline void vmm_leave(bool entered)
 {
 	if (entered)
@@ -100,6 +103,9 @@ uint64_t vmm_run(uint64_t addr, uint64_t len);
 /* Before the driver allocates len bytes for itself (again: it said there are none): homes
  * leave the device if they must. True: some did. */
 bool vmm_make_room(int dev, uintptr_t ctx, uint64_t len, bool again);
+
+/* OFFLOAD_TORTURE, before a launch on the device: homes move for no reason. */
+void vmm_tortured(int dev);
 
 /* Kernels of the device reach memory of another, from now on. */
 void vmm_peer(int dev, int of);

@@ -159,7 +159,7 @@ void vmm_shuffle(int dev)
 		struct vmm_region *r = vmm_nth(k);
 
 		for (uint32_t i = 0; movable(r, dev) && i < r->n; i++) {
-			if (torture_random(4))
+			if (torture_random(8))
 				continue;
 			if (!closed && vmm_gate_close(r->ctx))
 				return;

@@ -113,6 +113,12 @@ static void look_at(CUfunction f, uintptr_t stream, void *const *params, void *c
 		device_launch(cuda_device(), stream, fn, params, packed, bytes);
 }
 
+/* Before the gate. */
+#define LAUNCH(call) ({ \
+	if (__builtin_expect(vmm_torture, 0)) \
+		vmm_tortured(cuda_device()); \
+	GATED(call); })
+
 static CUresult launched(CUresult r)
 {
 	if (r == CUDA_SUCCESS && device_begun())
@@ -132,7 +138,7 @@ static CUresult on_launch(__typeof__(&cuLaunchKernel) real, CUfunction f, unsign
 			  void **extra)
 {
 	look_at(f, (uintptr_t)s, params, extra);
-	return launched(GATED(real(ARG_launch)));
+	return launched(LAUNCH(real(ARG_launch)));
 }
 
 #define SIG_launch_ex (const CUlaunchConfig *config, CUfunction f, void **params, void **extra)
@@ -141,7 +147,7 @@ static CUresult on_launch_ex(__typeof__(&cuLaunchKernelEx) real, const CUlaunchC
 			     CUfunction f, void **params, void **extra)
 {
 	look_at(f, config ? (uintptr_t)config->hStream : 0, params, extra);
-	return launched(GATED(real(config, f, params, extra)));
+	return launched(LAUNCH(real(config, f, params, extra)));
 }
 
 #define SIG_launch_coop (CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz, \
@@ -154,7 +160,7 @@ static CUresult on_launch_coop(__typeof__(&cuLaunchCooperativeKernel) real, CUfu
 			       unsigned int shared, CUstream s, void **params)
 {
 	look_at(f, (uintptr_t)s, params, NULL);
-	return launched(GATED(real(ARG_launch_coop)));
+	return launched(LAUNCH(real(ARG_launch_coop)));
 }
 
 #define SIG_host_func (CUstream s, CUhostFn fn, void *data)
@@ -239,7 +245,7 @@ static CUresult on_end_capture(__typeof__(&cuStreamEndCapture) real, CUstream s,
 #define ARG_graph_launch g, s
 static CUresult on_graph_launch(__typeof__(&cuGraphLaunch) real, CUgraphExec g, CUstream s)
 {
-	return launched(GATED(real(g, s)));
+	return launched(LAUNCH(real(g, s)));
 }
 
 static void look_at_node(const CUDA_KERNEL_NODE_PARAMS_v1 *p)
