@@ -85,6 +85,7 @@ static int move(struct vmm_region *r, uint32_t i)
 		return err;
 	}
 	r->ext[i] = (struct vmm_extent){ handle, host };
+	device_stat(r->dev, SD_MOVED, (int64_t)len);
 	vmm_handle_put(r->dev, !host, len, old);
 	return 0;
 }

@@ -91,8 +91,12 @@ static void host_count(int64_t bytes)
 void vmm_count(int dev, bool host, int64_t bytes)
 {
 	device_stat(dev, host ? SD_HOST_HOME : SD_RESIDENT, bytes);
-	if (host)
-		host_count(bytes);
+	if (!host)
+		return;
+	host_count(bytes);
+	if (vmm_stat(dev, SD_HOST_HOME) > vmm_stat(dev, SD_HOST_PEAK))
+		device_stat(dev, SD_HOST_PEAK, (int64_t)(vmm_stat(dev, SD_HOST_HOME) -
+							 vmm_stat(dev, SD_HOST_PEAK)));
 }
 
 /* ---- handles ------------------------------------------------------------------------- */
