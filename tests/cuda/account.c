@@ -249,6 +249,72 @@ static void reset(void)
 	begin(1);
 }
 
+/* Which the driver says of a pointer. */
+static void tell_pointer(CUdeviceptr base, CUdeviceptr at, size_t len)
+{
+	unsigned int type = 9, type2 = 9;
+	int managed = 9, ordinal = 9, mapped = 9;
+	CUdeviceptr same, start, got, start2;
+	size_t size, n;
+	CUcontext c;
+	CUpointer_attribute two[] = { CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
+				      CU_POINTER_ATTRIBUTE_RANGE_START_ADDR };
+	void *out[] = { &type2, &start2 };
+
+	ok(cuMemGetAddressRange_v2(&got, &n, at));
+	ok(cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, at));
+	ok(cuPointerGetAttribute(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, at));
+	ok(cuPointerGetAttribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, at));
+	ok(cuPointerGetAttribute(&mapped, CU_POINTER_ATTRIBUTE_MAPPED, at));
+	ok(cuPointerGetAttribute(&same, CU_POINTER_ATTRIBUTE_DEVICE_POINTER, at));
+	ok(cuPointerGetAttribute(&start, CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, at));
+	ok(cuPointerGetAttribute(&size, CU_POINTER_ATTRIBUTE_RANGE_SIZE, at));
+	ok(cuPointerGetAttribute(&c, CU_POINTER_ATTRIBUTE_CONTEXT, at));
+	refused(cuPointerGetAttribute(&same, CU_POINTER_ATTRIBUTE_HOST_POINTER, at));
+	ok(cuPointerGetAttributes(2, two, out, at));
+	printf("pointer: %d %d %u %d %d %d %d %d %d %d\n", got == base, n == len, type, managed,
+	       ordinal, mapped, start == base && start2 == base, size == len, c == ctx[0],
+	       type2 == type);
+}
+
+/* Large ones, that have homes in several places where the library may (PLACED). */
+static void places(void)
+{
+	CUmemGenericAllocationHandle h;
+	CUdeviceptr p = get(5 * MIB + 77), q = get(MIB), r;
+	unsigned long long id, id2;
+	CUipcMemHandle ipc;
+	size_t pitch;
+
+	tell_pointer(p, p, 5 * MIB + 77);
+	tell_pointer(p, p + 3 * MIB, 5 * MIB + 77);
+	tell_pointer(q, q + 100, MIB);
+	ok(cuPointerGetAttribute(&id, CU_POINTER_ATTRIBUTE_BUFFER_ID, p));
+	ok(cuPointerGetAttribute(&id2, CU_POINTER_ATTRIBUTE_BUFFER_ID, q));
+	printf("ids differ: %d\n", id != id2);
+	refused(cuMemRetainAllocationHandle(&h, (void *)p));
+	refused(cuMemUnmap(p, GRAN));
+	is(cuIpcGetMemHandle(&ipc, p), getenv("PLACED") ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS);
+	ok(cuMemAllocPitch_v2(&r, &pitch, 1000, 3000, 4));
+	have(0, (long)pitch * 3000, 1);
+	printf("pitch %zu\n", pitch);
+	tell_pointer(r, r + 9, pitch * 3000);
+	refused(cuMemFree_v2(p + GRAN));
+	ok(cuMemFree_v2(p));
+	have(0, -(long)(5 * MIB + 77), -1);
+	refused(cuMemFree_v2(p));
+	refused(cuMemGetAddressRange_v2(NULL, NULL, p));
+}
+
+/* One request, and what the driver says to it. */
+static void admitted(int mib)
+{
+	CUdeviceptr p;
+	CUresult r = cuMemAlloc_v2(&p, (size_t)mib * MIB);
+
+	printf("admitted %d %d\n", mib, r);
+}
+
 /* ---- copies ------------------------------------------------------------------------ */
 
 static unsigned char host[MIB], back[MIB];
@@ -601,7 +667,7 @@ int main(int argc, char **argv)
 	static const struct { const char *name; void (*run)(void); int devices; } all[] = {
 		{ "families", families, 1 }, { "ends", ends, 1 }, { "kept", kept, 1 }, { "many", many, 1 },
 		{ "own_mappings", own_mappings, 1 }, { "contexts", contexts, 1 },
-		{ "reset", reset, 1 }, { "plain_copies", plain_copies, 1 },
+		{ "reset", reset, 1 }, { "places", places, 1 }, { "plain_copies", plain_copies, 1 },
 		{ "blocks", blocks, 1 }, { "batches", batches, 1 },
 		{ "two_devices", two_devices, 2 }, { "launches", launches, 1 },
 		{ "threads", threads, 1 }, { "forked", forked, 1 }, { "told", told, 1 }, { "registered", registered, 1 },
@@ -609,6 +675,11 @@ int main(int argc, char **argv)
 
 	for (size_t i = 0; i < MIB; i++)
 		host[i] = (unsigned char)(i * 7 + i / 251);
+	if (argc == 3 && !strcmp(argv[1], "admitted")) {
+		begin(1);
+		admitted(atoi(argv[2]));
+		return 0;
+	}
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		if (argc < 2 && all[i].run != registered)
 			puts(all[i].name);
