@@ -398,6 +398,14 @@ static int end(struct vmm_region *r)
 	return 0;
 }
 
+/* Pinned by a context that is gone: so is it. */
+static void forget(struct vmm_region *r)
+{
+	__atomic_store_n(&table[r->number], NULL, __ATOMIC_RELEASE);
+	vmm_count(r->dev, true, -(int64_t)r->size);
+	mem_free(r);
+}
+
 int vmm_free(uint32_t number)
 {
 	struct vmm_region *r;
@@ -437,7 +445,10 @@ void vmm_drop_owner(uintptr_t ctx)
 			held = !vmm_gate_close(0);
 		closed = true;
 		table[i]->ctx = 0;
-		end(table[i]);
+		if (table[i]->n)
+			end(table[i]);
+		else
+			forget(table[i]);
 	}
 	if (held)
 		vmm_gate_open();

@@ -74,7 +74,7 @@ scenario() {
 	case $1 in
 	kept | told | registered) return ;;
 	places) ways+=(EMU_SPAN=0 EMU_MIX=0 EMU_HOST_VMM=0) ;;
-	plain_copies | blocks | batches) ways+=(EMU_SPAN=0 EMU_HOST_VMM=0) ;;
+	plain_copies | blocks | batches | contexts) ways+=(EMU_SPAN=0 EMU_HOST_VMM=0) ;;
 	esac
 	for set in "${ways[@]}"; do
 		# shellcheck disable=SC2086

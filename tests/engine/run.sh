@@ -51,7 +51,10 @@ placed='1.25 OFFLOAD_VRAM=360K f32 --load sync
 8 OFFLOAD_VRAM=28K,EMU_VRAM=192K bf16 --graph build --streams 3 --alloc one
 8 OFFLOAD_VRAM=56K,EMU_VRAM=512K,OFFLOAD_TORTURE=2 f32 --graph update --streams 2
 2 OFFLOAD_VRAM=220K,EMU_VRAM=512K,EMU_HOST_VMM=0 f32 --graph device
-2 OFFLOAD_VRAM=220K,EMU_VRAM=512K,EMU_MIX=0 f32 --streams 2'
+2 OFFLOAD_VRAM=220K,EMU_VRAM=512K,EMU_MIX=0 f32 --streams 2
+1.5 OFFLOAD_VRAM=0K,EMU_VRAM=300K f32 --streams 2 --ref table
+2 OFFLOAD_VRAM=220K,EMU_FAIL=cuMemMap:30:999 f32 --streams 2
+2 OFFLOAD_VRAM=220K,EMU_FAIL=cuMemSetAccess:5:999 f32 --graph device'
 
 # Of the random program (2M of memory), in turn: budgets of 10 to 200 percent.
 random_rows='OFFLOAD_VRAM=200K EMU_VRAM=3M EMU_GRANULARITY=4K EMU_SPAN=0
