@@ -150,7 +150,7 @@ static bool know(int dev)
 	return true;
 }
 
-bool vmm_wants(int dev, uintptr_t ctx, uint64_t len)
+bool vmm_wants(int dev, uintptr_t ctx, uint64_t len, bool refused)
 {
 	struct vmm_device *d;
 	bool known;
@@ -158,25 +158,16 @@ bool vmm_wants(int dev, uintptr_t ctx, uint64_t len)
 	if ((unsigned int)dev >= DEVICES || !vmm_ops || !ctx)
 		return false;
 	d = &vmm_dev[dev];
-	if (!off_opt.vram && !d->pressed && !torture())
+	if (refused)
+		d->pressed = true;
+	else if (!off_opt.vram && !d->pressed && !torture())
 		return false;
-	if ((d->mode != VMM_UNKNOWN && len < d->least) || vmm_captures())
+	if ((d->mode != VMM_UNKNOWN && len < d->least && !refused) || vmm_captures())
 		return false;
 	vmm_take_turn();
 	known = know(dev);
 	vmm_give_turn();
-	return known && len >= d->least;
-}
-
-bool vmm_pressed(int dev)
-{
-	bool was;
-
-	if ((unsigned int)dev >= DEVICES || !vmm_ops)
-		return false;
-	was = vmm_dev[dev].pressed;
-	vmm_dev[dev].pressed = true;
-	return !was;
+	return known && (refused || len >= d->least);
 }
 
 /* ---- placing --------------------------------------------------------------------------- */

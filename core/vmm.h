@@ -76,11 +76,10 @@ bool vmm_captures(void);	/* there is one */
  * program. */
 bool vmm_begin(const struct vmm_ops *ops);
 
-/* True: a request of len bytes on the device is ours. Cheap for small ones. */
-bool vmm_wants(int dev, uintptr_t ctx, uint64_t len);
-/* The driver said that its memory is used up: from now on large requests are ours. True:
- * vmm_wants may say something else than it did. */
-bool vmm_pressed(int dev);
+/* True: a request of len bytes on the device is ours. Cheap for small ones. refused: the
+ * driver said that its memory is used up; from now on large requests are ours, and this
+ * one however small it is. */
+bool vmm_wants(int dev, uintptr_t ctx, uint64_t len, bool refused);
 
 /* Places len bytes. *number: the region, for what follows (above 0). 0; -EAGAIN: the driver
  * is to allocate it, as it is asked; -ENOMEM: budget and host memory together cannot hold

@@ -94,14 +94,12 @@ extern void *nvml_get_uuid;	/* nvmlDeviceGetUUID, or NULL */
 
 /* ---- cuda_vmm.c: device memory that the library places ------------------------- */
 
-/* A request of the program's, before the driver is asked. True: *r is the answer, and
+/* A request of the program's, before the driver is asked, or after it refused. True: *r is the answer, and
  * *base and *number of the region that is to be recorded if it is CUDA_SUCCESS. */
-bool cuda_place(CUdeviceptr *base, size_t len, uint32_t *number, CUresult *r);
+bool cuda_place(CUdeviceptr *base, size_t len, bool refused, uint32_t *number, CUresult *r);
 /* The driver is about to allocate len bytes of the current device for itself, or again
  * after it had none. True: there is more than there was. */
 bool cuda_room(size_t len, bool again);
-/* The driver gave none: *r is CUDA_ERROR_OUT_OF_MEMORY. True: ask cuda_place once more. */
-bool cuda_pressed(void);
 /* As cuMemFree, of a placed region. */
 CUresult cuda_unplace(uint32_t number);
 /* The region of an address, if we placed it. */

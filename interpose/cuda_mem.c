@@ -333,11 +333,10 @@ static CUresult on_alloc(__typeof__(&cuMemAlloc_v2) real, CUdeviceptr *base, siz
 	uint32_t number;
 	CUresult r;
 
-	if (cuda_place(base, len, &number, &r))
+	if (cuda_place(base, len, false, &number, &r))
 		return placed(r, base, len, number);
 	r = WITH_ROOM(len, real(base, len));
-	if (r == CUDA_ERROR_OUT_OF_MEMORY && cuda_pressed() &&
-	    cuda_place(base, len, &number, &r))
+	if (r == CUDA_ERROR_OUT_OF_MEMORY && cuda_place(base, len, true, &number, &r))
 		return placed(r, base, len, number);
 	return recorded(r, DEVICE_PLAIN, base, len);
 }
@@ -355,7 +354,7 @@ static CUresult on_alloc_pitch(__typeof__(&cuMemAllocPitch_v2) real, CUdeviceptr
 	/* How long rows are is the driver's to say: it is asked for one. */
 	if (base && pitch && height > 1 && real(&row, pitch, width, 1, element) == CUDA_SUCCESS) {
 		REAL(cuMemFree_v2)(row);
-		if (cuda_place(base, *pitch * height, &number, &r))
+		if (cuda_place(base, *pitch * height, false, &number, &r))
 			return placed(r, base, *pitch * height, number);
 	}
 	r = WITH_ROOM(width * height, real(base, pitch, width, height, element));

@@ -238,7 +238,7 @@ static CUcontext context(void)
 	return ctx;
 }
 
-bool cuda_place(CUdeviceptr *base, size_t len, uint32_t *number, CUresult *r)
+bool cuda_place(CUdeviceptr *base, size_t len, bool refused, uint32_t *number, CUresult *r)
 {
 	CUcontext ctx;
 	uint64_t at;
@@ -249,7 +249,7 @@ bool cuda_place(CUdeviceptr *base, size_t len, uint32_t *number, CUresult *r)
 		return false;
 	dev = cuda_meet();
 	ctx = dev >= 0 ? context() : NULL;
-	if (!ctx || !vmm_wants(dev, (uintptr_t)ctx, len))
+	if (!ctx || !vmm_wants(dev, (uintptr_t)ctx, len, refused))
 		return false;
 	err = vmm_alloc(dev, (uintptr_t)ctx, len, &at, number);
 	if (err && err != -ENOMEM)
@@ -258,11 +258,6 @@ bool cuda_place(CUdeviceptr *base, size_t len, uint32_t *number, CUresult *r)
 		*base = at;
 	*r = err ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
 	return true;
-}
-
-bool cuda_pressed(void)
-{
-	return able() && vmm_begin(&ops) && vmm_pressed(cuda_device());
 }
 
 bool cuda_room(size_t len, bool again)
