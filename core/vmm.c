@@ -182,7 +182,7 @@ static void unmap_upto(struct vmm_region *r, uint32_t n)
 /* A handle of the kind, or of the other if there is no more of it and it may be. */
 static int home(struct vmm_region *r, uint32_t i, bool host)
 {
-	uint64_t len = vmm_bytes(r, i), room = vmm_host_room();
+	uint64_t len = vmm_bytes(r, i), room = vmm_host_left(r->dev);
 	int err = -ENOMEM;
 
 	if (!host || room < len)
@@ -228,7 +228,7 @@ static int map_all(struct vmm_region *r, uint32_t many)
 static int admit(const struct vmm_region *r, uint32_t *many)
 {
 	const struct vmm_device *d = &vmm_dev[r->dev];
-	uint64_t host = vmm_host_room(), room = vmm_room(r->dev, r->ctx, d->keep);
+	uint64_t host = vmm_host_left(r->dev), room = vmm_room(r->dev, r->ctx, d->keep);
 
 	if (torture() && torture_random(4))
 		room = torture_random((uint32_t)(room / d->gran + 1)) * d->gran;
@@ -261,7 +261,7 @@ static int place_whole(struct vmm_region *r)
 
 	if (vmm_room(r->dev, r->ctx, vmm_dev[r->dev].keep) >= r->size)
 		return -EAGAIN;
-	if (vmm_host_room() < r->size)
+	if (vmm_host_left(r->dev) < r->size)
 		return vmm_room(r->dev, r->ctx, 0) >= r->size ? -EAGAIN : -ENOMEM;
 	r->n = 0;
 	err = vmm_ops->pin(r->ctx, r->size, &r->base);
@@ -350,6 +350,7 @@ int vmm_alloc(int dev, uintptr_t ctx, uint64_t len, uint64_t *at, uint32_t *numb
 	int err = -EAGAIN, saved = errno;
 
 	vmm_take_turn();
+	vmm_requested();
 	bury();
 	r = know(dev) ? new_region(dev, ctx, len) : NULL;
 	atomic_store(&vmm_on, r != NULL || atomic_load(&vmm_on));
@@ -403,6 +404,7 @@ int vmm_free(uint32_t number)
 	int err, dev, saved = errno;
 
 	vmm_take_turn();
+	vmm_requested();
 	r = vmm_nth(number);
 	dev = r ? r->dev : 0;
 	err = r ? vmm_gate_close(r->ctx) : -ENOENT;

@@ -103,6 +103,8 @@ uint64_t vmm_run(uint64_t addr, uint64_t len);
  * leave the device if they must. True: some did. */
 bool vmm_make_room(int dev, uintptr_t ctx, uint64_t len, bool again);
 
+/* The program has waited for all its work on the device: homes may change places now. */
+void vmm_idle(int dev);
 /* OFFLOAD_TORTURE, before a launch on the device: homes move for no reason. */
 void vmm_tortured(int dev);
 

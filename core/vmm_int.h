@@ -87,16 +87,25 @@ void vmm_handle_put(int dev, bool host, uint64_t len, uint64_t handle);
 void vmm_count(int dev, bool host, int64_t bytes);
 /* Gives back what is kept for later, of a device. True: there was some of its memory. */
 bool vmm_handle_flush(int dev);
+/* Bytes of the host that homes of the device may still take, what is kept included. */
+uint64_t vmm_host_left(int dev);
 /* Bytes of the device that homes may still take, leaving `keep` of the budget. */
 uint64_t vmm_room(int dev, uintptr_t ctx, uint64_t keep);
 
 /* ---- vmm_move.c --------------------------------------------------------------------- */
 
+/* In the turn, the gate closed: the extent's home goes to the other side. 0 or -errno: it
+ * is where it was. */
+int vmm_move(struct vmm_region *r, uint32_t i);
 /* In the turn. Moves homes of at least so many bytes from the device to the host.
  * Returns how many bytes moved. */
 uint64_t vmm_evict(int dev, uintptr_t ctx, uint64_t bytes);
 /* OFFLOAD_TORTURE: homes of the device move for no reason. In the turn. */
 void vmm_shuffle(int dev);
+
+/* ---- vmm_settle.c ------------------------------------------------------------------- */
+
+void vmm_requested(void);	/* in the turn: a region came or went */
 
 /* ---- forks ------------------------------------------------------------------------------ */
 

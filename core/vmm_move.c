@@ -70,7 +70,7 @@ static int replace(struct vmm_region *r, uint32_t i, uint64_t handle)
 	return err;
 }
 
-static int move(struct vmm_region *r, uint32_t i)
+int vmm_move(struct vmm_region *r, uint32_t i)
 {
 	bool host = !r->ext[i].host;
 	uint64_t len = vmm_bytes(r, i), handle, old = r->ext[i].handle;
@@ -136,9 +136,9 @@ uint64_t vmm_evict(int dev, uintptr_t ctx, uint64_t bytes)
 		return 0;
 	device_stat(dev, SD_DRAINS, 1);
 	while (done < bytes && victim(dev, &r, &i)) {
-		if (vmm_host_room() < vmm_bytes(r, i))
+		if (vmm_host_left(dev) < vmm_bytes(r, i))
 			break;
-		err = move(r, i);
+		err = vmm_move(r, i);
 		if (err) {
 			gave_up(dev, err);
 			break;
@@ -166,8 +166,8 @@ void vmm_shuffle(int dev)
 				return;
 			closed = true;
 			if (r->ext[i].host ? vmm_room(dev, r->ctx, vmm_dev[dev].keep) > vmm_bytes(r, i) :
-			    vmm_host_room() > vmm_bytes(r, i))
-				move(r, i);
+			    vmm_host_left(dev) > vmm_bytes(r, i))
+				vmm_move(r, i);
 		}
 	}
 	if (closed) {

@@ -142,6 +142,8 @@ int vmm_handle_get(int dev, bool host, uint64_t len, uint64_t *handle)
 			kept[i] = kept[--n_kept];
 			return 0;
 		}
+	if (host && vmm_host_room() < len)
+		vmm_handle_flush(dev);	/* of another size */
 	err = create(dev, host, len, handle);
 	if (err == -ENOMEM && vmm_handle_flush(dev))
 		err = create(dev, host, len, handle);
@@ -163,18 +165,23 @@ void vmm_handle_put(int dev, bool host, uint64_t len, uint64_t handle)
 
 /* ---- the budget ------------------------------------------------------------------------- */
 
-static uint64_t kept_bytes(int dev)
+static uint64_t kept_bytes(int dev, bool host)
 {
 	uint64_t n = 0;
 
 	for (uint32_t i = 0; i < n_kept; i++)
-		n += kept[i].dev == dev && !kept[i].host ? kept[i].len : 0;
+		n += kept[i].dev == dev && kept[i].host == host ? kept[i].len : 0;
 	return n;
+}
+
+uint64_t vmm_host_left(int dev)
+{
+	return vmm_host_room() + kept_bytes(dev, true);
 }
 
 uint64_t vmm_room(int dev, uintptr_t ctx, uint64_t keep)
 {
-	uint64_t idle = kept_bytes(dev), card = UINT64_MAX, room;
+	uint64_t idle = kept_bytes(dev, false), card = UINT64_MAX, room;
 
 	room = less(vmm_stat(dev, SD_BUDGET), less(vmm_stat(dev, SD_RESIDENT), idle) + keep);
 	/* What others have, and what the driver keeps for itself, only it knows. */

@@ -76,7 +76,7 @@ void *cuda_hook(const char *name, void *at);
 #define CUDA_NEEDS(N) \
 	N(cuCtxGetCurrent) N(cuCtxGetDevice) N(cuDeviceGetName) N(cuDeviceGetUuid_v2) \
 	N(cuDeviceGetUuid) N(cuDevicePrimaryCtxGetState) N(cuFuncGetParamInfo) \
-	N(cuKernelGetParamInfo) N(cuFuncGetName) N(cuKernelGetName) N(cuCtxSynchronize) \
+	N(cuKernelGetParamInfo) N(cuFuncGetName) N(cuKernelGetName) \
 	N(cuMemAddressReserve) N(cuMemAddressFree) N(cuMemGetAllocationGranularity) \
 	N(cuMemSetAccess) N(cuMemHostGetDevicePointer_v2) N(cuDeviceGetAttribute)
 enum {

@@ -273,6 +273,27 @@ static CUresult on_primary_end(__typeof__(&cuDevicePrimaryCtxRelease_v2) real, C
 	return r;
 }
 
+#define SIG_ctx_wait (void)
+#define ARG_ctx_wait 0	/* nothing */
+static CUresult waited(CUresult r)
+{
+	if (r == CUDA_SUCCESS)
+		vmm_idle(cuda_device());
+	return r;
+}
+
+static CUresult on_ctx_wait(__typeof__(&cuCtxSynchronize) real, int nothing)
+{
+	return waited(real());
+}
+
+#define SIG_ctx_wait2 (CUcontext ctx)
+#define ARG_ctx_wait2 ctx
+static CUresult on_ctx_wait2(__typeof__(&cuCtxSynchronize_v2) real, CUcontext ctx)
+{
+	return waited(real(ctx));
+}
+
 #define SIG_peer_on (CUcontext peer, unsigned int flags)
 #define ARG_peer_on peer, flags
 static CUresult on_peer_on(__typeof__(&cuCtxEnablePeerAccess) real, CUcontext peer,

@@ -164,7 +164,7 @@ static int drain(CUcontext ctx)
 
 	if (in < 0)
 		return in == -ENOENT ? 0 : result(CUDA_ERROR_DEINITIALIZED);
-	err = result(DRIVER(cuCtxSynchronize)());
+	err = result(REAL(cuCtxSynchronize)());
 	leave(in);
 	return err;
 }
@@ -190,7 +190,7 @@ static int op_copy(uintptr_t ctx, uint64_t to, uint64_t from, uint64_t len)
 	if (in < 0)
 		return in;
 	err = result(REAL(cuMemcpyDtoD_v2)(to, from, len));
-	err = err ? err : result(DRIVER(cuCtxSynchronize)());
+	err = err ? err : result(REAL(cuCtxSynchronize)());
 	leave(in);
 	return err;
 }
@@ -225,7 +225,7 @@ static bool able(void)
 	       REAL(cuCtxPushCurrent_v2) && REAL(cuCtxPopCurrent_v2) && REAL(cuMemGetInfo_v2) &&
 	       REAL(cuMemHostAlloc) && REAL(cuMemFreeHost) && REAL(cuMemcpyDtoD_v2) &&
 	       DRIVER(cuMemGetAllocationGranularity) && DRIVER(cuMemAddressReserve) &&
-	       DRIVER(cuMemAddressFree) && DRIVER(cuMemSetAccess) && DRIVER(cuCtxSynchronize) &&
+	       DRIVER(cuMemAddressFree) && DRIVER(cuMemSetAccess) && REAL(cuCtxSynchronize) &&
 	       DRIVER(cuMemHostGetDevicePointer_v2) && DRIVER(cuCtxGetCurrent);
 }
 

@@ -392,6 +392,58 @@ static void runs(void **state)
 	end(r, 1);
 }
 
+static uint32_t in_device(const struct place *r)
+{
+	const struct vmm_region *v = vmm_nth(r->number);
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < v->n; i++)
+		n += !v->ext[i].host;
+	return n;
+}
+
+static void known(const struct place *r, unsigned int mark)
+{
+	struct device_region d = { .base = r->at, .len = r->n * G, .placed = r->number };
+
+	assert_true(device_add(&d));
+	device_mark(r->at, mark);
+}
+
+/* What kernels work on takes the place of what is only filled; what is free then and
+ * stays free goes to that. A second look finds nothing to do. */
+static void settles(void **state)
+{
+	struct place r[3] = { 0 };
+	uint64_t before;
+
+	reset();
+	assert_true(get(&r[0], 100));
+	known(&r[0], DEVICE_FILLED);
+	assert_true(get(&r[1], 25));
+	assert_true(in_device(&r[1]) < 20);
+	vmm_idle(0);			/* nobody has used it yet */
+	assert_int_equal(vmm_stat(0, SD_DRAINS), 0);
+	known(&r[1], DEVICE_USED);
+	vmm_idle(0);
+	vmm_idle(0);
+	assert_int_equal(in_device(&r[1]), vmm_nth(r[1].number)->n);
+	check(&r[0]);
+	check(&r[1]);
+	before = calls;
+	for (int i = 0; i < 20; i++)
+		vmm_idle(0);
+	assert_int_equal(calls, before);
+	device_drop_range(r[1].at, r[1].n * G);
+	put(&r[1]);
+	before = in_device(&r[0]);
+	for (int i = 0; i < 20; i++)
+		vmm_idle(0);
+	assert_true(in_device(&r[0]) > before + 8);
+	device_drop_range(r[0].at, r[0].n * G);
+	end(r, 1);
+}
+
 static _Atomic bool stop;
 
 static void *queues(void *arg)
@@ -432,7 +484,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_failure), cmocka_unit_test(admission),
 		cmocka_unit_test(owners), cmocka_unit_test(put_aside), cmocka_unit_test(runs),
-		cmocka_unit_test(gate),
+		cmocka_unit_test(settles), cmocka_unit_test(gate),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
