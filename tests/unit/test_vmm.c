@@ -437,7 +437,7 @@ static void settles(void **state)
 	device_drop_range(r[1].at, r[1].n * G);
 	put(&r[1]);
 	before = in_device(&r[0]);
-	for (int i = 0; i < 20; i++)
+	for (int i = 0; i < 200; i++)
 		vmm_idle(0);
 	assert_true(in_device(&r[0]) > before + 8);
 	device_drop_range(r[0].at, r[0].n * G);
