@@ -124,6 +124,27 @@ void device_fn_forget(void);
 void device_launch(int dev, uintptr_t stream, const struct device_fn *fn,
 		   void *const *args, const void *packed, size_t bytes);
 
+/* The driver knows no sizes, or the arguments are given in a way that is not read. */
+bool device_unread(const struct device_fn *fn, void *const *args, const void *packed);
+/* word() for every word of the arguments that is an address in a region or the end of one,
+ * with its number among all words. Returns how many. */
+uint32_t device_words(const struct device_fn *fn, void *const *args, const void *packed,
+		      size_t bytes, void (*word)(uint32_t nth, uint64_t value, void *arg), void *arg);
+
+struct device_word { uint32_t nth; uint64_t value; };
+
+/* Arguments that are the program's but for some words: args, or bytes where they are
+ * packed. */
+#define DEVICE_PARAMS 512u
+struct device_patched {
+	void *args[DEVICE_PARAMS];
+	_Alignas(16) char bytes[8192];
+};
+
+/* False: they are too many. */
+bool device_patch(const struct device_fn *fn, void *const *args, const void *packed, size_t bytes,
+		  uint32_t n, const struct device_word *word, struct device_patched *out);
+
 /* ---- the tape: device_tape.c ------------------------------------------------------- */
 
 /* OFFLOAD_TRACE is set and lines can be written. */

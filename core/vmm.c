@@ -32,6 +32,17 @@ static struct vmm_region *dead[VMM_REGIONS];
 static uint32_t n_dead;
 static uint64_t serials;
 
+bool vmm_try_turn(void)
+{
+	bool got;
+
+	pthread_mutex_lock(&lock);
+	got = !taken;
+	taken = true;
+	pthread_mutex_unlock(&lock);
+	return got;
+}
+
 void vmm_take_turn(void)
 {
 	pthread_mutex_lock(&lock);
@@ -307,6 +318,7 @@ static int unplace(struct vmm_region *r)
 {
 	int err;
 
+	vmm_views_free(r);
 	if (!r->n) {
 		err = vmm_ops->unpin(r->ctx, r->base);
 		if (!err)
@@ -363,6 +375,8 @@ int vmm_alloc(int dev, uintptr_t ctx, uint64_t len, uint64_t *at, uint32_t *numb
 	if (!err) {
 		*at = r->base;
 		*number = r->number;
+		if (off_opt.stage != OPT_STAGE_OFF && vmm_dev[dev].mode == VMM_MIXED)
+			atomic_store(&vmm_stages, true);
 	} else {
 		mem_free(r);
 	}
@@ -443,6 +457,8 @@ void vmm_drop_owner(uintptr_t ctx)
 		else
 			forget(table[i]);
 	}
+	if (closed)
+		vmm_stager_end(ctx);
 	if (held)
 		vmm_gate_open();
 	vmm_give_turn();
@@ -561,6 +577,8 @@ void vmm_child(void)
 {
 	vmm_pool_child();
 	if (vmm_ops) {
+		vmm_views_child();
+		vmm_show_child();
 		vmm_gate_child();
 		memset(vmm_dev, 0, sizeof(vmm_dev));
 		memset(table, 0, sizeof(table));

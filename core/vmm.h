@@ -34,6 +34,18 @@ struct vmm_ops {
 	int (*unpin)(uintptr_t ctx, uint64_t at);
 	/* Returns when all that any context of the process has queued is done. */
 	int (*drain)(uintptr_t ctx);
+	/* Streams that wait for no other by themselves, and events, which end with the
+	 * context. done: 0, or -EAGAIN. */
+	int (*stream)(uintptr_t ctx, uintptr_t *stream);
+	int (*event)(uintptr_t ctx, uintptr_t *event);
+	int (*record)(uintptr_t event, uintptr_t stream);
+	int (*wait)(uintptr_t stream, uintptr_t event);
+	int (*done)(uintptr_t event);
+	int (*send)(uintptr_t stream, uint64_t to, uint64_t from, uint64_t len);
+	/* To memory of ours, by that stream; done when it returns. */
+	int (*fetch)(uintptr_t ctx, uintptr_t stream, void *to, uint64_t from, uint64_t len);
+	/* As access, but nobody may write there. */
+	int (*read_only)(uint64_t at, uint64_t len, uint32_t devices);
 	/* Done when it returns. */
 	int (*copy)(uintptr_t ctx, uint64_t to, uint64_t from, uint64_t len);
 	int (*free_bytes)(uintptr_t ctx, uint64_t *bytes);
@@ -105,6 +117,40 @@ bool vmm_make_room(int dev, uintptr_t ctx, uint64_t len, bool again);
 
 /* The program has waited for all its work on the device: homes may change places now. */
 void vmm_idle(int dev);
+/* ---- launches: vmm_stage.c ------------------------------------------------------------- */
+
+#define VMM_WORDS 32
+
+/* A launch whose arguments have words that are addresses, or ends, of regions; changed
+ * where it is given other addresses of the same bytes. */
+struct vmm_launch {
+	int dev;
+	uintptr_t ctx, stream, fn;
+	uint32_t n;			/* words; above VMM_WORDS: too many, left alone */
+	struct { uint32_t word; uint64_t value, other; } arg[VMM_WORDS];
+	bool changed;			/* `other` instead of `value` */
+	/* vmm_stage.c's: */
+	uint32_t n_pins, trial;
+	void *pin[4];
+};
+
+/* OFFLOAD_STAGE, and a region has homes on the host. */
+extern _Atomic bool vmm_stages;
+
+/* Around the launch, inside the gate. queued: the driver took it. */
+void vmm_launch_begin(struct vmm_launch *l);
+void vmm_launch_end(struct vmm_launch *l, bool queued);
+/* The same arguments in a graph, which is launched without us: what is not shown to be
+ * read only may be written from now on. */
+void vmm_launch_kept(const struct vmm_launch *l);
+/* Work whose arguments are not known, or are made again without us: what the address is in may
+ * be written; 0: anything may. */
+void vmm_doubt(uint64_t addr);
+/* A copy or memset to [addr, addr + len) was queued on a stream. */
+void vmm_wrote(uint64_t addr, uint64_t len, uintptr_t stream);
+/* The program waited for something: is there news of what was launched? */
+void vmm_synced(void);
+
 /* OFFLOAD_TORTURE, before a launch on the device: homes move for no reason. */
 void vmm_tortured(int dev);
 

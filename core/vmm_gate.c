@@ -152,6 +152,7 @@ int vmm_gate_close(uintptr_t ctx)
 void vmm_gate_child(void)
 {
 	atomic_store(&vmm_on, false);
+	atomic_store(&vmm_stages, false);
 	atomic_store(&closed, 0);
 	atomic_store(&captures, 0);
 	for (uint32_t i = 0; i < LINES; i++)

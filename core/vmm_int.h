@@ -35,6 +35,7 @@ struct vmm_region {
 	int dev;
 	uint32_t number, n;	/* n: extents; 0: pinned as a whole */
 	bool fixed;
+	struct vmm_shown *shown;	/* vmm_stage.h; or NULL */
 	struct vmm_extent ext[];
 };
 
@@ -51,6 +52,7 @@ extern const struct vmm_ops *vmm_ops;
 extern struct vmm_device vmm_dev[DEVICES];
 
 void vmm_take_turn(void);
+bool vmm_try_turn(void);	/* false: another has it */
 void vmm_give_turn(void);
 
 static inline uint64_t vmm_at(const struct vmm_region *r, uint32_t i)
@@ -102,6 +104,15 @@ int vmm_move(struct vmm_region *r, uint32_t i);
 uint64_t vmm_evict(int dev, uintptr_t ctx, uint64_t bytes);
 /* OFFLOAD_TORTURE: homes of the device move for no reason. In the turn. */
 void vmm_shuffle(int dev);
+
+/* ---- vmm_views.c, vmm_show.c, vmm_stage.c --------------------------------------------- */
+
+/* In the turn, the gate closed: its homes may change then. */
+void vmm_views_end(struct vmm_region *r);
+void vmm_views_free(struct vmm_region *r);	/* and it ends */
+void vmm_stager_end(uintptr_t ctx);
+void vmm_views_child(void);
+void vmm_show_child(void);
 
 /* ---- vmm_settle.c ------------------------------------------------------------------- */
 

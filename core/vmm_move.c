@@ -74,8 +74,10 @@ int vmm_move(struct vmm_region *r, uint32_t i)
 {
 	bool host = !r->ext[i].host;
 	uint64_t len = vmm_bytes(r, i), handle, old = r->ext[i].handle;
-	int err = vmm_handle_get(r->dev, host, len, &handle);
+	int err;
 
+	vmm_views_end(r);	/* they map its homes, too */
+	err = vmm_handle_get(r->dev, host, len, &handle);
 	if (err)
 		return err;
 	err = copy_to(r, i, handle);

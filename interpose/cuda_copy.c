@@ -15,6 +15,9 @@
 /* One end of a copy. */
 struct end { uint64_t addr; int dev; bool host, array; };
 
+/* The stream of the thread's last copy; who takes none is on the legacy one. */
+static _Thread_local CUstream copied_on __attribute__((tls_model("initial-exec")));
+
 static struct end host_end(void)
 {
 	return (struct end){ .dev = -1, .host = true };
@@ -67,8 +70,10 @@ static void count(struct end to, struct end from, uint64_t bytes)
 		device_count_copy(to.dev, bytes, 0);
 	else if (to.host)
 		device_count_copy(from.dev, 0, bytes);
-	if (!to.host && !to.array)
+	if (!to.host && !to.array) {
 		device_mark(to.addr, from.host ? DEVICE_FILLED : DEVICE_WRITTEN);
+		vmm_wrote(to.addr, bytes, (uintptr_t)copied_on);
+	}
 	if (device_tape_on())
 		device_tape_copy(to.host ? from.dev : to.dev, what,
 				 to.host ? from.addr : to.addr, bytes);
@@ -107,6 +112,7 @@ static CUresult set(CUresult r, CUdeviceptr to, uint64_t bytes)
 	if (r != CUDA_SUCCESS || !device_begun())
 		return r;
 	device_mark(to, DEVICE_WRITTEN);
+	vmm_wrote(to, bytes, (uintptr_t)copied_on);
 	if (device_tape_on())
 		device_tape_copy(device_end(to).dev, "set", to, bytes);
 	return r;
@@ -135,6 +141,7 @@ static CUresult set(CUresult r, CUdeviceptr to, uint64_t bytes)
 static CUresult on_htod(__typeof__(&cuMemcpyHtoD_v2) real, CUdeviceptr to, const void *from,
 			size_t n)
 {
+	copied_on = NULL;
 	return to_device(EACH(to, (uintptr_t)from, n, real(to_, (const void *)from_, n_)), to, n);
 }
 
@@ -143,6 +150,7 @@ static CUresult on_htod(__typeof__(&cuMemcpyHtoD_v2) real, CUdeviceptr to, const
 static CUresult on_htod_async(__typeof__(&cuMemcpyHtoDAsync_v2) real, CUdeviceptr to,
 			      const void *from, size_t n, CUstream s)
 {
+	copied_on = s;
 	return to_device(EACH(to, (uintptr_t)from, n, real(to_, (const void *)from_, n_, s)), to, n);
 }
 
@@ -150,7 +158,11 @@ static CUresult on_htod_async(__typeof__(&cuMemcpyHtoDAsync_v2) real, CUdevicept
 #define ARG_dtoh to, from, n
 static CUresult on_dtoh(__typeof__(&cuMemcpyDtoH_v2) real, void *to, CUdeviceptr from, size_t n)
 {
-	return to_host(EACH((uintptr_t)to, from, n, real((void *)to_, from_, n_)), from, n);
+	copied_on = NULL;
+	CUresult r = to_host(EACH((uintptr_t)to, from, n, real((void *)to_, from_, n_)), from, n);
+
+	vmm_synced();
+	return r;
 }
 
 #define SIG_dtoh_async (void *to, CUdeviceptr from, size_t n, CUstream s)
@@ -158,6 +170,7 @@ static CUresult on_dtoh(__typeof__(&cuMemcpyDtoH_v2) real, void *to, CUdeviceptr
 static CUresult on_dtoh_async(__typeof__(&cuMemcpyDtoHAsync_v2) real, void *to,
 			      CUdeviceptr from, size_t n, CUstream s)
 {
+	copied_on = s;
 	return to_host(EACH((uintptr_t)to, from, n, real((void *)to_, from_, n_, s)), from, n);
 }
 
@@ -166,6 +179,7 @@ static CUresult on_dtoh_async(__typeof__(&cuMemcpyDtoHAsync_v2) real, void *to,
 static CUresult on_dtod(__typeof__(&cuMemcpyDtoD_v2) real, CUdeviceptr to, CUdeviceptr from,
 			size_t n)
 {
+	copied_on = NULL;
 	return on_device(EACH(to, from, n, real(to_, from_, n_)), to, from, n);
 }
 
@@ -174,6 +188,7 @@ static CUresult on_dtod(__typeof__(&cuMemcpyDtoD_v2) real, CUdeviceptr to, CUdev
 static CUresult on_dtod_async(__typeof__(&cuMemcpyDtoDAsync_v2) real, CUdeviceptr to,
 			      CUdeviceptr from, size_t n, CUstream s)
 {
+	copied_on = s;
 	return on_device(EACH(to, from, n, real(to_, from_, n_, s)), to, from, n);
 }
 
@@ -181,6 +196,7 @@ static CUresult on_dtod_async(__typeof__(&cuMemcpyDtoDAsync_v2) real, CUdevicept
 #define ARG_copy ARG_dtod
 static CUresult on_copy(__typeof__(&cuMemcpy) real, CUdeviceptr to, CUdeviceptr from, size_t n)
 {
+	copied_on = NULL;
 	return anywhere(EACH(to, from, n, real(to_, from_, n_)), to, from, n);
 }
 
@@ -189,6 +205,7 @@ static CUresult on_copy(__typeof__(&cuMemcpy) real, CUdeviceptr to, CUdeviceptr 
 static CUresult on_copy_async(__typeof__(&cuMemcpyAsync) real, CUdeviceptr to, CUdeviceptr from,
 			      size_t n, CUstream s)
 {
+	copied_on = s;
 	return anywhere(EACH(to, from, n, real(to_, from_, n_, s)), to, from, n);
 }
 
@@ -197,6 +214,7 @@ static CUresult on_copy_async(__typeof__(&cuMemcpyAsync) real, CUdeviceptr to, C
 static CUresult on_peer(__typeof__(&cuMemcpyPeer) real, CUdeviceptr to, CUcontext to_ctx,
 			CUdeviceptr from, CUcontext from_ctx, size_t n)
 {
+	copied_on = NULL;
 	return on_device(EACH(to, from, n, real(to_, to_ctx, from_, from_ctx, n_)), to, from, n);
 }
 
@@ -207,6 +225,7 @@ static CUresult on_peer_async(__typeof__(&cuMemcpyPeerAsync) real, CUdeviceptr t
 			      CUcontext to_ctx, CUdeviceptr from, CUcontext from_ctx, size_t n,
 			      CUstream s)
 {
+	copied_on = s;
 	return on_device(EACH(to, from, n, real(to_, to_ctx, from_, from_ctx, n_, s)), to, from, n);
 }
 
@@ -332,6 +351,7 @@ static CUresult part_peer(const struct cuda_box *b, void *arg)
 #define ARG_copy2d c
 static CUresult on_copy2d(__typeof__(&cuMemcpy2D_v2) real, const CUDA_MEMCPY2D *c)
 {
+	copied_on = NULL;
 	return block2d(EACH2D(c, NULL, false, real(c)), c);
 }
 
@@ -340,6 +360,7 @@ static CUresult on_copy2d(__typeof__(&cuMemcpy2D_v2) real, const CUDA_MEMCPY2D *
 static CUresult on_copy2d_async(__typeof__(&cuMemcpy2DAsync_v2) real, const CUDA_MEMCPY2D *c,
 				CUstream s)
 {
+	copied_on = s;
 	return block2d(EACH2D(c, s, true, real(c, s)), c);
 }
 
@@ -347,6 +368,7 @@ static CUresult on_copy2d_async(__typeof__(&cuMemcpy2DAsync_v2) real, const CUDA
 #define ARG_copy3d c
 static CUresult on_copy3d(__typeof__(&cuMemcpy3D_v2) real, const CUDA_MEMCPY3D *c)
 {
+	copied_on = NULL;
 	return block3d(EACH3D(c, NULL, false, real(c), part3d), c);
 }
 
@@ -355,6 +377,7 @@ static CUresult on_copy3d(__typeof__(&cuMemcpy3D_v2) real, const CUDA_MEMCPY3D *
 static CUresult on_copy3d_async(__typeof__(&cuMemcpy3DAsync_v2) real, const CUDA_MEMCPY3D *c,
 				CUstream s)
 {
+	copied_on = s;
 	return block3d(EACH3D(c, s, true, real(c, s), part3d), c);
 }
 
@@ -362,6 +385,7 @@ static CUresult on_copy3d_async(__typeof__(&cuMemcpy3DAsync_v2) real, const CUDA
 #define ARG_peer3d c
 static CUresult on_peer3d(__typeof__(&cuMemcpy3DPeer) real, const CUDA_MEMCPY3D_PEER *c)
 {
+	copied_on = NULL;
 	return block_peer(EACH3D(c, NULL, false, real(c), part_peer), c);
 }
 
@@ -370,6 +394,7 @@ static CUresult on_peer3d(__typeof__(&cuMemcpy3DPeer) real, const CUDA_MEMCPY3D_
 static CUresult on_peer3d_async(__typeof__(&cuMemcpy3DPeerAsync) real,
 				const CUDA_MEMCPY3D_PEER *c, CUstream s)
 {
+	copied_on = s;
 	return block_peer(EACH3D(c, s, true, real(c, s), part_peer), c);
 }
 
@@ -422,6 +447,7 @@ static CUresult on_batch(__typeof__(&cuMemcpyBatchAsync) real, CUdeviceptr *to,
 			 CUdeviceptr *from, size_t *n, size_t many, CUmemcpyAttributes *attrs,
 			 size_t *which, size_t n_attrs, size_t *failed, CUstream s)
 {
+	copied_on = s;
 	bool in = vmm_enter(), even = !in || !to || !from || !n || !attrs || !which ||
 				      batch_even(to, from, n, many);
 	CUresult r = even ? real(ARG_batch) : CUDA_SUCCESS;
@@ -440,6 +466,7 @@ static CUresult on_batch2(__typeof__(&cuMemcpyBatchAsync_v2) real, CUdeviceptr *
 			  CUdeviceptr *from, size_t *n, size_t many, CUmemcpyAttributes *attrs,
 			  size_t *which, size_t n_attrs, CUstream s)
 {
+	copied_on = s;
 	bool in = vmm_enter(), even = !in || !to || !from || !n || !attrs || !which ||
 				      batch_even(to, from, n, many);
 	CUresult r = even ? real(ARG_batch2) : CUDA_SUCCESS;
@@ -551,6 +578,7 @@ static CUresult on_batch3d(__typeof__(&cuMemcpy3DBatchAsync) real, size_t many,
 			   CUDA_MEMCPY3D_BATCH_OP *op, size_t *failed, unsigned long long flags,
 			   CUstream s)
 {
+	copied_on = s;
 	struct batch3d k = { NULL, (void *)real, failed, flags, s, true };
 	bool in = vmm_enter();
 	CUresult r = !in || ops_even(op, many) ? real(many, op, failed, flags, s) :
@@ -566,6 +594,7 @@ static CUresult on_batch3d(__typeof__(&cuMemcpy3DBatchAsync) real, size_t many,
 static CUresult on_batch3d2(__typeof__(&cuMemcpy3DBatchAsync_v2) real, size_t many,
 			    CUDA_MEMCPY3D_BATCH_OP *op, unsigned long long flags, CUstream s)
 {
+	copied_on = s;
 	struct batch3d k = { NULL, (void *)real, NULL, flags, s, false };
 	bool in = vmm_enter();
 	CUresult r = !in || ops_even(op, many) ? real(many, op, flags, s) :
@@ -612,18 +641,21 @@ static bool rows_even(uint64_t to, uint64_t pitch, uint64_t row, uint64_t rows)
 	static CUresult on_set##bits(__typeof__(&cuMemsetD##bits##_v2) real, CUdeviceptr to, \
 				     type v, size_t n) \
 	{ \
+	copied_on = NULL; \
 		return set(EACH(to, 0, n * (bits / 8), real(to_, v, n_ / (bits / 8))), to, \
 			   (uint64_t)n * (bits / 8)); \
 	} \
 	static CUresult on_set##bits##_async(__typeof__(&cuMemsetD##bits##Async) real, \
 					     CUdeviceptr to, type v, size_t n, CUstream s) \
 	{ \
+	copied_on = s; \
 		return set(EACH(to, 0, n * (bits / 8), real(to_, v, n_ / (bits / 8), s)), to, \
 			   (uint64_t)n * (bits / 8)); \
 	} \
 	static CUresult on_set2d##bits(__typeof__(&cuMemsetD2D##bits##_v2) real, CUdeviceptr to, \
 				       size_t pitch, type v, size_t w, size_t h) \
 	{ \
+	copied_on = NULL; \
 		return set(EACH_ROW(to, pitch, w, h, bits / 8, real(at_, pitch, v, w_, h_)), to, \
 			   (uint64_t)w * h * (bits / 8)); \
 	} \
@@ -631,6 +663,7 @@ static bool rows_even(uint64_t to, uint64_t pitch, uint64_t row, uint64_t rows)
 					       CUdeviceptr to, size_t pitch, type v, size_t w, \
 					       size_t h, CUstream s) \
 	{ \
+	copied_on = s; \
 		return set(EACH_ROW(to, pitch, w, h, bits / 8, real(at_, pitch, v, w_, h_, s)), to, \
 			   (uint64_t)w * h * (bits / 8)); \
 	}

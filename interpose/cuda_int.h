@@ -77,6 +77,8 @@ void *cuda_hook(const char *name, void *at);
 	N(cuCtxGetCurrent) N(cuCtxGetDevice) N(cuDeviceGetName) N(cuDeviceGetUuid_v2) \
 	N(cuDeviceGetUuid) N(cuDevicePrimaryCtxGetState) N(cuFuncGetParamInfo) \
 	N(cuKernelGetParamInfo) N(cuFuncGetName) N(cuKernelGetName) \
+	N(cuStreamCreate) N(cuEventCreate) N(cuEventRecord) N(cuEventQuery) \
+	N(cuStreamWaitEvent) N(cuThreadExchangeStreamCaptureMode) \
 	N(cuMemAddressReserve) N(cuMemAddressFree) N(cuMemGetAllocationGranularity) \
 	N(cuMemSetAccess) N(cuMemHostGetDevicePointer_v2) N(cuDeviceGetAttribute)
 enum {

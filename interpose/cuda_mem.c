@@ -277,8 +277,30 @@ static CUresult on_primary_end(__typeof__(&cuDevicePrimaryCtxRelease_v2) real, C
 #define ARG_ctx_wait 0	/* nothing */
 static CUresult waited(CUresult r)
 {
-	if (r == CUDA_SUCCESS)
+	if (r == CUDA_SUCCESS) {
 		vmm_idle(cuda_device());
+		vmm_synced();
+	}
+	return r;
+}
+
+#define SIG_stream_wait (CUstream s)
+#define ARG_stream_wait s
+static CUresult on_stream_wait(__typeof__(&cuStreamSynchronize) real, CUstream s)
+{
+	CUresult r = real(s);
+
+	vmm_synced();
+	return r;
+}
+
+#define SIG_event_wait (CUevent e)
+#define ARG_event_wait e
+static CUresult on_event_wait(__typeof__(&cuEventSynchronize) real, CUevent e)
+{
+	CUresult r = real(e);
+
+	vmm_synced();
 	return r;
 }
 

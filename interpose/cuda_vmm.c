@@ -116,7 +116,7 @@ static int op_unmap(uint64_t at, uint64_t len)
 	return result(REAL(cuMemUnmap)(at, len));
 }
 
-static int op_access(uint64_t at, uint64_t len, uint32_t devices)
+static int allow(uint64_t at, uint64_t len, uint32_t devices, CUmemAccess_flags flags)
 {
 	CUmemAccessDesc d[DEVICES];
 	size_t n = 0;
@@ -124,8 +124,18 @@ static int op_access(uint64_t at, uint64_t len, uint32_t devices)
 	for (int i = 0; i < DEVICES; i++)
 		if (devices >> i & 1)
 			d[n++] = (CUmemAccessDesc){ { CU_MEM_LOCATION_TYPE_DEVICE, i },
-						    CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+						    flags };
 	return result(DRIVER(cuMemSetAccess)(at, len, d, n));
+}
+
+static int op_access(uint64_t at, uint64_t len, uint32_t devices)
+{
+	return allow(at, len, devices, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+}
+
+static int op_read_only(uint64_t at, uint64_t len, uint32_t devices)
+{
+	return allow(at, len, devices, CU_MEM_ACCESS_FLAGS_PROT_READ);
 }
 
 static int op_pin(uintptr_t ctx, uint64_t len, uint64_t *at)
@@ -195,6 +205,78 @@ static int op_copy(uintptr_t ctx, uint64_t to, uint64_t from, uint64_t len)
 	return err;
 }
 
+/* ---- streams and events ------------------------------------------------------------ */
+
+/* What is asked here must not end the capture of another thread. */
+static CUstreamCaptureMode relax(CUstreamCaptureMode mode)
+{
+	if (DRIVER(cuThreadExchangeStreamCaptureMode))
+		DRIVER(cuThreadExchangeStreamCaptureMode)(&mode);
+	return mode;
+}
+
+static int op_stream(uintptr_t ctx, uintptr_t *stream)
+{
+	int in = enter((CUcontext)ctx), err;
+	CUstream s = NULL;
+
+	if (in < 0)
+		return in;
+	err = result(DRIVER(cuStreamCreate)(&s, CU_STREAM_NON_BLOCKING));
+	leave(in);
+	*stream = (uintptr_t)s;
+	return err;
+}
+
+static int op_event(uintptr_t ctx, uintptr_t *event)
+{
+	int in = enter((CUcontext)ctx), err;
+	CUevent e = NULL;
+
+	if (in < 0)
+		return in;
+	err = result(DRIVER(cuEventCreate)(&e, CU_EVENT_DISABLE_TIMING));
+	leave(in);
+	*event = (uintptr_t)e;
+	return err;
+}
+
+static int op_record(uintptr_t event, uintptr_t stream)
+{
+	return result(DRIVER(cuEventRecord)((CUevent)event, (CUstream)stream));
+}
+
+static int op_wait(uintptr_t stream, uintptr_t event)
+{
+	return result(DRIVER(cuStreamWaitEvent)((CUstream)stream, (CUevent)event, 0));
+}
+
+static int op_done(uintptr_t event)
+{
+	CUstreamCaptureMode was = relax(CU_STREAM_CAPTURE_MODE_RELAXED);
+	CUresult r = DRIVER(cuEventQuery)((CUevent)event);
+
+	relax(was);
+	return r == CUDA_ERROR_NOT_READY ? -EAGAIN : result(r);
+}
+
+static int op_send(uintptr_t stream, uint64_t to, uint64_t from, uint64_t len)
+{
+	return result(REAL(cuMemcpyDtoDAsync_v2)(to, from, len, (CUstream)stream));
+}
+
+static int op_fetch(uintptr_t ctx, uintptr_t stream, void *to, uint64_t from, uint64_t len)
+{
+	int in = enter((CUcontext)ctx), err;
+
+	if (in < 0)
+		return in;
+	err = result(REAL(cuMemcpyDtoHAsync_v2)(to, from, len, (CUstream)stream));
+	err = err ? err : result(REAL(cuStreamSynchronize)((CUstream)stream));
+	leave(in);
+	return err;
+}
+
 static int op_free_bytes(uintptr_t ctx, uint64_t *bytes)
 {
 	int in = enter((CUcontext)ctx), err;
@@ -213,6 +295,8 @@ static const struct vmm_ops ops = {
 	.granularity = op_granularity, .reserve = op_reserve, .unreserve = op_unreserve,
 	.create = op_create, .release = op_release, .map = op_map, .unmap = op_unmap,
 	.access = op_access, .pin = op_pin, .unpin = op_unpin, .drain = op_drain,
+	.stream = op_stream, .event = op_event, .record = op_record, .wait = op_wait,
+	.done = op_done, .send = op_send, .fetch = op_fetch, .read_only = op_read_only,
 	.copy = op_copy, .free_bytes = op_free_bytes,
 };
 
@@ -226,6 +310,9 @@ static bool able(void)
 	       REAL(cuMemHostAlloc) && REAL(cuMemFreeHost) && REAL(cuMemcpyDtoD_v2) &&
 	       DRIVER(cuMemGetAllocationGranularity) && DRIVER(cuMemAddressReserve) &&
 	       DRIVER(cuMemAddressFree) && DRIVER(cuMemSetAccess) && REAL(cuCtxSynchronize) &&
+	       DRIVER(cuStreamCreate) && DRIVER(cuEventCreate) && DRIVER(cuEventRecord) &&
+	       DRIVER(cuEventQuery) && DRIVER(cuStreamWaitEvent) && REAL(cuStreamSynchronize) &&
+	       REAL(cuMemcpyDtoDAsync_v2) && REAL(cuMemcpyDtoHAsync_v2) &&
 	       DRIVER(cuMemHostGetDevicePointer_v2) && DRIVER(cuCtxGetCurrent);
 }
 
