@@ -153,8 +153,11 @@ static bool know(int dev)
 		return false;
 	d->peers |= 1u << dev;
 	d->extent = torture() ? d->gran : extent_for(budget, d->gran);
-	keep = budget / 32;
-	d->keep = keep > 2 * d->extent ? keep : 2 * d->extent;
+	/* Where launches are staged half of it is for that. */
+	keep = off_opt.stage == OPT_STAGE_OFF ? 2 : 8;
+	d->keep = keep * d->extent;
+	if (d->keep < budget * keep / 64)
+		d->keep = budget * keep / 64;
 	d->least = off_opt.device_min ? off_opt.device_min :
 		   torture() ? d->gran / 16 : d->extent;
 	find_mode(d, dev);
@@ -511,7 +514,10 @@ void vmm_tortured(int dev)
 {
 	int saved = errno;
 
-	if ((unsigned int)dev >= DEVICES || torture_random(4) || vmm_captures())
+	/* Rarely enough that something is shown between. */
+	uint32_t often = off_opt.stage == OPT_STAGE_OFF ? 4 : 200;
+
+	if ((unsigned int)dev >= DEVICES || torture_random(often) || vmm_captures())
 		return;
 	vmm_take_turn();
 	vmm_shuffle(dev);

@@ -18,7 +18,7 @@
  */
 #include "core/vmm_show.h"
 
-#define TRIES 2u	/* launches in place that change nothing, before the probe */
+#define TRIES 3u	/* launches in place that change nothing, before the probe */
 
 _Atomic bool vmm_stages;
 

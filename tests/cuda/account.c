@@ -436,6 +436,32 @@ static const char ptx[] =
 	"	mov.u32 %r1, 9;\n	st.global.u32 [%rd2], %r1;\n	ret;\n}\n"
 	".visible .entry nothing()\n{\n	ret;\n}\n";
 
+/* Kernels that a library which gives them other addresses must see through. */
+static const char sly[] =
+	".version 7.0\n.target sm_80\n.address_size 64\n"
+	".visible .global .align 8 .u64 hidden;\n"
+	".visible .entry look(.param .u64 p, .param .u64 out)\n{\n"	/* *out = *p */
+	"	.reg .b64 %rd<5>;\n	.reg .b32 %r<2>;\n"
+	"	ld.param.u64 %rd1, [p];\n	cvta.to.global.u64 %rd2, %rd1;\n"
+	"	ld.param.u64 %rd3, [out];\n	cvta.to.global.u64 %rd4, %rd3;\n"
+	"	ld.global.u32 %r1, [%rd2];\n	st.global.u32 [%rd4], %r1;\n	ret;\n}\n"
+	".visible .entry keep(.param .u64 p, .param .u64 out)\n{\n"	/* *out = p */
+	"	.reg .b64 %rd<4>;\n"
+	"	ld.param.u64 %rd1, [p];\n"
+	"	ld.param.u64 %rd2, [out];\n	cvta.to.global.u64 %rd3, %rd2;\n"
+	"	st.global.u64 [%rd3], %rd1;\n	ret;\n}\n"
+	".visible .entry follow(.param .u64 cell, .param .u64 out)\n{\n"	/* *out = **cell */
+	"	.reg .b64 %rd<7>;\n	.reg .b32 %r<2>;\n"
+	"	ld.param.u64 %rd1, [cell];\n	cvta.to.global.u64 %rd2, %rd1;\n"
+	"	ld.param.u64 %rd3, [out];\n	cvta.to.global.u64 %rd4, %rd3;\n"
+	"	ld.global.u64 %rd5, [%rd2];\n	cvta.to.global.u64 %rd6, %rd5;\n"
+	"	ld.global.u32 %r1, [%rd6];\n	st.global.u32 [%rd4], %r1;\n	ret;\n}\n"
+	".visible .entry poke(.param .u32 v)\n{\n"			/* *hidden = v */
+	"	.reg .b64 %rd<3>;\n	.reg .b32 %r<2>;\n"
+	"	ld.param.u32 %r1, [v];\n"
+	"	ld.global.u64 %rd1, [hidden];\n	cvta.to.global.u64 %rd2, %rd1;\n"
+	"	st.global.u32 [%rd2], %r1;\n	ret;\n}\n";
+
 static CUfunction function(CUmodule m, const char *name)
 {
 	CUfunction f;
@@ -514,6 +540,68 @@ static void launches(void)
 	all_launches(again, p);
 	ok(cuCtxSynchronize());
 	show(p, 4096);
+}
+
+static CUstream sly_stream;
+static CUdeviceptr sly_out;
+
+/* What the kernel leaves in the output: waited for, as a program would. */
+static unsigned int ask(CUfunction f, CUdeviceptr p, CUdeviceptr out)
+{
+	void *args[] = { &p, &out };
+	unsigned int v;
+
+	ok(cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, sly_stream, args, NULL));
+	ok(cuMemcpyDtoHAsync_v2(&v, sly_out, 4, sly_stream));
+	ok(cuStreamSynchronize(sly_stream));
+	want[0].launches++;
+	moved(0, 0, 4);
+	return v;
+}
+
+/* Weights that are read again and again; then they are written behind everybody's back,
+ * filled anew, and read by a pointer that a kernel has kept. */
+static void slyly(void)
+{
+	enum { WINDOWS = 12, STEP = 100 * 1024 };
+	CUdeviceptr p = get(WINDOWS * STEP), cell = get(8), hidden, at = p + 5 * STEP;
+	CUfunction look, keep, follow, poke;
+	unsigned int v = 12345;
+	void *args[] = { &v };
+	CUmodule m;
+	size_t n;
+
+	ok(cuStreamCreate(&sly_stream, CU_STREAM_NON_BLOCKING));
+	sly_out = get(4);
+	ok(cuModuleLoadData(&m, sly));
+	ok(cuModuleGetGlobal_v2(&hidden, &n, m, "hidden"));
+	want[0].regions++;
+	ok(cuMemcpyHtoD_v2(hidden, &at, 8));
+	for (int i = 0; i < WINDOWS; i++)
+		ok(cuMemcpyHtoD_v2(p + (CUdeviceptr)i * STEP, host + i * 1000, STEP));
+	moved(0, 8 + WINDOWS * STEP, 0);
+	look = function(m, "look");
+	keep = function(m, "keep");
+	follow = function(m, "follow");
+	poke = function(m, "poke");
+	for (int pass = 0; pass < 12; pass++)
+		for (int i = 0; i < WINDOWS; i++)
+			printf("read %x\n", ask(look, p + (CUdeviceptr)i * STEP, sly_out));
+	for (int i = 0; i < 12; i++)
+		ask(keep, p + 7 * STEP, cell);
+	for (int i = 0; i < WINDOWS; i++)
+		printf("read %x\n", ask(look, p + (CUdeviceptr)i * STEP, sly_out));
+	printf("read %x\n", ask(follow, cell, sly_out));
+	ok(cuLaunchKernel(poke, 1, 1, 1, 1, 1, 1, 0, sly_stream, args, NULL));
+	want[0].launches++;
+	printf("read %x\n", ask(look, at, sly_out));
+	for (int pass = 0; pass < 8; pass++) {
+		v = 77 + (unsigned int)pass;
+		ok(cuMemcpyHtoDAsync_v2(at, &v, 4, sly_stream));
+		moved(0, 4, 0);
+		printf("read %x\n", ask(look, at, sly_out));
+	}
+	printf("read %x\n", ask(follow, cell, sly_out));
 }
 
 static void nothing(CUfunction f, int dev)
@@ -667,7 +755,7 @@ int main(int argc, char **argv)
 	static const struct { const char *name; void (*run)(void); int devices; } all[] = {
 		{ "families", families, 1 }, { "ends", ends, 1 }, { "kept", kept, 1 }, { "many", many, 1 },
 		{ "own_mappings", own_mappings, 1 }, { "contexts", contexts, 1 },
-		{ "reset", reset, 1 }, { "places", places, 1 }, { "plain_copies", plain_copies, 1 },
+		{ "reset", reset, 1 }, { "places", places, 1 }, { "slyly", slyly, 1 }, { "plain_copies", plain_copies, 1 },
 		{ "blocks", blocks, 1 }, { "batches", batches, 1 },
 		{ "two_devices", two_devices, 2 }, { "launches", launches, 1 },
 		{ "threads", threads, 1 }, { "forked", forked, 1 }, { "told", told, 1 }, { "registered", registered, 1 },
