@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 #include "core/device.h"
+#include "core/vmm.h"
 
 /* Means "do what you would do without the library". */
 #define CORE_PASS 1

@@ -9,9 +9,10 @@
  *     every way to ask (driver, management library) is answered from the same sum.
  * Lock: `lock`, leaf, while a device becomes known.
  */
-#include "core/device_int.h"
+#include "core/vmm_int.h"
 
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 
 #define NAMES 1024u	/* power of two */
@@ -103,18 +104,24 @@ bool device_tells(void)
 
 void device_told(int dev, uint64_t *free, uint64_t *total)
 {
-	uint64_t all = *total, used = 0;
+	uint64_t all = *total, used = 0, host = 0;
 
 	if (!device_tells())
 		return;
-	/* Nothing has a home in host memory yet: the pool is what the card may hold. */
 	*total = budget_of(all);
-	if (dev >= 0 && dev < DEVICES)
-		used = __atomic_load_n(&off_stats_now->device[dev].v[SD_RESIDENT],
-				       __ATOMIC_RELAXED);
+	if (dev >= 0 && dev < DEVICES) {
+		used = vmm_stat(dev, SD_RESIDENT);
+		host = vmm_stat(dev, SD_HOST_HOME);
+	}
 	used = used < *total ? used : *total;
 	if (*free > *total - used)
 		*free = *total - used;
+	if (off_opt.device == OPT_DEVICE_OFF || off_opt.report == OPT_REPORT_VRAM)
+		return;
+	/* The pool is what the card may hold and what homes may take of the host. */
+	used = vmm_host_room();
+	*total += host + used;
+	*free += used;
 }
 
 void device_count_copy(int dev, uint64_t h2d, uint64_t d2h)
@@ -158,10 +165,22 @@ void device_unhooked(const char *symbol)
 		off_verbose(1, "%s passes by: nothing of it is recorded", symbol);
 }
 
+void device_say(const char *fmt, ...)
+{
+	char line[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	off_log("%s", line);
+}
+
 /* ---- forks ---------------------------------------------------------------------------- */
 
 void device_fork_prepare(void)
 {
+	vmm_lock();
 	pthread_mutex_lock(&lock);
 	device_fn_lock();
 	device_map_lock();
@@ -174,6 +193,7 @@ void device_fork_parent(void)
 	device_map_unlock();
 	device_fn_unlock();
 	pthread_mutex_unlock(&lock);
+	vmm_unlock();
 }
 
 /* No context of the parent's works in here. */
@@ -187,4 +207,5 @@ void device_fork_child(void)
 	atomic_store(&n_known, 0);
 	atomic_store(&begun, 0);
 	pthread_mutex_unlock(&lock);
+	vmm_child();
 }

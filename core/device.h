@@ -40,6 +40,7 @@ struct device_region {
 	uintptr_t owner;	/* context whose end is its end; 0: none */
 	uint64_t handle;	/* MAPPED: of what */
 	uint32_t id;		/* unique while it lives */
+	uint32_t placed;	/* PLAIN: our own region of it (vmm.h); 0: the driver's */
 	uint16_t marks;
 	uint8_t kind;		/* enum device_kind */
 	uint8_t dev;
@@ -72,6 +73,8 @@ void device_count_launch(int dev);
 /* A function the program found and that goes past us: said once by name, where
  * OFFLOAD_VERBOSE asks for it. */
 void device_unhooked(const char *symbol);
+/* A line for the user, as off_log. */
+void device_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- regions: device_map.c ------------------------------------------------------ */
 
@@ -120,6 +123,27 @@ void device_fn_forget(void);
  * them in `packed`, of so many bytes. */
 void device_launch(int dev, uintptr_t stream, const struct device_fn *fn,
 		   void *const *args, const void *packed, size_t bytes);
+
+/* The driver knows no sizes, or the arguments are given in a way that is not read. */
+bool device_unread(const struct device_fn *fn, void *const *args, const void *packed);
+/* word() for every word of the arguments that is an address in a region or the end of one,
+ * with its number among all words. Returns how many. */
+uint32_t device_words(const struct device_fn *fn, void *const *args, const void *packed,
+		      size_t bytes, void (*word)(uint32_t nth, uint64_t value, void *arg), void *arg);
+
+struct device_word { uint32_t nth; uint64_t value; };
+
+/* Arguments that are the program's but for some words: args, or bytes where they are
+ * packed. */
+#define DEVICE_PARAMS 512u
+struct device_patched {
+	void *args[DEVICE_PARAMS];
+	_Alignas(16) char bytes[8192];
+};
+
+/* False: they are too many. */
+bool device_patch(const struct device_fn *fn, void *const *args, const void *packed, size_t bytes,
+		  uint32_t n, const struct device_word *word, struct device_patched *out);
 
 /* ---- the tape: device_tape.c ------------------------------------------------------- */
 

@@ -17,12 +17,13 @@
 
 #define FIRST_CAP 256u
 
-struct word_run { uint32_t param, offset, words; };
+struct word_run { uint32_t param, offset, words, size; };
 
 struct device_fn {
 	uintptr_t handle;
 	uint32_t age;
 	int n;			/* runs; below 0: unknown */
+	uint32_t params;	/* all of them */
 	const char *name;	/* or NULL */
 	struct word_run run[];
 };
@@ -94,7 +95,7 @@ static int runs(struct word_run *run, const struct device_param *p, int n)
 		if (!more || p[i].offset % 8 || words + more > DEVICE_WORDS)
 			continue;
 		words += more;
-		run[k++] = (struct word_run){ (uint32_t)i, p[i].offset, more };
+		run[k++] = (struct word_run){ (uint32_t)i, p[i].offset, more, p[i].size };
 	}
 	return k;
 }
@@ -108,7 +109,7 @@ const struct device_fn *device_fn_add(uintptr_t handle, const struct device_para
 
 	if (!f)
 		return NULL;
-	*f = (struct device_fn){ .handle = handle, .n = n < 0 ? n : 0 };
+	*f = (struct device_fn){ .handle = handle, .n = n < 0 ? n : 0, .params = (uint32_t)many };
 	if (n > 0)
 		f->n = runs(f->run, p, n);
 	if (name)
@@ -201,6 +202,86 @@ void device_launch(int dev, uintptr_t stream, const struct device_fn *fn,
 		on_tape(dev, stream, fn, args, packed, bytes);
 	else
 		read_args(fn, args, packed, bytes, NULL);
+}
+
+bool device_unread(const struct device_fn *fn, void *const *args, const void *packed)
+{
+	return fn->n < 0 || (fn->n && !args && !packed);
+}
+
+/* Where a run's words are; NULL: not among these. */
+static const char *words_at(const struct word_run *run, void *const *args, const char *packed,
+			    size_t bytes)
+{
+	if (args)
+		return args[run->param];
+	return packed && run->offset + run->words * 8ull <= bytes ? packed + run->offset : NULL;
+}
+
+static bool interesting(uint64_t w)
+{
+	return (device_maybe(w) && device_find(w, NULL)) ||
+	       (device_maybe(w - 1) && device_find(w - 1, NULL));
+}
+
+uint32_t device_words(const struct device_fn *fn, void *const *args, const void *packed,
+		      size_t bytes, void (*word)(uint32_t nth, uint64_t value, void *arg), void *arg)
+{
+	uint32_t n = 0, nth = 0;
+	uint64_t w;
+
+	for (int i = 0; i < fn->n; i++) {
+		const struct word_run *run = &fn->run[i];
+		const char *at = words_at(run, args, packed, bytes);
+
+		for (uint32_t k = 0; k < run->words; k++, nth++) {
+			if (!at)
+				continue;
+			memcpy(&w, at + 8 * k, sizeof(w));
+			if (!interesting(w))
+				continue;
+			word(nth, w, arg);
+			n++;
+		}
+	}
+	return n;
+}
+
+static void put_words(char *to, uint32_t first, uint32_t words, uint32_t n,
+		      const struct device_word *word)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (word[i].nth - first < words)
+			memcpy(to + 8 * (word[i].nth - first), &word[i].value, 8);
+}
+
+bool device_patch(const struct device_fn *fn, void *const *args, const void *packed, size_t bytes,
+		  uint32_t n, const struct device_word *word, struct device_patched *out)
+{
+	uint32_t nth = 0;
+	size_t used = 0;
+
+	if (args ? fn->params > DEVICE_PARAMS : bytes > sizeof(out->bytes))
+		return false;
+	if (args)
+		memcpy(out->args, args, fn->params * sizeof(*args));
+	else
+		memcpy(out->bytes, packed, bytes);
+	for (int i = 0; i < fn->n; nth += fn->run[i++].words) {
+		const struct word_run *run = &fn->run[i];
+		char *to = out->bytes + run->offset;
+
+		if (args) {
+			if (used + run->size > sizeof(out->bytes))
+				return false;
+			to = out->bytes + used;
+			used += (run->size + 15ul) & ~15ul;
+			memcpy(to, args[run->param], run->size);
+			out->args[run->param] = to;
+		}
+		put_words(to, nth, run->words, n, word);
+	}
+	return true;
 }
 
 void device_fn_lock(void)

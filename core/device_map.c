@@ -501,7 +501,8 @@ static void count(const struct device_region *r, int64_t sign)
 	switch (r->kind) {
 	case DEVICE_PLAIN:
 	case DEVICE_STREAM:
-		device_stat(r->dev, SD_RESIDENT, len);
+		if (!r->placed)		/* homes are counted as they come and go */
+			device_stat(r->dev, SD_RESIDENT, len);
 		__attribute__((fallthrough));
 	case DEVICE_UNIFIED:
 		device_stat(r->dev, SD_MANAGED, len);

@@ -76,7 +76,11 @@ void *cuda_hook(const char *name, void *at);
 #define CUDA_NEEDS(N) \
 	N(cuCtxGetCurrent) N(cuCtxGetDevice) N(cuDeviceGetName) N(cuDeviceGetUuid_v2) \
 	N(cuDeviceGetUuid) N(cuDevicePrimaryCtxGetState) N(cuFuncGetParamInfo) \
-	N(cuKernelGetParamInfo) N(cuFuncGetName) N(cuKernelGetName)
+	N(cuKernelGetParamInfo) N(cuFuncGetName) N(cuKernelGetName) \
+	N(cuStreamCreate) N(cuEventCreate) N(cuEventRecord) N(cuEventQuery) \
+	N(cuStreamWaitEvent) N(cuThreadExchangeStreamCaptureMode) \
+	N(cuMemAddressReserve) N(cuMemAddressFree) N(cuMemGetAllocationGranularity) \
+	N(cuMemSetAccess) N(cuMemHostGetDevicePointer_v2) N(cuDeviceGetAttribute)
 enum {
 #define N(symbol) NEED_##symbol,
 	CUDA_NEEDS(N)
@@ -90,10 +94,59 @@ extern void *cuda_needs[NEEDS];
 
 extern void *nvml_get_uuid;	/* nvmlDeviceGetUUID, or NULL */
 
+/* ---- cuda_vmm.c: device memory that the library places ------------------------- */
+
+/* A request of the program's, before the driver is asked, or after it refused. True: *r is the answer, and
+ * *base and *number of the region that is to be recorded if it is CUDA_SUCCESS. */
+bool cuda_place(CUdeviceptr *base, size_t len, bool refused, uint32_t *number, CUresult *r);
+/* The driver is about to allocate len bytes of the current device for itself, or again
+ * after it had none. True: there is more than there was. */
+bool cuda_room(size_t len, bool again);
+/* As cuMemFree, of a placed region. */
+CUresult cuda_unplace(uint32_t number);
+/* The region of an address, if we placed it. */
+bool cuda_placed(CUdeviceptr at, struct device_region *r);
+/* As cuPointerGetAttribute; CUDA_ERROR_NOT_FOUND: ask the driver. */
+CUresult cuda_placed_attribute(void *out, CUpointer_attribute what, CUdeviceptr at,
+			       const struct device_region *r);
+
+/* A call that queues work: held back while homes move. */
+#define GATED(call) ({ \
+	bool in_ = vmm_enter(); \
+	CUresult g_ = (call); \
+	vmm_leave(in_); \
+	g_; })
+
+/* ---- cuda_box.c: copies in pieces ------------------------------------------------ */
+
+/* One side of a block: an address in device memory or 0 (no place of ours can be there),
+ * rows of pitch bytes, layers of height rows. */
+struct cuda_side { uint64_t at, pitch, height; };
+
+/* A block of a copy, and a part of it: from x, y, z on both sides, so many bytes, rows and
+ * layers. */
+struct cuda_box {
+	struct cuda_side to, from;
+	uint64_t x, y, z, width, rows, layers;
+};
+
+/* Calls copy for parts of the box that lie in homes of one kind at both ends, until one
+ * fails; just once for the whole of it if that is the case already. */
+CUresult cuda_parts(const struct cuda_box *box,
+		    CUresult (*copy)(const struct cuda_box *part, void *arg), void *arg);
+bool cuda_whole(const struct cuda_box *box);
+/* The most bytes from both addresses on that do; a copy of a capture makes them stay. */
+uint64_t cuda_piece(uint64_t to, uint64_t from, uint64_t n);
+
 /* ---- cuda_mem.c -------------------------------------------------------------------- */
 
 /* The device of the calling thread's context, or -1. Asks the driver once after the
  * context has changed. */
 int cuda_device(void);
+/* The same, asked anew, and what is known of it is recorded. */
+int cuda_meet(void);
+/* The i-th context known, below CUDA_CONTEXTS; false: none there. */
+#define CUDA_CONTEXTS 64u
+bool cuda_context(uint32_t i, CUcontext *ctx);
 
 #endif

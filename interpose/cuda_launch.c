@@ -113,6 +113,126 @@ static void look_at(CUfunction f, uintptr_t stream, void *const *params, void *c
 		device_launch(cuda_device(), stream, fn, params, packed, bytes);
 }
 
+/* ---- launches whose arguments may be changed (core/vmm.h) -------------------------------- */
+
+struct staging {
+	struct vmm_launch l;
+	struct device_patched to;
+	size_t bytes;
+	void *extra[5];
+};
+
+static void add_word(uint32_t nth, uint64_t value, void *arg)
+{
+	struct vmm_launch *l = arg;
+
+	if (l->n < VMM_WORDS) {
+		l->arg[l->n].word = nth;
+		l->arg[l->n].value = value;
+	}
+	l->n++;
+}
+
+/* False: nothing is known of its arguments. */
+static bool read_words(struct vmm_launch *l, CUfunction f, void *const *params,
+		       void *const *extra)
+{
+	const struct device_fn *fn = device_fn((uintptr_t)f);
+	size_t bytes = 0;
+	const void *packed = params ? NULL : packed_args(extra, &bytes);
+
+	l->n = 0;
+	l->fn = (uintptr_t)f;
+	if (!fn || device_unread(fn, params, packed))
+		return false;
+	device_words(fn, params, packed, bytes, add_word, l);
+	return true;
+}
+
+/* Of a graph: launched again and again, past us. */
+static void kept_by_graph(CUfunction f, void *const *params, void *const *extra)
+{
+	struct vmm_launch l = { .dev = cuda_device() };
+
+	if (!atomic_load_explicit(&vmm_stages, memory_order_relaxed) || !f)
+		return;
+	if (read_words(&l, f, params, extra))
+		vmm_launch_kept(&l);
+	else
+		vmm_doubt(0);
+}
+
+static bool patch(struct staging *g, void ***params, void ***extra)
+{
+	const struct device_fn *fn = device_fn(g->l.fn);
+	struct device_word word[VMM_WORDS];
+	const void *packed = *params ? NULL : packed_args(*extra, &g->bytes);
+
+	for (uint32_t i = 0; i < g->l.n; i++)
+		word[i] = (struct device_word){ g->l.arg[i].word, g->l.arg[i].other };
+	if (!fn || !device_patch(fn, *params, packed, g->bytes, g->l.n, word, &g->to))
+		return false;
+	if (*params) {
+		*params = g->to.args;
+		return true;
+	}
+	g->extra[0] = CU_LAUNCH_PARAM_BUFFER_POINTER;
+	g->extra[1] = g->to.bytes;
+	g->extra[2] = CU_LAUNCH_PARAM_BUFFER_SIZE;
+	g->extra[3] = &g->bytes;
+	g->extra[4] = CU_LAUNCH_PARAM_END;
+	*extra = g->extra;
+	return true;
+}
+
+static void stage_begin(struct staging *g, CUfunction f, CUstream s, bool ptds, void ***params,
+			void ***extra)
+{
+	CUcontext ctx = NULL;
+
+	g->l.n = g->l.n_pins = g->l.trial = 0;
+	if (vmm_captures()) {
+		kept_by_graph(f, *params, *extra);
+		return;
+	}
+	if (!f || !read_words(&g->l, f, *params, *extra)) {
+		if (f)
+			vmm_doubt(0);
+		return;
+	}
+	DRIVER(cuCtxGetCurrent)(&ctx);
+	g->l.dev = cuda_device();
+	g->l.ctx = (uintptr_t)ctx;
+	g->l.stream = (uintptr_t)(!s && ptds ? CU_STREAM_PER_THREAD : s);
+	vmm_launch_begin(&g->l);
+	if (g->l.changed && !patch(g, params, extra)) {
+		vmm_launch_end(&g->l, false);
+		g->l.n_pins = g->l.trial = 0;
+	}
+}
+
+/* `call` with p_ and e_ for the arguments. */
+#define STAGED(f, s, ptds, params, extra, call) ({ \
+	struct staging st_; \
+	void **p_ = (params), **e_ = (extra); \
+	CUresult s_; \
+	stage_begin(&st_, f, s, ptds, &p_, &e_); \
+	s_ = (call); \
+	vmm_launch_end(&st_.l, s_ == CUDA_SUCCESS); \
+	s_; })
+
+/* Outside the gate: homes may move before it. Inside: `staged` where launches are staged,
+ * else `call`. */
+#define LAUNCH(call, staged) ({ \
+	CUresult l_; \
+	bool in_; \
+	if (__builtin_expect(vmm_torture, 0)) \
+		vmm_tortured(cuda_device()); \
+	in_ = vmm_enter(); \
+	l_ = in_ && atomic_load_explicit(&vmm_stages, memory_order_relaxed) ? (staged) : (call); \
+	vmm_leave(in_); \
+	l_; })
+
 static CUresult launched(CUresult r)
 {
 	if (r == CUDA_SUCCESS && device_begun())
@@ -126,35 +246,62 @@ static CUresult launched(CUresult r)
 		    unsigned int bx, unsigned int by, unsigned int bz, unsigned int shared, \
 		    CUstream s, void **params, void **extra)
 #define ARG_launch f, gx, gy, gz, bx, by, bz, shared, s, params, extra
+static __attribute__((noinline)) CUresult
+staged_launch(__typeof__(&cuLaunchKernel) real, CUfunction f, unsigned int gx, unsigned int gy,
+	      unsigned int gz, unsigned int bx, unsigned int by, unsigned int bz,
+	      unsigned int shared, CUstream s, void **params, void **extra)
+{
+	return STAGED(f, s, real == REAL(cuLaunchKernel_ptsz), params, extra,
+		      real(f, gx, gy, gz, bx, by, bz, shared, s, p_, e_));
+}
+
 static CUresult on_launch(__typeof__(&cuLaunchKernel) real, CUfunction f, unsigned int gx,
 			  unsigned int gy, unsigned int gz, unsigned int bx, unsigned int by,
 			  unsigned int bz, unsigned int shared, CUstream s, void **params,
 			  void **extra)
 {
 	look_at(f, (uintptr_t)s, params, extra);
-	return launched(real(ARG_launch));
+	return launched(LAUNCH(real(ARG_launch), staged_launch(real, ARG_launch)));
 }
 
 #define SIG_launch_ex (const CUlaunchConfig *config, CUfunction f, void **params, void **extra)
 #define ARG_launch_ex config, f, params, extra
+static __attribute__((noinline)) CUresult
+staged_ex(__typeof__(&cuLaunchKernelEx) real, const CUlaunchConfig *config, CUfunction f,
+	  void **params, void **extra)
+{
+	return STAGED(config ? f : NULL, config ? config->hStream : NULL,
+		      real == REAL(cuLaunchKernelEx_ptsz), params, extra,
+		      real(config, f, p_, e_));
+}
+
 static CUresult on_launch_ex(__typeof__(&cuLaunchKernelEx) real, const CUlaunchConfig *config,
 			     CUfunction f, void **params, void **extra)
 {
 	look_at(f, config ? (uintptr_t)config->hStream : 0, params, extra);
-	return launched(real(config, f, params, extra));
+	return launched(LAUNCH(real(config, f, params, extra), staged_ex(real, ARG_launch_ex)));
 }
 
 #define SIG_launch_coop (CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz, \
 			 unsigned int bx, unsigned int by, unsigned int bz, \
 			 unsigned int shared, CUstream s, void **params)
 #define ARG_launch_coop f, gx, gy, gz, bx, by, bz, shared, s, params
+static __attribute__((noinline)) CUresult
+staged_coop(__typeof__(&cuLaunchCooperativeKernel) real, CUfunction f, unsigned int gx,
+	    unsigned int gy, unsigned int gz, unsigned int bx, unsigned int by, unsigned int bz,
+	    unsigned int shared, CUstream s, void **params)
+{
+	return STAGED(f, s, real == REAL(cuLaunchCooperativeKernel_ptsz), params, NULL,
+		      real(f, gx, gy, gz, bx, by, bz, shared, s, p_));
+}
+
 static CUresult on_launch_coop(__typeof__(&cuLaunchCooperativeKernel) real, CUfunction f,
 			       unsigned int gx, unsigned int gy, unsigned int gz,
 			       unsigned int bx, unsigned int by, unsigned int bz,
 			       unsigned int shared, CUstream s, void **params)
 {
 	look_at(f, (uintptr_t)s, params, NULL);
-	return launched(real(ARG_launch_coop));
+	return launched(LAUNCH(real(ARG_launch_coop), staged_coop(real, ARG_launch_coop)));
 }
 
 #define SIG_host_func (CUstream s, CUhostFn fn, void *data)
@@ -165,19 +312,91 @@ static CUresult on_host_func(__typeof__(&cuLaunchHostFunc) real, CUstream s, CUh
 	return real(s, fn, data);
 }
 
+#define SIG_write32 (CUstream s, CUdeviceptr at, cuuint32_t v, unsigned int flags)
+#define ARG_write32 s, at, v, flags
+static CUresult on_write32(__typeof__(&cuStreamWriteValue32) real, CUstream s, CUdeviceptr at,
+			   cuuint32_t v, unsigned int flags)
+{
+	vmm_doubt(at);
+	return GATED(real(s, at, v, flags));
+}
+
+#define SIG_write64 (CUstream s, CUdeviceptr at, cuuint64_t v, unsigned int flags)
+#define ARG_write64 s, at, v, flags
+static CUresult on_write64(__typeof__(&cuStreamWriteValue64) real, CUstream s, CUdeviceptr at,
+			   cuuint64_t v, unsigned int flags)
+{
+	vmm_doubt(at);
+	return GATED(real(s, at, v, flags));
+}
+
+/* ---- captures ----------------------------------------------------------------------------- */
+
+/* Counted before it begins: from then on nobody may drain. */
+#define CAPTURING(call) ({ \
+	bool in_ = vmm_enter(); \
+	CUresult c_; \
+	vmm_capture(1); \
+	c_ = (call); \
+	if (c_ != CUDA_SUCCESS) \
+		vmm_capture(-1); \
+	vmm_leave(in_); \
+	c_; })
+
+#define SIG_begin_capture (CUstream s)
+#define ARG_begin_capture s
+static CUresult on_begin_capture(__typeof__(&cuStreamBeginCapture) real, CUstream s)
+{
+	return CAPTURING(real(s));
+}
+
+#define SIG_begin_capture2 (CUstream s, CUstreamCaptureMode mode)
+#define ARG_begin_capture2 s, mode
+static CUresult on_begin_capture2(__typeof__(&cuStreamBeginCapture_v2) real, CUstream s,
+				  CUstreamCaptureMode mode)
+{
+	return CAPTURING(real(s, mode));
+}
+
+#define SIG_begin_capture_to (CUstream s, CUgraph g, const CUgraphNode *after, \
+			      const CUgraphEdgeData *edge, size_t n, CUstreamCaptureMode mode)
+#define ARG_begin_capture_to s, g, after, edge, n, mode
+static CUresult on_begin_capture_to(__typeof__(&cuStreamBeginCaptureToGraph) real, CUstream s,
+				    CUgraph g, const CUgraphNode *after,
+				    const CUgraphEdgeData *edge, size_t n,
+				    CUstreamCaptureMode mode)
+{
+	return CAPTURING(real(s, g, after, edge, n, mode));
+}
+
+/* It ends with an error of its own, too; what is refused was no end. */
+#define SIG_end_capture (CUstream s, CUgraph *g)
+#define ARG_end_capture s, g
+static CUresult on_end_capture(__typeof__(&cuStreamEndCapture) real, CUstream s, CUgraph *g)
+{
+	CUresult r = real(s, g);
+
+	if (r == CUDA_SUCCESS || r == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED ||
+	    r == CUDA_ERROR_STREAM_CAPTURE_UNJOINED)
+		vmm_capture(-1);
+	return r;
+}
+
 /* ---- graphs ------------------------------------------------------------------------------ */
 
 #define SIG_graph_launch (CUgraphExec g, CUstream s)
 #define ARG_graph_launch g, s
 static CUresult on_graph_launch(__typeof__(&cuGraphLaunch) real, CUgraphExec g, CUstream s)
 {
-	return launched(real(g, s));
+	return launched(LAUNCH(real(g, s), real(g, s)));
 }
 
 static void look_at_node(const CUDA_KERNEL_NODE_PARAMS_v1 *p)
 {
-	if (p)
-		look_at(p->func, DEVICE_NODE, p->kernelParams, p->extra);
+	if (!p)
+		return;
+	look_at(p->func, DEVICE_NODE, p->kernelParams, p->extra);
+	kept_by_graph(p->func, p->kernelParams, p->extra);
 }
 
 #define SIG_node_add (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
@@ -196,9 +415,10 @@ static void look_at_node2(const CUDA_KERNEL_NODE_PARAMS_v2 *p)
 {
 	if (p && !p->func && p->kern)
 		note_kernel(p->kern);
-	if (p)
-		look_at(p->func ? p->func : (CUfunction)p->kern, DEVICE_NODE, p->kernelParams,
-			p->extra);
+	if (!p)
+		return;
+	look_at(p->func ? p->func : (CUfunction)p->kern, DEVICE_NODE, p->kernelParams, p->extra);
+	kept_by_graph(p->func ? p->func : (CUfunction)p->kern, p->kernelParams, p->extra);
 }
 
 #define SIG_node_add2 (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
@@ -246,6 +466,128 @@ static CUresult on_exec_set2(__typeof__(&cuGraphExecKernelNodeSetParams_v2) real
 {
 	look_at_node2(p);
 	return real(g, node, p);
+}
+
+/* A graph's copies and sets may know more of a place than its address. */
+static void stays(CUdeviceptr at)
+{
+	struct device_region r;
+
+	if (cuda_placed(at, &r)) {
+		vmm_fix(r.placed);
+		vmm_doubt(at);
+	}
+}
+
+static void copy_stays(const CUDA_MEMCPY3D *c)
+{
+	if (c) {
+		stays(c->dstDevice);
+		stays(c->srcDevice);
+	}
+}
+
+#define SIG_node_copy (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
+		       const CUDA_MEMCPY3D *c, CUcontext ctx)
+#define ARG_node_copy node, g, after, n, c, ctx
+static CUresult on_node_copy(__typeof__(&cuGraphAddMemcpyNode) real, CUgraphNode *node, CUgraph g,
+			     const CUgraphNode *after, size_t n, const CUDA_MEMCPY3D *c,
+			     CUcontext ctx)
+{
+	copy_stays(c);
+	return real(node, g, after, n, c, ctx);
+}
+
+#define SIG_node_memset (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
+			 const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
+#define ARG_node_memset node, g, after, n, m, ctx
+static CUresult on_node_memset(__typeof__(&cuGraphAddMemsetNode) real, CUgraphNode *node,
+			       CUgraph g, const CUgraphNode *after, size_t n,
+			       const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
+{
+	if (m)
+		stays(m->dst);
+	return real(node, g, after, n, m, ctx);
+}
+
+#define SIG_copy_set (CUgraphNode node, const CUDA_MEMCPY3D *c)
+#define ARG_copy_set node, c
+static CUresult on_copy_set(__typeof__(&cuGraphMemcpyNodeSetParams) real, CUgraphNode node,
+			    const CUDA_MEMCPY3D *c)
+{
+	copy_stays(c);
+	return real(node, c);
+}
+
+#define SIG_memset_set (CUgraphNode node, const CUDA_MEMSET_NODE_PARAMS_v1 *m)
+#define ARG_memset_set node, m
+static CUresult on_memset_set(__typeof__(&cuGraphMemsetNodeSetParams) real, CUgraphNode node,
+			      const CUDA_MEMSET_NODE_PARAMS_v1 *m)
+{
+	if (m)
+		stays(m->dst);
+	return real(node, m);
+}
+
+#define SIG_exec_copy (CUgraphExec exec, CUgraphNode node, const CUDA_MEMCPY3D *c, CUcontext ctx)
+#define ARG_exec_copy exec, node, c, ctx
+static CUresult on_exec_copy(__typeof__(&cuGraphExecMemcpyNodeSetParams) real, CUgraphExec exec,
+			     CUgraphNode node, const CUDA_MEMCPY3D *c, CUcontext ctx)
+{
+	copy_stays(c);
+	return real(exec, node, c, ctx);
+}
+
+#define SIG_exec_memset (CUgraphExec exec, CUgraphNode node, \
+			 const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
+#define ARG_exec_memset exec, node, m, ctx
+static CUresult on_exec_memset(__typeof__(&cuGraphExecMemsetNodeSetParams) real,
+			       CUgraphExec exec, CUgraphNode node,
+			       const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
+{
+	if (m)
+		stays(m->dst);
+	return real(exec, node, m, ctx);
+}
+
+/* A node of any kind: it is not looked at. */
+#define SIG_any_node (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
+		      CUgraphNodeParams *p)
+#define ARG_any_node node, g, after, n, p
+static CUresult on_any_node(__typeof__(&cuGraphAddNode) real, CUgraphNode *node, CUgraph g,
+			    const CUgraphNode *after, size_t n, CUgraphNodeParams *p)
+{
+	vmm_doubt(0);
+	return real(node, g, after, n, p);
+}
+
+#define SIG_any_node2 (CUgraphNode *node, CUgraph g, const CUgraphNode *after, \
+		       const CUgraphEdgeData *edge, size_t n, CUgraphNodeParams *p)
+#define ARG_any_node2 node, g, after, edge, n, p
+static CUresult on_any_node2(__typeof__(&cuGraphAddNode_v2) real, CUgraphNode *node, CUgraph g,
+			     const CUgraphNode *after, const CUgraphEdgeData *edge, size_t n,
+			     CUgraphNodeParams *p)
+{
+	vmm_doubt(0);
+	return real(node, g, after, edge, n, p);
+}
+
+#define SIG_any_set (CUgraphNode node, CUgraphNodeParams *p)
+#define ARG_any_set node, p
+static CUresult on_any_set(__typeof__(&cuGraphNodeSetParams) real, CUgraphNode node,
+			   CUgraphNodeParams *p)
+{
+	vmm_doubt(0);
+	return real(node, p);
+}
+
+#define SIG_any_exec_set (CUgraphExec exec, CUgraphNode node, CUgraphNodeParams *p)
+#define ARG_any_exec_set exec, node, p
+static CUresult on_any_exec_set(__typeof__(&cuGraphExecNodeSetParams) real, CUgraphExec exec,
+				CUgraphNode node, CUgraphNodeParams *p)
+{
+	vmm_doubt(0);
+	return real(exec, node, p);
 }
 
 #define SIG_instantiate (CUgraphExec *exec, CUgraph g, CUgraphNode *bad, char *log, size_t len)

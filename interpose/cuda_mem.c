@@ -12,7 +12,7 @@
  */
 #include "interpose/cuda_int.h"
 
-#define CONTEXTS	64u
+#define CONTEXTS	CUDA_CONTEXTS
 #define UNKNOWN		(-2)
 
 struct context { CUcontext ctx; int dev; };
@@ -70,6 +70,12 @@ static int device_of(CUcontext ctx)
 	return UNKNOWN;
 }
 
+bool cuda_context(uint32_t i, CUcontext *ctx)
+{
+	*ctx = __atomic_load_n(&contexts[i].ctx, __ATOMIC_ACQUIRE);
+	return *ctx != NULL;
+}
+
 static void meet(CUdevice dev)
 {
 	char name[128] = "";
@@ -89,33 +95,59 @@ static void meet(CUdevice dev)
 	device_meet(dev, name, vram, uuid.bytes);
 }
 
+int cuda_meet(void)
+{
+	int dev = ask_device();
+
+	if (dev >= 0)
+		meet(dev);
+	return dev;
+}
+
 /* ---- recording ----------------------------------------------------------------------- */
 
-static void record(enum device_kind kind, uint64_t base, uint64_t len, uint64_t handle)
+static bool record(enum device_kind kind, uint64_t base, uint64_t len, uint64_t handle,
+		   uint32_t placed)
 {
 	struct device_region r = { .base = base, .len = len, .handle = handle,
-				   .kind = (uint8_t)kind };
+				   .placed = placed, .kind = (uint8_t)kind };
 	CUcontext ctx = NULL;
 	int dev;
 
 	if (!base || !len || !device_begin())
-		return;
-	dev = ask_device();
-	if (dev >= 0)
-		meet(dev);
+		return false;
+	dev = cuda_meet();
 	if (dev >= 0 && kind != DEVICE_MAPPED && DRIVER(cuCtxGetCurrent))
 		DRIVER(cuCtxGetCurrent)(&ctx);
 	r.dev = (uint8_t)(dev >= 0 ? dev : 0);
 	r.owner = (uintptr_t)ctx;
-	device_add(&r);
+	return device_add(&r);
 }
 
 static CUresult recorded(CUresult r, enum device_kind kind, const CUdeviceptr *base, size_t len)
 {
 	if (r == CUDA_SUCCESS && base)
-		record(kind, *base, len, 0);
+		record(kind, *base, len, 0, 0);
 	return r;
 }
+
+/* Ours; recorded, or given back. */
+static CUresult placed(CUresult r, CUdeviceptr *base, size_t len, uint32_t number)
+{
+	if (r != CUDA_SUCCESS || record(DEVICE_PLAIN, *base, len, 0, number))
+		return r;
+	cuda_unplace(number);
+	return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+/* The driver's own memory comes out of the budget, too: what is placed makes room. */
+#define WITH_ROOM(len, call) ({ \
+	CUresult w_; \
+	cuda_room(len, false); \
+	w_ = (call); \
+	if (w_ == CUDA_ERROR_OUT_OF_MEMORY && cuda_room(len, true)) \
+		w_ = (call); \
+	w_; })
 
 /* The call that ends what begins at base, around taking it out. */
 #define ENDING(base, call) ({ \
@@ -173,6 +205,7 @@ static CUresult on_ctx_destroy(__typeof__(&cuCtxDestroy_v2) real, CUcontext ctx)
 		current = UNKNOWN;
 		device_fn_forget();
 		device_drop_owner((uintptr_t)ctx);
+		vmm_drop_owner((uintptr_t)ctx);
 	}
 	return r;
 }
@@ -233,8 +266,66 @@ static CUresult on_primary_end(__typeof__(&cuDevicePrimaryCtxRelease_v2) real, C
 	if (r != CUDA_SUCCESS || (unsigned int)dev >= DEVICES || still_active(dev))
 		return r;
 	ctx = __atomic_load_n(&primary[dev], __ATOMIC_RELAXED);
+	forget_context(ctx);
 	device_fn_forget();
 	device_drop_owner((uintptr_t)ctx);
+	vmm_drop_owner((uintptr_t)ctx);
+	return r;
+}
+
+#define SIG_ctx_wait (void)
+#define ARG_ctx_wait 0	/* nothing */
+static CUresult waited(CUresult r)
+{
+	if (r == CUDA_SUCCESS) {
+		vmm_idle(cuda_device());
+		vmm_synced();
+	}
+	return r;
+}
+
+#define SIG_stream_wait (CUstream s)
+#define ARG_stream_wait s
+static CUresult on_stream_wait(__typeof__(&cuStreamSynchronize) real, CUstream s)
+{
+	CUresult r = real(s);
+
+	vmm_synced();
+	return r;
+}
+
+#define SIG_event_wait (CUevent e)
+#define ARG_event_wait e
+static CUresult on_event_wait(__typeof__(&cuEventSynchronize) real, CUevent e)
+{
+	CUresult r = real(e);
+
+	vmm_synced();
+	return r;
+}
+
+static CUresult on_ctx_wait(__typeof__(&cuCtxSynchronize) real, int nothing)
+{
+	return waited(real());
+}
+
+#define SIG_ctx_wait2 (CUcontext ctx)
+#define ARG_ctx_wait2 ctx
+static CUresult on_ctx_wait2(__typeof__(&cuCtxSynchronize_v2) real, CUcontext ctx)
+{
+	return waited(real(ctx));
+}
+
+#define SIG_peer_on (CUcontext peer, unsigned int flags)
+#define ARG_peer_on peer, flags
+static CUresult on_peer_on(__typeof__(&cuCtxEnablePeerAccess) real, CUcontext peer,
+			   unsigned int flags)
+{
+	CUresult r = real(peer, flags);
+	int of = device_of(peer);
+
+	if (r == CUDA_SUCCESS && of >= 0 && cuda_device() >= 0)
+		vmm_peer(cuda_device(), of);
 	return r;
 }
 
@@ -282,7 +373,15 @@ static CUresult on_total_mem(__typeof__(&cuDeviceTotalMem_v2) real, size_t *byte
 #define ARG_alloc base, len
 static CUresult on_alloc(__typeof__(&cuMemAlloc_v2) real, CUdeviceptr *base, size_t len)
 {
-	return recorded(real(base, len), DEVICE_PLAIN, base, len);
+	uint32_t number;
+	CUresult r;
+
+	if (cuda_place(base, len, false, &number, &r))
+		return placed(r, base, len, number);
+	r = WITH_ROOM(len, real(base, len));
+	if (r == CUDA_ERROR_OUT_OF_MEMORY && cuda_place(base, len, true, &number, &r))
+		return placed(r, base, len, number);
+	return recorded(r, DEVICE_PLAIN, base, len);
 }
 
 #define SIG_alloc_pitch (CUdeviceptr *base, size_t *pitch, size_t width, size_t height, \
@@ -291,8 +390,17 @@ static CUresult on_alloc(__typeof__(&cuMemAlloc_v2) real, CUdeviceptr *base, siz
 static CUresult on_alloc_pitch(__typeof__(&cuMemAllocPitch_v2) real, CUdeviceptr *base,
 			       size_t *pitch, size_t width, size_t height, unsigned int element)
 {
-	CUresult r = real(base, pitch, width, height, element);
+	CUdeviceptr row;
+	uint32_t number;
+	CUresult r;
 
+	/* How long rows are is the driver's to say: it is asked for one. */
+	if (base && pitch && height > 1 && real(&row, pitch, width, 1, element) == CUDA_SUCCESS) {
+		REAL(cuMemFree_v2)(row);
+		if (cuda_place(base, *pitch * height, false, &number, &r))
+			return placed(r, base, *pitch * height, number);
+	}
+	r = WITH_ROOM(width * height, real(base, pitch, width, height, element));
 	return recorded(r, DEVICE_PLAIN, base, r == CUDA_SUCCESS && pitch ? *pitch * height : 0);
 }
 
@@ -308,7 +416,17 @@ static CUresult on_alloc_managed(__typeof__(&cuMemAllocManaged) real, CUdevicept
 #define ARG_free base
 static CUresult on_free(__typeof__(&cuMemFree_v2) real, CUdeviceptr base)
 {
-	return ENDING(base, real(base));
+	struct device_region was;
+	CUresult r;
+
+	if (!cuda_placed(base, &was))
+		return ENDING(base, real(base));
+	if (!device_drop(base, &was))
+		return CUDA_ERROR_INVALID_VALUE;
+	r = cuda_unplace(was.placed);
+	if (r != CUDA_SUCCESS)
+		device_put_back(&was);
+	return r;
 }
 
 #define SIG_alloc_async (CUdeviceptr *base, size_t len, CUstream s)
@@ -316,7 +434,7 @@ static CUresult on_free(__typeof__(&cuMemFree_v2) real, CUdeviceptr base)
 static CUresult on_alloc_async(__typeof__(&cuMemAllocAsync) real, CUdeviceptr *base, size_t len,
 			       CUstream s)
 {
-	return recorded(real(base, len, s), DEVICE_STREAM, base, len);
+	return recorded(WITH_ROOM(len, real(base, len, s)), DEVICE_STREAM, base, len);
 }
 
 #define SIG_alloc_pool (CUdeviceptr *base, size_t len, CUmemoryPool pool, CUstream s)
@@ -324,7 +442,7 @@ static CUresult on_alloc_async(__typeof__(&cuMemAllocAsync) real, CUdeviceptr *b
 static CUresult on_alloc_pool(__typeof__(&cuMemAllocFromPoolAsync) real, CUdeviceptr *base,
 			      size_t len, CUmemoryPool pool, CUstream s)
 {
-	return recorded(real(base, len, pool, s), DEVICE_STREAM, base, len);
+	return recorded(WITH_ROOM(len, real(base, len, pool, s)), DEVICE_STREAM, base, len);
 }
 
 #define SIG_free_async (CUdeviceptr base, CUstream s)
@@ -359,7 +477,7 @@ static CUresult on_library_global(__typeof__(&cuLibraryGetGlobal) real, CUdevice
 static CUresult pinned(CUresult r, enum device_kind kind, const void *base, size_t len)
 {
 	if (r == CUDA_SUCCESS)
-		record(kind, (uintptr_t)base, len, 0);
+		record(kind, (uintptr_t)base, len, 0, 0);
 	return r;
 }
 
@@ -429,7 +547,7 @@ static CUresult on_host_unregister(__typeof__(&cuMemHostUnregister) real, void *
 static CUresult on_create(__typeof__(&cuMemCreate) real, CUmemGenericAllocationHandle *handle,
 			  size_t len, const CUmemAllocationProp *prop, unsigned long long flags)
 {
-	CUresult r = real(handle, len, prop, flags);
+	CUresult r = WITH_ROOM(len, real(handle, len, prop, flags));
 
 	/* An unknown location's id is no device. */
 	if (r == CUDA_SUCCESS && handle && prop &&
@@ -456,8 +574,12 @@ static CUresult on_release(__typeof__(&cuMemRelease) real, CUmemGenericAllocatio
 static CUresult on_retain(__typeof__(&cuMemRetainAllocationHandle) real,
 			  CUmemGenericAllocationHandle *handle, void *at)
 {
-	CUresult r = real(handle, at);
+	struct device_region known;
+	CUresult r;
 
+	if (cuda_placed((CUdeviceptr)(uintptr_t)at, &known))
+		return CUDA_ERROR_INVALID_VALUE;	/* the driver's own have none */
+	r = real(handle, at);
 	if (r == CUDA_SUCCESS && handle)
 		device_handle_retain(*handle);
 	return r;
@@ -496,7 +618,7 @@ static CUresult on_map(__typeof__(&cuMemMap) real, CUdeviceptr base, size_t len,
 	CUresult r = real(base, len, off, handle, flags);
 
 	if (r == CUDA_SUCCESS)
-		record(DEVICE_MAPPED, base, len, handle);
+		record(DEVICE_MAPPED, base, len, handle, 0);
 	return r;
 }
 
@@ -504,8 +626,12 @@ static CUresult on_map(__typeof__(&cuMemMap) real, CUdeviceptr base, size_t len,
 #define ARG_unmap base, len
 static CUresult on_unmap(__typeof__(&cuMemUnmap) real, CUdeviceptr base, size_t len)
 {
-	CUresult r = real(base, len);
+	struct device_region known;
+	CUresult r;
 
+	if (cuda_placed(base, &known))
+		return CUDA_ERROR_INVALID_VALUE;	/* not mapped by the program */
+	r = real(base, len);
 	/* Addresses are the program's own: nobody else maps there meanwhile. */
 	if (r == CUDA_SUCCESS)
 		device_drop_range(base, len);
@@ -566,7 +692,15 @@ static CUresult marked(CUresult r, uint64_t addr, unsigned int marks)
 static CUresult on_ipc_get(__typeof__(&cuIpcGetMemHandle) real, CUipcMemHandle *handle,
 			   CUdeviceptr base)
 {
-	return marked(real(handle, base), base, DEVICE_SHOWN);
+	struct device_region known;
+	static _Atomic bool said;
+	CUresult r = marked(real(handle, base), base, DEVICE_SHOWN);
+
+	if (r != CUDA_SUCCESS && cuda_placed(base, &known) && !atomic_exchange(&said, true))
+		device_say("an allocation of %llu bytes cannot be shared with other processes "
+				"(OFFLOAD_DEVICE_MIN above that keeps such ones the driver's)",
+				(unsigned long long)known.len);
+	return r;
 }
 
 #define SIG_pool_export (CUmemPoolPtrExportData *to, CUdeviceptr base)
@@ -584,6 +718,10 @@ static CUresult on_range_handle(__typeof__(&cuMemGetHandleForAddressRange) real,
 				CUdeviceptr base, size_t len, CUmemRangeHandleType type,
 				unsigned long long flags)
 {
+	struct device_region known;
+
+	if (cuda_placed(base, &known))
+		vmm_fix(known.placed);
 	return marked(real(handle, base, len, type, flags), base, DEVICE_SHOWN);
 }
 
@@ -594,7 +732,15 @@ static CUresult on_range_handle(__typeof__(&cuMemGetHandleForAddressRange) real,
 static CUresult on_address_range(__typeof__(&cuMemGetAddressRange_v2) real, CUdeviceptr *base,
 				 size_t *len, CUdeviceptr at)
 {
-	return real(base, len, at);
+	struct device_region r;
+
+	if (!cuda_placed(at, &r))
+		return real(base, len, at);
+	if (base)
+		*base = r.base;
+	if (len)
+		*len = r.len;
+	return CUDA_SUCCESS;
 }
 
 #define SIG_pointer (void *out, CUpointer_attribute what, CUdeviceptr at)
@@ -602,7 +748,12 @@ static CUresult on_address_range(__typeof__(&cuMemGetAddressRange_v2) real, CUde
 static CUresult on_pointer(__typeof__(&cuPointerGetAttribute) real, void *out,
 			   CUpointer_attribute what, CUdeviceptr at)
 {
-	return real(out, what, at);
+	CUresult answer = CUDA_ERROR_NOT_FOUND;
+	struct device_region r;
+
+	if (out && cuda_placed(at, &r))
+		answer = cuda_placed_attribute(out, what, at, &r);
+	return answer == CUDA_ERROR_NOT_FOUND ? real(out, what, at) : answer;
 }
 
 #define SIG_pointers (unsigned int n, CUpointer_attribute *what, void **out, CUdeviceptr at)
@@ -610,7 +761,15 @@ static CUresult on_pointer(__typeof__(&cuPointerGetAttribute) real, void *out,
 static CUresult on_pointers(__typeof__(&cuPointerGetAttributes) real, unsigned int n,
 			    CUpointer_attribute *what, void **out, CUdeviceptr at)
 {
-	return real(n, what, out, at);
+	CUresult r = real(n, what, out, at);
+	struct device_region known;
+
+	/* What it says of our mappings is put right. */
+	if (r == CUDA_SUCCESS && cuda_placed(at, &known))
+		for (unsigned int i = 0; i < n; i++)
+			if (what[i] != CU_POINTER_ATTRIBUTE_HOST_POINTER)
+				cuda_placed_attribute(out[i], what[i], at, &known);
+	return r;
 }
 
 /* ---- tensor maps: an address that no argument shows ------------------------------------------------ */

@@ -24,17 +24,20 @@ fail() {
 	bad=1
 }
 
-# compare SCENARIO JSON: the figures it wants against those that were counted.
+# compare SCENARIO JSON PLACED: the figures it wants against those that were counted. What
+# is placed by us (1) is resident or not as it comes.
 compare() {
-	python3 - "$1" "$2" "$dir/with" <<-'PY'
+	python3 - "$1" "$2" "$dir/with" "$3" <<-'PY'
 	import json, sys
-	name, path, out = sys.argv[1:]
+	name, path, out, placed = sys.argv[1:]
 	devices = json.load(open(path))["devices"]
 	bad = 0
 	for line in open(out):
 	    if not line.startswith("want "):
 	        continue
 	    _, dev, key, n = line.split()
+	    if placed == "1" and key == "resident_bytes":
+	        continue
 	    got = {d["id"]: d for d in devices}.get(int(dev), {}).get(key)
 	    if got != int(n):
 	        print(f"FAIL: {name}: device {dev}: {key} is {got}, not {n}")
@@ -43,6 +46,8 @@ compare() {
 	    if not d["name"] or d["vram_bytes"] != 256 << 20 or d["budget_bytes"] > d["vram_bytes"]:
 	        print(f"FAIL: {name}: {d['name']!r}: {d['vram_bytes']}")
 	        bad = 1
+	    if placed == "1":
+	        continue
 	    for key in ("host_home_bytes", "packed_bytes", "stall_ns", "patched", "drains"):
 	        bad |= d[key] != 0
 	    bad |= d["prefetch"] != {"issued": 0, "late": 0, "wasted": 0}
@@ -63,7 +68,28 @@ scenario() {
 	[ -s "$dir/err" ] && fail "$1 says: $(tail -n 1 "$dir/err")"
 	cmp -s "$dir/without" "$dir/with" ||
 		fail "$1: $(diff "$dir/without" "$dir/with" | head -n 5)"
-	compare "$1" "$dir/$1.json" || bad=1
+	compare "$1" "$dir/$1.json" 0 || bad=1
+	# The same where most of it has a home on the host; and where only whole regions have.
+	ways=('OFFLOAD_TORTURE=5 EMU_SPAN=0')
+	case $1 in
+	kept | told | registered) return ;;
+	slyly) ways+=('OFFLOAD_STAGE=safe' 'OFFLOAD_STAGE=safe OFFLOAD_TORTURE=1') ;;
+	places) ways+=(EMU_SPAN=0 EMU_MIX=0 EMU_HOST_VMM=0) ;;
+	plain_copies | blocks | batches | contexts) ways+=(EMU_SPAN=0 EMU_HOST_VMM=0) ;;
+	esac
+	for set in "${ways[@]}"; do
+		# shellcheck disable=SC2086
+		env $set OFFLOAD_VRAM=300K PLACED=1 OFFLOAD_STATS="$dir/$1.json" LD_PRELOAD="$lib" \
+			"$account" "$1" >"$dir/with" 2>"$dir/err" ||
+			fail "$1, placed, $set: $(tail -n 1 "$dir/err")"
+		cmp -s "$dir/without" "$dir/with" ||
+			fail "$1, placed, $set: $(diff "$dir/without" "$dir/with" | head -n 5)"
+		compare "$1, placed, $set" "$dir/$1.json" 1 || bad=1
+		[ "$set" != OFFLOAD_STAGE=safe ] || grep -q '"staged_bytes":[1-9]' "$dir/$1.json" ||
+			fail "$1, $set: nothing was staged"
+		[ "$1" != places ] || grep -q '"host_peak_bytes":[1-9]' "$dir/$1.json" ||
+			fail "$1, $set: nothing was placed on the host"
+	done
 }
 
 for s in ${ACCOUNT_ONLY:-$("$account")}; do scenario "$s"; done
@@ -75,12 +101,24 @@ told() {
 
 export EMU_DEVICES=1
 m=$((1 << 20))
-[ "$(told OFFLOAD_VRAM=64M)" = "$((64 * m)) $((64 * m)) $((61 * m)) $((60 * m))" ] ||
-	fail "OFFLOAD_VRAM=64M tells $(told OFFLOAD_VRAM=64M)"
-[ "$(told OFFLOAD_VRAM=2M)" = "$((2 * m)) $((2 * m)) 0 0" ] ||
-	fail "OFFLOAD_VRAM=2M tells $(told OFFLOAD_VRAM=2M)"
+for set in OFFLOAD_DEVICE=off OFFLOAD_REPORT=vram; do
+	[ "$(told OFFLOAD_VRAM=64M $set)" = "$((64 * m)) $((64 * m)) $((61 * m)) $((60 * m))" ] ||
+		fail "OFFLOAD_VRAM=64M $set tells $(told OFFLOAD_VRAM=64M $set)"
+done
+[ "$(told OFFLOAD_VRAM=2M OFFLOAD_DEVICE=off)" = "$((2 * m)) $((2 * m)) 0 0" ] ||
+	fail "OFFLOAD_VRAM=2M tells $(told OFFLOAD_VRAM=2M OFFLOAD_DEVICE=off)"
+# The pool: 32M of the host beside it, and what does not fit the device is in them.
+[ "$(told OFFLOAD_VRAM=64M OFFLOAD_RAM=32M)" = "$((96 * m)) $((96 * m)) $((93 * m)) $((92 * m))" ] ||
+	fail "a pool of 64M and 32M tells $(told OFFLOAD_VRAM=64M OFFLOAD_RAM=32M)"
+[ "$(told OFFLOAD_VRAM=2M OFFLOAD_RAM=32M)" = "$((34 * m)) $((34 * m)) $((31 * m)) $((30 * m))" ] ||
+	fail "a pool of 2M and 32M tells $(told OFFLOAD_VRAM=2M OFFLOAD_RAM=32M)"
+# More than both together can hold is refused as the driver refuses; less is not.
+for n in 1 3 6 7 9; do
+	got=$(env OFFLOAD_VRAM=2M OFFLOAD_RAM=6M LD_PRELOAD="$lib" "$account" admitted $n | grep '^admitted')
+	[ "$got" = "admitted $n $((n > 7 ? 2 : 0))" ] || fail "2M and 6M: $got"
+done
 plain="$((256 * m)) $((256 * m)) $((253 * m)) $((252 * m))"
-for set in OFFLOAD_VRAM=64G OFFLOAD_VRAM= 'OFFLOAD_VRAM=64M OFFLOAD_REPORT=physical'; do
+for set in 'OFFLOAD_VRAM=64G OFFLOAD_REPORT=vram' OFFLOAD_VRAM= 'OFFLOAD_VRAM=64M OFFLOAD_REPORT=physical'; do
 	# shellcheck disable=SC2086
 	[ "$(told $set)" = "$plain" ] || fail "$set tells $(told $set), not $plain"
 done
@@ -92,12 +130,15 @@ managed() {
 		"$account" told | sed -n 's/^managed //p'
 }
 
+export OFFLOAD_DEVICE=off
 small="$((64 * m)) $((60 * m)) $((4 * m)); $((64 * m)) $m $((60 * m)) $((3 * m))"
 plain="$((256 * m)) $((200 * m)) $((56 * m)); $((256 * m)) $m $((200 * m)) $((55 * m))"
 [ "$(managed OFFLOAD_VRAM=64M)" = "$small" ] || fail "managed: $(managed OFFLOAD_VRAM=64M)"
 [ "$(managed OFFLOAD_VRAM=)" = "$plain" ] || fail "managed: $(managed OFFLOAD_VRAM=)"
 [ "$(managed OFFLOAD_VRAM=64M OFFLOAD_REPORT=physical)" = "$plain" ] ||
 	fail "managed, physical: $(managed OFFLOAD_VRAM=64M OFFLOAD_REPORT=physical)"
+
+unset OFFLOAD_DEVICE
 
 # Memory that the library pages, registered with the driver.
 got=$(OFFLOAD_RAM=32M OFFLOAD_WINDOW=4M OFFLOAD_HOST_MIN=1M OFFLOAD_PAGER=copy \

@@ -249,6 +249,72 @@ static void reset(void)
 	begin(1);
 }
 
+/* Which the driver says of a pointer. */
+static void tell_pointer(CUdeviceptr base, CUdeviceptr at, size_t len)
+{
+	unsigned int type = 9, type2 = 9;
+	int managed = 9, ordinal = 9, mapped = 9;
+	CUdeviceptr same, start, got, start2;
+	size_t size, n;
+	CUcontext c;
+	CUpointer_attribute two[] = { CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
+				      CU_POINTER_ATTRIBUTE_RANGE_START_ADDR };
+	void *out[] = { &type2, &start2 };
+
+	ok(cuMemGetAddressRange_v2(&got, &n, at));
+	ok(cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, at));
+	ok(cuPointerGetAttribute(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, at));
+	ok(cuPointerGetAttribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, at));
+	ok(cuPointerGetAttribute(&mapped, CU_POINTER_ATTRIBUTE_MAPPED, at));
+	ok(cuPointerGetAttribute(&same, CU_POINTER_ATTRIBUTE_DEVICE_POINTER, at));
+	ok(cuPointerGetAttribute(&start, CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, at));
+	ok(cuPointerGetAttribute(&size, CU_POINTER_ATTRIBUTE_RANGE_SIZE, at));
+	ok(cuPointerGetAttribute(&c, CU_POINTER_ATTRIBUTE_CONTEXT, at));
+	refused(cuPointerGetAttribute(&same, CU_POINTER_ATTRIBUTE_HOST_POINTER, at));
+	ok(cuPointerGetAttributes(2, two, out, at));
+	printf("pointer: %d %d %u %d %d %d %d %d %d %d\n", got == base, n == len, type, managed,
+	       ordinal, mapped, start == base && start2 == base, size == len, c == ctx[0],
+	       type2 == type);
+}
+
+/* Large ones, that have homes in several places where the library may (PLACED). */
+static void places(void)
+{
+	CUmemGenericAllocationHandle h;
+	CUdeviceptr p = get(5 * MIB + 77), q = get(MIB), r;
+	unsigned long long id, id2;
+	CUipcMemHandle ipc;
+	size_t pitch;
+
+	tell_pointer(p, p, 5 * MIB + 77);
+	tell_pointer(p, p + 3 * MIB, 5 * MIB + 77);
+	tell_pointer(q, q + 100, MIB);
+	ok(cuPointerGetAttribute(&id, CU_POINTER_ATTRIBUTE_BUFFER_ID, p));
+	ok(cuPointerGetAttribute(&id2, CU_POINTER_ATTRIBUTE_BUFFER_ID, q));
+	printf("ids differ: %d\n", id != id2);
+	refused(cuMemRetainAllocationHandle(&h, (void *)p));
+	refused(cuMemUnmap(p, GRAN));
+	is(cuIpcGetMemHandle(&ipc, p), getenv("PLACED") ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS);
+	ok(cuMemAllocPitch_v2(&r, &pitch, 1000, 3000, 4));
+	have(0, (long)pitch * 3000, 1);
+	printf("pitch %zu\n", pitch);
+	tell_pointer(r, r + 9, pitch * 3000);
+	refused(cuMemFree_v2(p + GRAN));
+	ok(cuMemFree_v2(p));
+	have(0, -(long)(5 * MIB + 77), -1);
+	refused(cuMemFree_v2(p));
+	refused(cuMemGetAddressRange_v2(NULL, NULL, p));
+}
+
+/* One request, and what the driver says to it. */
+static void admitted(int mib)
+{
+	CUdeviceptr p;
+	CUresult r = cuMemAlloc_v2(&p, (size_t)mib * MIB);
+
+	printf("admitted %d %d\n", mib, r);
+}
+
 /* ---- copies ------------------------------------------------------------------------ */
 
 static unsigned char host[MIB], back[MIB];
@@ -370,6 +436,32 @@ static const char ptx[] =
 	"	mov.u32 %r1, 9;\n	st.global.u32 [%rd2], %r1;\n	ret;\n}\n"
 	".visible .entry nothing()\n{\n	ret;\n}\n";
 
+/* Kernels that a library which gives them other addresses must see through. */
+static const char sly[] =
+	".version 7.0\n.target sm_80\n.address_size 64\n"
+	".visible .global .align 8 .u64 hidden;\n"
+	".visible .entry look(.param .u64 p, .param .u64 out)\n{\n"	/* *out = *p */
+	"	.reg .b64 %rd<5>;\n	.reg .b32 %r<2>;\n"
+	"	ld.param.u64 %rd1, [p];\n	cvta.to.global.u64 %rd2, %rd1;\n"
+	"	ld.param.u64 %rd3, [out];\n	cvta.to.global.u64 %rd4, %rd3;\n"
+	"	ld.global.u32 %r1, [%rd2];\n	st.global.u32 [%rd4], %r1;\n	ret;\n}\n"
+	".visible .entry keep(.param .u64 p, .param .u64 out)\n{\n"	/* *out = p */
+	"	.reg .b64 %rd<4>;\n"
+	"	ld.param.u64 %rd1, [p];\n"
+	"	ld.param.u64 %rd2, [out];\n	cvta.to.global.u64 %rd3, %rd2;\n"
+	"	st.global.u64 [%rd3], %rd1;\n	ret;\n}\n"
+	".visible .entry follow(.param .u64 cell, .param .u64 out)\n{\n"	/* *out = **cell */
+	"	.reg .b64 %rd<7>;\n	.reg .b32 %r<2>;\n"
+	"	ld.param.u64 %rd1, [cell];\n	cvta.to.global.u64 %rd2, %rd1;\n"
+	"	ld.param.u64 %rd3, [out];\n	cvta.to.global.u64 %rd4, %rd3;\n"
+	"	ld.global.u64 %rd5, [%rd2];\n	cvta.to.global.u64 %rd6, %rd5;\n"
+	"	ld.global.u32 %r1, [%rd6];\n	st.global.u32 [%rd4], %r1;\n	ret;\n}\n"
+	".visible .entry poke(.param .u32 v)\n{\n"			/* *hidden = v */
+	"	.reg .b64 %rd<3>;\n	.reg .b32 %r<2>;\n"
+	"	ld.param.u32 %r1, [v];\n"
+	"	ld.global.u64 %rd1, [hidden];\n	cvta.to.global.u64 %rd2, %rd1;\n"
+	"	st.global.u32 [%rd2], %r1;\n	ret;\n}\n";
+
 static CUfunction function(CUmodule m, const char *name)
 {
 	CUfunction f;
@@ -448,6 +540,68 @@ static void launches(void)
 	all_launches(again, p);
 	ok(cuCtxSynchronize());
 	show(p, 4096);
+}
+
+static CUstream sly_stream;
+static CUdeviceptr sly_out;
+
+/* What the kernel leaves in the output: waited for, as a program would. */
+static unsigned int ask(CUfunction f, CUdeviceptr p, CUdeviceptr out)
+{
+	void *args[] = { &p, &out };
+	unsigned int v;
+
+	ok(cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, sly_stream, args, NULL));
+	ok(cuMemcpyDtoHAsync_v2(&v, sly_out, 4, sly_stream));
+	ok(cuStreamSynchronize(sly_stream));
+	want[0].launches++;
+	moved(0, 0, 4);
+	return v;
+}
+
+/* Weights that are read again and again; then they are written behind everybody's back,
+ * filled anew, and read by a pointer that a kernel has kept. */
+static void slyly(void)
+{
+	enum { WINDOWS = 12, STEP = 100 * 1024 };
+	CUdeviceptr p = get(WINDOWS * STEP), cell = get(8), hidden, at = p + 5 * STEP;
+	CUfunction look, keep, follow, poke;
+	unsigned int v = 12345;
+	void *args[] = { &v };
+	CUmodule m;
+	size_t n;
+
+	ok(cuStreamCreate(&sly_stream, CU_STREAM_NON_BLOCKING));
+	sly_out = get(4);
+	ok(cuModuleLoadData(&m, sly));
+	ok(cuModuleGetGlobal_v2(&hidden, &n, m, "hidden"));
+	want[0].regions++;
+	ok(cuMemcpyHtoD_v2(hidden, &at, 8));
+	for (int i = 0; i < WINDOWS; i++)
+		ok(cuMemcpyHtoD_v2(p + (CUdeviceptr)i * STEP, host + i * 1000, STEP));
+	moved(0, 8 + WINDOWS * STEP, 0);
+	look = function(m, "look");
+	keep = function(m, "keep");
+	follow = function(m, "follow");
+	poke = function(m, "poke");
+	for (int pass = 0; pass < 12; pass++)
+		for (int i = 0; i < WINDOWS; i++)
+			printf("read %x\n", ask(look, p + (CUdeviceptr)i * STEP, sly_out));
+	for (int i = 0; i < 12; i++)
+		ask(keep, p + 7 * STEP, cell);
+	for (int i = 0; i < WINDOWS; i++)
+		printf("read %x\n", ask(look, p + (CUdeviceptr)i * STEP, sly_out));
+	printf("read %x\n", ask(follow, cell, sly_out));
+	ok(cuLaunchKernel(poke, 1, 1, 1, 1, 1, 1, 0, sly_stream, args, NULL));
+	want[0].launches++;
+	printf("read %x\n", ask(look, at, sly_out));
+	for (int pass = 0; pass < 8; pass++) {
+		v = 77 + (unsigned int)pass;
+		ok(cuMemcpyHtoDAsync_v2(at, &v, 4, sly_stream));
+		moved(0, 4, 0);
+		printf("read %x\n", ask(look, at, sly_out));
+	}
+	printf("read %x\n", ask(follow, cell, sly_out));
 }
 
 static void nothing(CUfunction f, int dev)
@@ -601,7 +755,7 @@ int main(int argc, char **argv)
 	static const struct { const char *name; void (*run)(void); int devices; } all[] = {
 		{ "families", families, 1 }, { "ends", ends, 1 }, { "kept", kept, 1 }, { "many", many, 1 },
 		{ "own_mappings", own_mappings, 1 }, { "contexts", contexts, 1 },
-		{ "reset", reset, 1 }, { "plain_copies", plain_copies, 1 },
+		{ "reset", reset, 1 }, { "places", places, 1 }, { "slyly", slyly, 1 }, { "plain_copies", plain_copies, 1 },
 		{ "blocks", blocks, 1 }, { "batches", batches, 1 },
 		{ "two_devices", two_devices, 2 }, { "launches", launches, 1 },
 		{ "threads", threads, 1 }, { "forked", forked, 1 }, { "told", told, 1 }, { "registered", registered, 1 },
@@ -609,6 +763,11 @@ int main(int argc, char **argv)
 
 	for (size_t i = 0; i < MIB; i++)
 		host[i] = (unsigned char)(i * 7 + i / 251);
+	if (argc == 3 && !strcmp(argv[1], "admitted")) {
+		begin(1);
+		admitted(atoi(argv[2]));
+		return 0;
+	}
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		if (argc < 2 && all[i].run != registered)
 			puts(all[i].name);

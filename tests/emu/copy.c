@@ -38,6 +38,13 @@ static CUresult check_side(const struct copy *c, struct side *s)
 	return CUDA_SUCCESS;
 }
 
+/* EMU_SPAN=0: a driver that takes no range in both kinds of memory. Nodes of graphs are
+ * not looked at. */
+static bool spans(const struct copy *c, const struct side *s)
+{
+	return !emu.opt.span && !s->host && vmm_both(s->addr, bytes_of(c, s));
+}
+
 static bool pageable(const struct side *s)
 {
 	return s->host && !pinned(s->addr);
@@ -72,6 +79,8 @@ static CUresult submit(struct stream *s, const struct copy *in, const CUDA_MEMCP
 	r = r ? r : check_side(c, &c->dst);
 	if (r)
 		return r;
+	if (spans(c, &c->src) || spans(c, &c->dst))
+		return CUDA_ERROR_INVALID_VALUE;
 	if (s->capture && !async)
 		return capture_refuse(s);
 	if (as)
@@ -434,6 +443,8 @@ static CUresult set(uint64_t dst, size_t pitch, unsigned value, unsigned es, siz
 		return capture_refuse(s);
 	if (!width || !height)
 		return CUDA_SUCCESS;
+	if (!emu.opt.span && vmm_both(dst, (height - 1) * pitch + width * es))
+		return CUDA_ERROR_INVALID_VALUE;
 	r = stream_submit(s, &w);
 	return r || async || vm_is_device(dst) ? r : stream_wait(s);
 }

@@ -41,7 +41,7 @@
  * (1), EMU_DRIVER version (13000), EMU_DELAY_US mean (0), EMU_SEED (1), EMU_REACH
  * (args|any), EMU_FAIL function:nth:CUresult,... (nth 0: always), EMU_LOG (stderr or a
  * file: every call), EMU_HOST_VMM (1), EMU_MIX (1: host and device handles in one
- * reservation), EMU_HOST_ACCESS (0: kernels reach pageable memory), EMU_CONCURRENT (1:
+ * reservation), EMU_SPAN (1: a copy or memset may go across both), EMU_HOST_ACCESS (0: kernels reach pageable memory), EMU_CONCURRENT (1:
  * concurrent managed access), EMU_QUIET (0: nothing on stderr).
  *
  * Lock: one, `emu.lock`, taken around every call by its wrapper (entry.c) and let go
@@ -79,7 +79,7 @@ enum kind {
 struct options {
 	uint64_t vram, granularity, seed;
 	unsigned devices, driver, delay_us;
-	bool reach_any, host_vmm, mix, host_access, concurrent, quiet;
+	bool reach_any, host_vmm, mix, span, host_access, concurrent, quiet;
 };
 
 struct device {
@@ -193,6 +193,7 @@ uint64_t round_up(uint64_t n, uint64_t to);
 /* vmm.c: where the memory mapped there is, and which mapping it is. -1, false: none. */
 int vmm_place(uint64_t addr, CUmemLocation *where);
 bool vmm_range(uint64_t addr, uint64_t *base, uint64_t *size);
+bool vmm_both(uint64_t addr, uint64_t size);	/* in device memory, and in the host's */
 
 struct work;
 

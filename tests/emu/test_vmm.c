@@ -132,6 +132,27 @@ static void mixing_refused(void)
 	IS(cuMemMap(at + G, G, 0, h, 0), CUDA_ERROR_INVALID_VALUE);
 }
 
+static void spanning_refused(void)
+{
+	CUmemAllocationProp p = on_device(0);
+	CUmemGenericAllocationHandle d, h;
+	char out[2 * G];
+	CUdeviceptr at;
+
+	setup();
+	p.location.type = CU_MEM_LOCATION_TYPE_HOST_NUMA;
+	d = handle(G);
+	OK(cuMemCreate(&h, G, &p, 0));
+	OK(cuMemAddressReserve(&at, 2 * G, 0, 0, 0));
+	OK(cuMemMap(at, G, 0, d, 0));
+	OK(cuMemMap(at + G, G, 0, h, 0));
+	allow(at, 2 * G, 0, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+	IS(cuMemcpyDtoH_v2(out, at + G - 1, 2), CUDA_ERROR_INVALID_VALUE);
+	IS(cuMemsetD8_v2(at + G - 1, 1, 2), CUDA_ERROR_INVALID_VALUE);
+	OK(cuMemcpyDtoH_v2(out, at, G));
+	OK(cuMemsetD8_v2(at + G, 1, G));
+}
+
 static void host_handles_refused(void)
 {
 	CUmemAllocationProp p = on_device(0);
@@ -281,6 +302,7 @@ static const struct test_case cases[] = {
 	{ "one_handle_at_two_addresses", one_handle_at_two_addresses, NULL },
 	{ "host_and_device_side_by_side", host_and_device_side_by_side, NULL },
 	{ "mixing_refused", mixing_refused, "EMU_MIX=0" },
+	{ "spanning_refused", spanning_refused, "EMU_SPAN=0" },
 	{ "host_handles_refused", host_handles_refused, "EMU_HOST_VMM=0" },
 	{ "unmap_under_a_copy", unmap_under_a_copy, NULL },
 	{ "unmap_after_a_wait", unmap_after_a_wait, "EMU_DELAY_US=20000" },

@@ -384,3 +384,12 @@ bool vmm_range(uint64_t addr, uint64_t *base, uint64_t *size)
 	*size = maps[i].size;
 	return true;
 }
+
+bool vmm_both(uint64_t addr, uint64_t size)
+{
+	bool device = false, host = false;
+
+	for (unsigned i = place(addr); i < n && maps[i].addr < addr + size; i++)
+		*(on_device(maps[i].h) ? &device : &host) = true;
+	return device && host;
+}

@@ -14,7 +14,9 @@
 # (1) The engine prints what the processor computes, to the bit, whatever its options.
 # (2) The random program compares all memory with its model by itself, and prints a
 #     hash that the library may not change.
-# (3) A fault that is asked for (TEST_BREAK) must be seen, or these tests see nothing.
+# (3) The same where OFFLOAD_VRAM holds a part of it, on a card that has little more: what
+#     is placed in host memory, moved, and moved for no reason changes no bit.
+# (4) A fault that is asked for (TEST_BREAK) must be seen, or these tests see nothing.
 # Lock: none; the runs of a pair share only files that nobody changes.
 
 cd "$(dirname "$0")/../.." || exit 1
@@ -38,6 +40,30 @@ q8_0 --graph update --streams 3 --api getproc
 bf16 --graph build --streams 3 --ref struct --alloc one
 f32 --graph device --batch 1 --alloc vmm'
 
+# Where a part is placed on the host: weights of so many times the budget, on a card with
+# 64K more than it; what else the program has is in that.
+placed='1.25 OFFLOAD_VRAM=360K f32 --load sync
+1.25 OFFLOAD_VRAM=176K f16 --api default --alloc one --load async
+2 OFFLOAD_VRAM=220K f32 --graph device --streams 2 --ref struct
+2 OFFLOAD_VRAM=110K bf16 --graph params --streams 2 --ref table --load pinned --chunk 3000
+2 OFFLOAD_VRAM=110K,OFFLOAD_TORTURE=1 f16 --streams 3 --launch ex --ref table
+8 OFFLOAD_VRAM=56K,EMU_VRAM=256K f32 --streams 3 --launch extra
+8 OFFLOAD_VRAM=28K,EMU_VRAM=192K bf16 --graph build --streams 3 --alloc one
+8 OFFLOAD_VRAM=56K,EMU_VRAM=512K,OFFLOAD_TORTURE=2 f32 --graph update --streams 2
+2 OFFLOAD_VRAM=220K,EMU_VRAM=512K,EMU_HOST_VMM=0 f32 --graph device
+2 OFFLOAD_VRAM=220K,EMU_VRAM=512K,EMU_MIX=0 f32 --streams 2
+1.5 OFFLOAD_VRAM=0K,EMU_VRAM=300K f32 --streams 2 --ref table
+2 OFFLOAD_VRAM=220K,EMU_FAIL=cuMemMap:30:999 f32 --streams 2
+2 OFFLOAD_VRAM=220K,EMU_FAIL=cuMemSetAccess:5:999 f32 --graph device'
+
+# Of the random program (2M of memory), in turn: budgets of 10 to 200 percent.
+random_rows='OFFLOAD_VRAM=200K EMU_VRAM=3M EMU_GRANULARITY=4K EMU_SPAN=0
+OFFLOAD_VRAM=4M EMU_VRAM=6M OFFLOAD_TORTURE=1 EMU_GRANULARITY=4K EMU_SPAN=0
+OFFLOAD_VRAM=1M EMU_VRAM=4M OFFLOAD_TORTURE=2 EMU_GRANULARITY=64K
+OFFLOAD_VRAM=500K EMU_VRAM=3M OFFLOAD_DEVICE_MIN=4K EMU_GRANULARITY=64K EMU_MIX=0
+OFFLOAD_VRAM=400K EMU_VRAM=3M OFFLOAD_TORTURE=3 EMU_GRANULARITY=4K EMU_SPAN=0
+OFFLOAD_VRAM=2M EMU_VRAM=4M OFFLOAD_DEVICE_MIN=4K EMU_GRANULARITY=4K EMU_HOST_VMM=0'
+
 # tell NAME STATUS [WHY]: counts.
 tell() {
 	case $2 in
@@ -56,13 +82,14 @@ run() {
 	timeout -k 5 "${limit:-120}" env LD_LIBRARY_PATH="$driver" "$@" >"$out" 2>"$out.err" </dev/null
 }
 
-# both OUT COMMAND...: without and with the library, side by side; statuses in s, t.
+# both OUT COMMAND...: without and with the library, side by side; statuses in s, t. With
+# it what is in `set` is set.
 both() {
 	local out=$1
 
 	shift
 	run "$out.plain" "$@" &
-	run "$out.with" LD_PRELOAD="$lib" "$@"
+	run "$out.with" "${set[@]}" LD_PRELOAD="$lib" "$@"
 	t=$?
 	wait $!
 	s=$?
@@ -98,9 +125,34 @@ engine() {
 	done <<<"$rows"
 }
 
-# seeds FIRST COUNT DEVICES: all of them in one process.
+# homes: the rows of `placed`.
+homes() {
+	local times set type options n=0 s name
+
+	while read -r times set type options; do
+		n=$((n + 1))
+		name="$times times the budget: $type $options"
+		# shellcheck disable=SC2086
+		EMU_SEED=$n run "$work/homes.$n" EMU_GRANULARITY=4K EMU_SPAN=0 EMU_VRAM="$(
+			sed -n 's/.*OFFLOAD_VRAM=\([0-9]*\)K.*/\1/p' <<<"$set" |
+			awk '{ print $1 + 64 "K" }')" ${set//,/ } OFFLOAD_STATS="$work/homes.$n.json" \
+			LD_PRELOAD="$lib" "$B/engine/engine" $options "$work/$type.gguf"
+		s=$?
+		if [ "$s" != 0 ]; then
+			tell "$name" $s "$(tail -n 1 "$work/homes.$n.err")"
+		elif ! cmp -s "$work/homes.$n" "$work/$type.cpu"; then
+			tell "$name" 1 "not what the processor computes: $work/homes.$n"
+		elif ! grep -q '"host_peak_bytes":[1-9]' "$work/homes.$n.json"; then
+			tell "$name" 1 "nothing had a home on the host"
+		else
+			tell "$name" 0
+		fi
+	done <<<"$placed"
+}
+
+# seeds FIRST COUNT DEVICES [NAME=VALUE...]: all of them in one process.
 seeds() {
-	local out=$work/seeds.$1 s t
+	local out=$work/seeds.$1 set=("${@:4}") s t
 
 	limit=300 EMU_DEVICES=$3 EMU_SEED=$1 both "$out" "$B/engine/random" --seed "$1" \
 		--count "$2" --ops 120
@@ -114,20 +166,24 @@ seeds() {
 	return $((s ? s : t ? t : 1))
 }
 
-# random COUNT BATCH: seeds on one and two devices in turn, while there is time.
+# random COUNT BATCH passed|placed: seeds on one and two devices in turn, while there is time.
 random() {
-	local first=${RANDOM_SEED:-1} at bad=0 end=$((SECONDS + 900 * times)) devices=1 why=
+	local first=${RANDOM_SEED:-1} at bad=0 end=$((SECONDS + 900 * times)) devices=1 why= row
+	local -a rows=("")
 
+	[ "$3" = passed ] || mapfile -t rows <<<"$random_rows"
 	for ((at = first; at < first + $1; at += $2)); do
 		if [ "$SECONDS" -ge "$end" ]; then
 			echo "# random: seeds from $at on not run: no time left"
 			break
 		fi
-		seeds "$at" "$2" "$devices" || { bad=$?; break; }
+		row=${rows[$(((at - first) / $2 % ${#rows[@]}))]}
+		# shellcheck disable=SC2086
+		seeds "$at" "$2" "$devices" $row || { bad=$?; why="$row $why"; break; }
 		devices=$((3 - devices))
 	done
 	[ "$bad" = 0 ] || at=$((at + $2))
-	tell "random, seeds $first to $((at - 1))" "$bad" "$why"
+	tell "random, $3, seeds $first to $((at - 1))" "$bad" "$why"
 }
 
 # seen NAME COMMAND...: must not pass.
@@ -170,7 +226,14 @@ esac
 [ -e "$lib" ] || { echo "run.sh: $lib is missing: run make" >&2; exit 1; }
 models
 engine
-if [ "$1" = long ]; then random $((1000 * times)) 20; else random 20 10; fi
+[ "$1" = gpu ] || homes
+if [ "$1" = long ]; then
+	random $((1000 * times)) 20 passed
+	random $((1000 * times)) 20 placed
+else
+	random 20 10 passed
+	[ "$1" = gpu ] || random 24 4 placed
+fi
 [ "$1" = gpu ] || faults	# on a GPU they may pass by luck
 echo "# engine: $pass passed, $fails failed, $skips skipped"
 echo "$pass $fails $skips" >"$B/engine.counts"

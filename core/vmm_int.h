@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/* vmm_int.h - what the files of placed device memory know of each other.
+ *
+ * One thread at a time changes anything ("the turn"): it is no lock, for it is kept while
+ * the driver waits for the device (R7), and a fork forgets it. Whoever reads extents is
+ * inside the gate, or has the turn; whoever changes them has the turn and has closed the
+ * gate.
+ */
+#ifndef OFFLOAD_VMM_INT_H
+#define OFFLOAD_VMM_INT_H
+
+#include "core/device_int.h"
+#include "core/vmm.h"
+
+#define VMM_REGIONS	8192u
+#define VMM_EXTENT	(32ull << 20)	/* bytes; less where the budget is small */
+
+/* How a device lets memory be placed. */
+enum vmm_mode {
+	VMM_UNKNOWN,
+	VMM_MIXED,	/* homes of both kinds in one region */
+	VMM_WHOLE,	/* the driver refuses that: a region is the driver's, or pinned */
+};
+
+struct vmm_extent {
+	uint64_t handle;
+	bool host;
+};
+
+struct vmm_region {
+	uint64_t base, len;	/* len: as asked */
+	uint64_t size;		/* mapped */
+	uint64_t extent, serial;
+	uintptr_t ctx;
+	int dev;
+	uint32_t number, n;	/* n: extents; 0: pinned as a whole */
+	bool fixed;
+	struct vmm_shown *shown;	/* vmm_stage.h; or NULL */
+	struct vmm_extent ext[];
+};
+
+struct vmm_device {
+	enum vmm_mode mode;
+	bool pressed;
+	uint64_t gran, extent, least;	/* least: smaller requests pass */
+	uint64_t keep;		/* of the budget: for what is not ours to place */
+	uint32_t peers;		/* devices that reach it, itself included */
+	uint64_t window;	/* addresses for one extent, to move it; or 0 */
+};
+
+extern const struct vmm_ops *vmm_ops;
+extern struct vmm_device vmm_dev[DEVICES];
+
+void vmm_take_turn(void);
+bool vmm_try_turn(void);	/* false: another has it */
+void vmm_give_turn(void);
+
+static inline uint64_t vmm_at(const struct vmm_region *r, uint32_t i)
+{
+	return r->base + i * r->extent;
+}
+
+static inline uint64_t vmm_bytes(const struct vmm_region *r, uint32_t i)
+{
+	return i + 1 < r->n ? r->extent : r->size - i * r->extent;
+}
+
+static inline uint64_t vmm_stat(int dev, enum device_stat i)
+{
+	return __atomic_load_n(&off_stats_now->device[dev].v[i], __ATOMIC_RELAXED);
+}
+
+/* In the turn. NULL: no such region. */
+struct vmm_region *vmm_nth(uint32_t number);
+
+/* ---- vmm_gate.c ----------------------------------------------------------------- */
+
+/* Closes the gate with nothing queued anywhere. 0: whoever comes waits until
+ * vmm_gate_open; -errno of the drain, -EBUSY: somebody captures, or stays inside. */
+int vmm_gate_close(uintptr_t ctx);
+void vmm_gate_open(void);
+
+/* ---- vmm_pool.c: handles, recycled ------------------------------------------------ */
+
+/* 0, -ENOMEM (the budget is not looked at), or -errno of the driver's. */
+int vmm_handle_get(int dev, bool host, uint64_t len, uint64_t *handle);
+void vmm_handle_put(int dev, bool host, uint64_t len, uint64_t handle);
+/* Memory of a kind came, or went: bytes below 0. */
+void vmm_count(int dev, bool host, int64_t bytes);
+/* Gives back what is kept for later, of a device. True: there was some of its memory. */
+bool vmm_handle_flush(int dev);
+/* Bytes of the host that homes of the device may still take, what is kept included. */
+uint64_t vmm_host_left(int dev);
+/* Bytes of the device that homes may still take, leaving `keep` of the budget. */
+uint64_t vmm_room(int dev, uintptr_t ctx, uint64_t keep);
+
+/* ---- vmm_move.c --------------------------------------------------------------------- */
+
+/* In the turn, the gate closed: the extent's home goes to the other side. 0 or -errno: it
+ * is where it was. */
+int vmm_move(struct vmm_region *r, uint32_t i);
+/* In the turn. Moves homes of at least so many bytes from the device to the host.
+ * Returns how many bytes moved. */
+uint64_t vmm_evict(int dev, uintptr_t ctx, uint64_t bytes);
+/* OFFLOAD_TORTURE: homes of the device move for no reason. In the turn. */
+void vmm_shuffle(int dev);
+
+/* ---- vmm_views.c, vmm_show.c, vmm_stage.c --------------------------------------------- */
+
+/* In the turn, the gate closed: its homes may change then. */
+void vmm_views_end(struct vmm_region *r);
+void vmm_views_free(struct vmm_region *r);	/* and it ends */
+void vmm_stager_end(uintptr_t ctx);
+void vmm_views_child(void);
+void vmm_show_child(void);
+
+/* ---- vmm_settle.c ------------------------------------------------------------------- */
+
+void vmm_requested(void);	/* in the turn: a region came or went */
+
+/* ---- forks ------------------------------------------------------------------------------ */
+
+void vmm_lock(void);
+void vmm_unlock(void);
+void vmm_child(void);
+void vmm_gate_child(void);
+void vmm_pool_lock(void);
+void vmm_pool_unlock(void);
+void vmm_pool_child(void);
+
+#endif

@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: MIT */
+/* test_vmm.c - placed device memory (core/vmm*.c) on a driver of this file's own, each of
+ * whose operations fails at its n-th call.
+ *
+ * Owns the driver: addresses, mappings, handles with a stamp for each granule. Lock: none.
+ * (1) Whatever fails, a region that lives reaches its bytes, all of them mapped and
+ *     accessible. (2) What was not granted leaves nothing behind; nor does what ended, if
+ *     the driver took it back. (3) Budget and host memory are never exceeded. (4) Nothing
+ *     is unmapped unless everything was waited for since work could be queued.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "core/vmm_int.h"
+
+#define G	4096ull
+#define BUDGET	(64 * G)
+#define HOST	(64 * G)
+#define MANY	512
+#define CTX	((uintptr_t)7)
+
+struct handle { bool live, host; uint64_t len; unsigned int maps; uint32_t stamp[256]; };
+struct mapping { uint64_t at, len, handle; bool shown; };
+
+static struct handle handles[MANY];
+static struct mapping maps[MANY];
+static int n_maps, n_reserved, n_pins;
+static uint64_t next_address, device_used, host_used, worst_device, worst_host;
+static uint64_t calls, fail_at;
+static int fail_with;
+static _Atomic bool idle;
+static bool no_host, no_mix;
+static int taken_badly;		/* unmapped while something was queued */
+static bool told[4096];		/* the program has the address: by its upper half */
+static bool leaks;		/* the driver did not take something back */
+
+static bool fails(bool back)
+{
+	if (++calls != fail_at)
+		return false;
+	leaks |= back;
+	return true;
+}
+
+#define OP(back) do { if (fails(back)) return fail_with; } while (0)
+
+static int f_granularity(int dev, bool host, uint64_t *bytes)
+{
+	*bytes = G;
+	return 0;
+}
+
+static int f_reserve(uint64_t *at, uint64_t len)
+{
+	OP(false);
+	*at = next_address += 1ull << 32;
+	n_reserved++;
+	return 0;
+}
+
+static struct mapping *find(uint64_t at)
+{
+	for (int i = 0; i < n_maps; i++)
+		if (at - maps[i].at < maps[i].len)
+			return &maps[i];
+	return NULL;
+}
+
+static int f_unreserve(uint64_t at, uint64_t len)
+{
+	OP(true);
+	for (uint64_t a = at; a < at + len; a += G)
+		if (find(a))
+			return -EINVAL;
+	n_reserved--;
+	return 0;
+}
+
+static int f_create(int dev, bool host, uint64_t len, uint64_t *handle)
+{
+	uint64_t h = 1;
+
+	OP(false);
+	if (host && no_host)
+		return -ENOTSUP;
+	if (!host && device_used + len > BUDGET)
+		return -ENOMEM;
+	while (handles[h].live)
+		h++;
+	handles[h] = (struct handle){ .live = true, .host = host, .len = len };
+	*(host ? &host_used : &device_used) += len;
+	if (device_used > worst_device)
+		worst_device = device_used;
+	if (host_used > worst_host)
+		worst_host = host_used;
+	*handle = h;
+	return 0;
+}
+
+static int f_release(uint64_t h)
+{
+	OP(true);
+	assert_true(handles[h].live);
+	if (handles[h].maps) {	/* it did not let go of it: lives on where it is mapped */
+		assert_true(leaks);
+		return 0;
+	}
+	handles[h].live = false;
+	*(handles[h].host ? &host_used : &device_used) -= handles[h].len;
+	return 0;
+}
+
+static int f_map(uint64_t at, uint64_t len, uint64_t h)
+{
+	OP(false);
+	assert_true(handles[h].live && handles[h].len == len && !find(at));
+	for (int i = 0; no_mix && i < n_maps; i++)
+		if (maps[i].at >> 32 == at >> 32 && handles[maps[i].handle].host != handles[h].host)
+			return -EINVAL;
+	maps[n_maps++] = (struct mapping){ at, len, h, false };
+	handles[h].maps++;
+	return 0;
+}
+
+static int f_unmap(uint64_t at, uint64_t len)
+{
+	struct mapping *m = find(at);
+
+	OP(true);
+	assert_true(m && m->at == at && m->len == len);
+	taken_badly += !idle && told[(at >> 32) % 4096];
+	handles[m->handle].maps--;
+	*m = maps[--n_maps];
+	return 0;
+}
+
+static int f_access(uint64_t at, uint64_t len, uint32_t devices)
+{
+	OP(false);
+	for (uint64_t a = at; a < at + len;) {
+		struct mapping *m = find(a);
+
+		assert_non_null(m);
+		m->shown = devices & 1;
+		a = m->at + m->len;
+	}
+	return 0;
+}
+
+static int f_pin(uintptr_t ctx, uint64_t len, uint64_t *at)
+{
+	OP(false);
+	*at = next_address += 1ull << 32;
+	n_pins++;
+	return 0;
+}
+
+static int f_unpin(uintptr_t ctx, uint64_t at)
+{
+	OP(true);
+	n_pins--;
+	return 0;
+}
+
+static int f_drain(uintptr_t ctx)
+{
+	OP(false);
+	idle = true;
+	return 0;
+}
+
+static uint32_t *stamp(uint64_t at)
+{
+	struct mapping *m = find(at);
+
+	assert_true(m && m->shown);
+	return &handles[m->handle].stamp[(at - m->at) / G];
+}
+
+static int f_copy(uintptr_t ctx, uint64_t to, uint64_t from, uint64_t len)
+{
+	for (uint64_t i = 0; i < len; i += G)
+		*stamp(to + i) = *stamp(from + i) + (calls + 1 == fail_at);
+	OP(false);
+	return 0;
+}
+
+static int f_free_bytes(uintptr_t ctx, uint64_t *bytes)
+{
+	*bytes = BUDGET - device_used;
+	return 0;
+}
+
+static const struct vmm_ops fake = {
+	.granularity = f_granularity, .reserve = f_reserve, .unreserve = f_unreserve,
+	.create = f_create, .release = f_release, .map = f_map, .unmap = f_unmap,
+	.access = f_access, .pin = f_pin, .unpin = f_unpin, .drain = f_drain,
+	.copy = f_copy, .free_bytes = f_free_bytes,
+};
+
+/* ---- a program --------------------------------------------------------------------- */
+
+struct place { uint64_t at, n; uint32_t number; };
+
+static bool get(struct place *r, uint64_t granules)
+{
+	int err = vmm_alloc(0, CTX, granules * G, &r->at, &r->number);
+
+	if (err)
+		r->number = 0;
+	r->n = granules;
+	if (!err)
+		told[(r->at >> 32) % 4096] = true;
+	idle = false;
+	for (uint64_t i = 0; r->number && vmm_nth(r->number)->n && i < granules; i++)
+		*stamp(r->at + i * G) = r->number * 1000 + (uint32_t)i;
+	return !err;
+}
+
+static void check(const struct place *r)
+{
+	for (uint64_t i = 0; r->number && vmm_nth(r->number)->n && i < r->n; i++)
+		assert_int_equal(*stamp(r->at + i * G), r->number * 1000 + i);
+}
+
+static void put(struct place *r)
+{
+	if (r->number && !vmm_free(r->number))
+		r->number = 0;
+	idle = false;
+}
+
+static void reset(void)
+{
+	vmm_lock();
+	vmm_child();
+	memset(handles, 0, sizeof(handles));
+	memset(told, 0, sizeof(told));
+	next_address = 0;
+	memset(off_stats_now->device[0].v, 0, sizeof(off_stats_now->device[0].v));
+	off_stats_now->device[0].v[SD_BUDGET] = BUDGET;
+	n_maps = n_reserved = n_pins = taken_badly = 0;
+	device_used = host_used = worst_device = worst_host = calls = fail_at = 0;
+	idle = leaks = false;
+	off_opt.vram = BUDGET;
+	off_opt.ram = HOST;
+	vmm_ops = &fake;
+}
+
+static void end(struct place *r, int n)
+{
+	bool refused = fail_at != 0;
+
+	for (int i = 0; i < n; i++) {
+		check(&r[i]);
+		put(&r[i]);
+		put(&r[i]);	/* what was refused is not, a second time */
+		assert_int_equal(r[i].number, 0);
+	}
+	assert_int_equal(taken_badly, 0);
+	assert_true(leaks || (worst_device <= BUDGET && worst_host <= HOST));
+	vmm_handle_flush(0);
+	if (refused && leaks)
+		return;
+	assert_int_equal(n_maps, 0);
+	assert_int_equal(n_pins, 0);
+	assert_int_equal(n_reserved, vmm_dev[0].window != 0);
+	assert_int_equal(device_used + host_used, 0);
+	assert_int_equal(vmm_stat(0, SD_RESIDENT), 0);
+	assert_int_equal(vmm_stat(0, SD_HOST_HOME), 0);
+}
+
+/* More than fits, room made for others, freed in the middle, more again. */
+static void program(void)
+{
+	struct place r[6] = { 0 };
+
+	for (int i = 0; i < 4; i++)
+		get(&r[i], 10 + 13 * (uint64_t)i);
+	vmm_make_room(0, CTX, 20 * G, true);
+	for (int i = 0; i < 4; i++)
+		check(&r[i]);
+	put(&r[1]);
+	get(&r[4], 30);
+	vmm_make_room(0, CTX, 5 * G, true);
+	get(&r[5], 3);
+	end(r, 6);
+}
+
+static void every_failure(void **state)
+{
+	static const int errors[] = { -EIO, -ENOMEM, -EINVAL };
+	uint64_t all;
+
+	reset();
+	program();
+	all = calls;
+	assert_true(all > 100);
+	assert_true(off_stats_now->device[0].v[SD_MOVED] > 0);
+	for (int mode = 0; mode < 3; mode++)
+		for (int e = 0; e < 3; e++)
+			for (uint64_t n = 1; n <= all; n++) {
+				reset();
+				no_host = mode == 1;
+				no_mix = mode == 2;
+				fail_at = n;
+				fail_with = errors[e];
+				program();
+			}
+	no_host = no_mix = false;
+}
+
+static void admission(void **state)
+{
+	struct place r[3] = { 0 };
+
+	reset();
+	assert_true(get(&r[0], 100));
+	assert_int_equal(vmm_alloc(0, CTX, 29 * G, &r[1].at, &r[1].number), -ENOMEM);
+	assert_true(get(&r[2], 20));
+	end(r, 3);
+}
+
+/* The owner goes: its regions go, others stay. */
+static void owners(void **state)
+{
+	struct place r[2] = { 0 };
+	uint64_t at;
+	uint32_t number;
+
+	reset();
+	assert_true(get(&r[0], 20));
+	assert_int_equal(vmm_alloc(0, CTX + 1, 30 * G, &at, &number), 0);
+	vmm_drop_owner(CTX + 1);
+	assert_null(vmm_nth(number));
+	end(r, 1);
+}
+
+/* While it is captured, and while somebody is inside, it is only put aside. */
+static void put_aside(void **state)
+{
+	struct place r[2] = { 0 };
+	int before;
+
+	reset();
+	assert_true(get(&r[0], 20));
+	before = n_maps;
+	vmm_capture(1);
+	put(&r[0]);
+	assert_int_equal(n_maps, before);
+	vmm_capture(-1);
+	assert_true(get(&r[1], 1));
+	assert_true(n_maps < before);
+	end(r, 2);
+}
+
+/* Where kinds change, ranges are cut; nowhere else. */
+static void runs(void **state)
+{
+	struct place r[2] = { 0 };
+	const struct vmm_region *v;
+	struct device_region d;
+	uint64_t sum = 0, n;
+
+	reset();
+	assert_true(get(&r[0], 100));
+	v = vmm_nth(r[0].number);
+	d = (struct device_region){ .base = v->base, .len = v->len, .placed = r[0].number };
+	assert_true(device_add(&d));
+	while (sum < 100 * G - 50) {
+		uint64_t at = v->base + 50 + sum;
+
+		n = vmm_run(at, 100 * G - 50 - sum);
+		assert_true(n > 0);
+		for (uint64_t a = at; a < at + n; a = (a & ~(G - 1)) + G)
+			assert_int_equal(v->ext[(a - v->base) / v->extent].host,
+					 v->ext[(at - v->base) / v->extent].host);
+		sum += n;
+		if (sum < 100 * G - 50)
+			assert_int_not_equal(v->ext[(at + n - v->base) / v->extent].host,
+					     v->ext[(at - v->base) / v->extent].host);
+	}
+	assert_int_equal(sum, 100 * G - 50);
+	device_drop_range(v->base, v->size);
+	end(r, 1);
+}
+
+static uint32_t in_device(const struct place *r)
+{
+	const struct vmm_region *v = vmm_nth(r->number);
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < v->n; i++)
+		n += !v->ext[i].host;
+	return n;
+}
+
+static void known(const struct place *r, unsigned int mark)
+{
+	struct device_region d = { .base = r->at, .len = r->n * G, .placed = r->number };
+
+	assert_true(device_add(&d));
+	device_mark(r->at, mark);
+}
+
+/* What kernels work on takes the place of what is only filled; what is free then and
+ * stays free goes to that. A second look finds nothing to do. */
+static void settles(void **state)
+{
+	struct place r[3] = { 0 };
+	uint64_t before;
+
+	reset();
+	assert_true(get(&r[0], 100));
+	known(&r[0], DEVICE_FILLED);
+	assert_true(get(&r[1], 25));
+	assert_true(in_device(&r[1]) < 20);
+	vmm_idle(0);			/* nobody has used it yet */
+	assert_int_equal(vmm_stat(0, SD_DRAINS), 0);
+	known(&r[1], DEVICE_USED);
+	vmm_idle(0);
+	vmm_idle(0);
+	assert_int_equal(in_device(&r[1]), vmm_nth(r[1].number)->n);
+	check(&r[0]);
+	check(&r[1]);
+	before = calls;
+	for (int i = 0; i < 20; i++)
+		vmm_idle(0);
+	assert_int_equal(calls, before);
+	device_drop_range(r[1].at, r[1].n * G);
+	put(&r[1]);
+	before = in_device(&r[0]);
+	for (int i = 0; i < 200; i++)
+		vmm_idle(0);
+	assert_true(in_device(&r[0]) > before + 8);
+	device_drop_range(r[0].at, r[0].n * G);
+	end(r, 1);
+}
+
+static _Atomic bool stop;
+
+static void *queues(void *arg)
+{
+	while (!stop) {
+		bool in = vmm_enter();
+
+		idle = false;
+		vmm_leave(in);
+	}
+	return NULL;
+}
+
+/* (4), with threads that never stop queueing. */
+static void gate(void **state)
+{
+	struct place r[2] = { 0 };
+	pthread_t t[2];
+
+	reset();
+	assert_true(get(&r[0], 60));
+	stop = false;
+	for (int i = 0; i < 2; i++)
+		pthread_create(&t[i], NULL, queues, NULL);
+	for (int i = 0; i < 50; i++) {
+		get(&r[1], 10);
+		vmm_make_room(0, CTX, G, true);
+		put(&r[1]);
+	}
+	stop = true;
+	for (int i = 0; i < 2; i++)
+		pthread_join(t[i], NULL);
+	end(r, 2);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_failure), cmocka_unit_test(admission),
+		cmocka_unit_test(owners), cmocka_unit_test(put_aside), cmocka_unit_test(runs),
+		cmocka_unit_test(settles), cmocka_unit_test(gate),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
