@@ -25,6 +25,7 @@ struct cuda_row {
 
 enum {
 #define CU_FIND(symbol, handler, records) ROW_##symbol,
+#define CU_CTX CU_FIND
 #define CU_MEM CU_FIND
 #define CU_COPY CU_FIND
 #define CU_LAUNCH CU_FIND
@@ -50,6 +51,7 @@ extern struct cuda_row cuda_rows[ROWS];
 	}
 
 #define CU_FIND(symbol, handler, records) extern __typeof__(symbol) hook_##symbol;
+#define CU_CTX CU_FIND
 #define CU_MEM CU_FIND
 #define CU_COPY CU_FIND
 #define CU_LAUNCH CU_FIND
@@ -138,12 +140,15 @@ bool cuda_whole(const struct cuda_box *box);
 /* The most bytes from both addresses on that do; a copy of a capture makes them stay. */
 uint64_t cuda_piece(uint64_t to, uint64_t from, uint64_t n);
 
-/* ---- cuda_mem.c -------------------------------------------------------------------- */
+/* ---- cuda_ctx.c -------------------------------------------------------------------- */
 
 /* The device of the calling thread's context, or -1. Asks the driver once after the
  * context has changed. */
 int cuda_device(void);
-/* The same, asked anew, and what is known of it is recorded. */
+/* The same, asked anew: -1 where there is none. */
+int cuda_ask_device(void);
+/* What is known of a device is recorded; of the current one, which it returns. */
+void cuda_known(CUdevice dev);
 int cuda_meet(void);
 /* The i-th context known, below CUDA_CONTEXTS; false: none there. */
 #define CUDA_CONTEXTS 64u
