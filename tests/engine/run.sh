@@ -55,6 +55,7 @@ placed='1.25 OFFLOAD_VRAM=360K f32 --load sync
 1.5 OFFLOAD_VRAM=0K,EMU_VRAM=300K f32 --streams 2 --ref table
 2 OFFLOAD_VRAM=220K,EMU_FAIL=cuMemMap:30:999 f32 --streams 2
 2 OFFLOAD_VRAM=220K,EMU_FAIL=cuMemSetAccess:5:999 f32 --graph device
+2 OFFLOAD_VRAM=220K,EMU_FAIL=cuLaunchKernel:20:2 f32 --streams 2
 2 OFFLOAD_VRAM=220K,EMU_VRAM=288K,OFFLOAD_STAGE=safe f32 --streams 3 --ref struct --prompt 40 --batch 2
 8 OFFLOAD_VRAM=56K,EMU_VRAM=256K,OFFLOAD_STAGE=ahead f32 --streams 1 --alloc one --launch extra --prompt 40 --batch 2
 2 OFFLOAD_VRAM=220K,EMU_VRAM=512K,OFFLOAD_STAGE=ahead,OFFLOAD_TORTURE=4 f32 --streams 2 --launch ex --prompt 40 --batch 2
