@@ -228,7 +228,7 @@ static void stage_begin(struct staging *g, CUfunction f, CUstream s, bool ptds, 
 #define LAUNCH(call, staged) ({ \
 	CUresult l_; \
 	bool gate_; \
-	if (__builtgate_expect(vmm_torture, 0)) \
+	if (__builtin_expect(vmm_torture, 0)) \
 		vmm_tortured(cuda_device()); \
 	gate_ = vmm_enter(); \
 	l_ = gate_ && atomic_load_explicit(&vmm_stages, memory_order_relaxed) ? (staged) : (call); \
