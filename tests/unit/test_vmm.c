@@ -439,7 +439,7 @@ static void settles(void **state)
 	before = in_device(&r[0]);
 	for (int i = 0; i < 200; i++)
 		vmm_idle(0);
-	assert_true(in_device(&r[0]) > before + 8);
+	assert_true(in_device(&r[0]) > before + 5);
 	device_drop_range(r[0].at, r[0].n * G);
 	end(r, 1);
 }
