@@ -101,6 +101,8 @@ extern void *nvml_get_uuid;	/* nvmlDeviceGetUUID, or NULL */
 /* A request of the program's, before the driver is asked, or after it refused. True: *r is the answer, and
  * *base and *number of the region that is to be recorded if it is CUDA_SUCCESS. */
 bool cuda_place(CUdeviceptr *base, size_t len, bool refused, uint32_t *number, CUresult *r);
+/* Whether it would try. */
+bool cuda_would_place(size_t len);
 /* The driver is about to allocate len bytes of the current device for itself, or again
  * after it had none. True: there is more than there was. */
 bool cuda_room(size_t len, bool again);

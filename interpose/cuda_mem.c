@@ -130,7 +130,8 @@ static CUresult on_alloc_pitch(__typeof__(&cuMemAllocPitch_v2) real, CUdeviceptr
 	CUresult r;
 
 	/* How long rows are is the driver's to say: it is asked for one. */
-	if (base && pitch && height > 1 && real(&row, pitch, width, 1, element) == CUDA_SUCCESS) {
+	if (base && pitch && height > 1 && cuda_would_place(width * height) &&
+	    real(&row, pitch, width, 1, element) == CUDA_SUCCESS) {
 		REAL(cuMemFree_v2)(row);
 		if (cuda_place(base, *pitch * height, false, &number, &r))
 			return placed(r, base, *pitch * height, number);
