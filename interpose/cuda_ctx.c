@@ -11,6 +11,7 @@
 
 #define CONTEXTS	CUDA_CONTEXTS
 #define UNKNOWN		(-2)
+#define TAKEN		((CUcontext)-1)	/* a place that is being written */
 
 struct context { CUcontext ctx; int dev; };
 
@@ -49,14 +50,29 @@ static void forget_context(CUcontext ctx)
 			__atomic_store_n(&contexts[i].ctx, NULL, __ATOMIC_RELAXED);
 }
 
+/* Where it is already, else in a free place, else in another's: one that is not known can
+ * not be waited for, and homes stay where they are from then on. */
 static void note_context(CUcontext ctx, int dev)
 {
-	uint32_t i = __atomic_fetch_add(&next_context, 1, __ATOMIC_RELAXED) % CONTEXTS;
+	uint32_t at = CONTEXTS;
 
-	forget_context(ctx);
-	__atomic_store_n(&contexts[i].ctx, NULL, __ATOMIC_RELAXED);
-	__atomic_store_n(&contexts[i].dev, dev, __ATOMIC_RELEASE);
-	__atomic_store_n(&contexts[i].ctx, ctx, __ATOMIC_RELEASE);
+	for (uint32_t i = 0; i < CONTEXTS && at == CONTEXTS; i++)
+		if (__atomic_load_n(&contexts[i].ctx, __ATOMIC_RELAXED) == ctx)
+			at = i;
+	for (uint32_t i = 0; i < CONTEXTS && at == CONTEXTS; i++) {
+		CUcontext none = NULL;
+
+		if (__atomic_compare_exchange_n(&contexts[i].ctx, &none, TAKEN, false,
+						__ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+			at = i;
+	}
+	if (at == CONTEXTS) {
+		vmm_capture(1);
+		at = __atomic_fetch_add(&next_context, 1, __ATOMIC_RELAXED) % CONTEXTS;
+	}
+	__atomic_store_n(&contexts[at].ctx, TAKEN, __ATOMIC_RELAXED);
+	__atomic_store_n(&contexts[at].dev, dev, __ATOMIC_RELEASE);
+	__atomic_store_n(&contexts[at].ctx, ctx, __ATOMIC_RELEASE);
 }
 
 static int device_of(CUcontext ctx)
@@ -70,7 +86,7 @@ static int device_of(CUcontext ctx)
 bool cuda_context(uint32_t i, CUcontext *ctx)
 {
 	*ctx = __atomic_load_n(&contexts[i].ctx, __ATOMIC_ACQUIRE);
-	return *ctx != NULL;
+	return *ctx && *ctx != TAKEN;
 }
 
 void cuda_known(CUdevice dev)
