@@ -120,7 +120,7 @@ static void look(int dev)
 
 	calm = requests == seen_requests ? calm + 1 : 0;
 	seen_requests = requests;
-	if (!unsettled(dev, &ctx) || vmm_gate_close(ctx)) {
+	if (!unsettled(dev, &ctx) || vmm_gate_close(dev, ctx)) {
 		wait_for = wait_for < SELDOM ? 2 * wait_for + 1 : SELDOM;
 		return;
 	}
