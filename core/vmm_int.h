@@ -75,8 +75,9 @@ struct vmm_region *vmm_nth(uint32_t number);
 
 /* ---- vmm_gate.c ----------------------------------------------------------------- */
 
-/* Closes the gate with nothing queued anywhere; who waits meanwhile is counted at dev. 0: whoever comes waits until
- * vmm_gate_open; -errno of the drain, -EBUSY: somebody captures, or stays inside. */
+/* Closes the gate with nothing queued anywhere. 0: whoever comes waits until
+ * vmm_gate_open, and that is counted at dev; -errno of the drain; -EBUSY: somebody
+ * captures, or stays inside. */
 int vmm_gate_close(int dev, uintptr_t ctx);
 void vmm_gate_open(void);
 
