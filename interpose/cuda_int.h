@@ -99,8 +99,7 @@ extern void *nvml_get_uuid;	/* nvmlDeviceGetUUID, or NULL */
 /* ---- cuda_vmm.c: device memory that the library places ------------------------- */
 
 /* A request of the program's, before the driver is asked, or after it refused. True: *r
- * is the answer, and
- * *base and *number of the region that is to be recorded if it is CUDA_SUCCESS. */
+ * is the answer, and *base and *number of the region that is to be recorded if it is CUDA_SUCCESS. */
 bool cuda_place(CUdeviceptr *base, size_t len, bool refused, uint32_t *number, CUresult *r);
 /* Whether it would try. */
 bool cuda_would_place(size_t len);

@@ -170,6 +170,28 @@ homes() {
 	done <<<"$placed"
 }
 
+# delays COUNT: launches that are staged, at so many seeds of the streams' delays.
+delays() {
+	local first=${RANDOM_SEED:-1} s ways bad=0 why= stage
+	local -a way=('--streams 3 --ref struct' '--streams 1 --alloc one --launch extra'
+		'--streams 2 --launch ex --graph device')
+
+	answer f32 --prompt 30 --batch 2 >"$work/delays.cpu"
+	for ((s = first; s < first + $1; s++)); do
+		ways=${way[s % 3]}
+		stage=safe
+		[ $((s % 2)) = 1 ] || stage=ahead
+		# shellcheck disable=SC2086
+		run "$work/delays" EMU_SEED=$s EMU_DELAY_US=$((s % 5 * 100)) EMU_GRANULARITY=4K \
+			EMU_SPAN=0 EMU_VRAM=700K OFFLOAD_VRAM=$((s % 4 * 80 + 56))K OFFLOAD_STAGE=$stage \
+			LD_PRELOAD="$lib" "$B/engine/engine" $ways --prompt 30 --batch 2 "$work/f32.gguf"
+		bad=$?
+		[ $bad != 0 ] || cmp -s "$work/delays" "$work/delays.cpu" || bad=1
+		[ $bad = 0 ] || { why="RANDOM_SEED=$s: $stage $ways: $(tail -n 1 "$work/delays.err")"; break; }
+	done
+	tell "staged launches, seeds $first to $((s - 1))" "$bad" "$why"
+}
+
 # seeds FIRST COUNT DEVICES [NAME=VALUE...]: all of them in one process.
 seeds() {
 	local out=$work/seeds.$1 set=("${@:4}") s t
@@ -250,9 +272,11 @@ engine
 if [ "$1" = long ]; then
 	random $((1000 * times)) 20 passed
 	random $((1000 * times)) 20 placed
+	delays $((200 * times))
 else
 	random 20 10 passed
 	[ "$1" = gpu ] || random 21 3 placed
+	[ "$1" = gpu ] || delays 8
 fi
 [ "$1" = gpu ] || faults	# on a GPU they may pass by luck
 echo "# engine: $pass passed, $fails failed, $skips skipped"
