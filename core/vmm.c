@@ -350,7 +350,7 @@ static int place(struct vmm_region *r)
 /* Those that could not be waited for when they were freed. In the turn. */
 static void bury(void)
 {
-	if (!n_dead || vmm_gate_close(dead[0]->ctx))
+	if (!n_dead || vmm_gate_close(dead[0]->dev, dead[0]->ctx))
 		return;
 	while (n_dead) {
 		unplace(dead[--n_dead]);
@@ -424,7 +424,7 @@ int vmm_free(uint32_t number)
 	vmm_requested();
 	r = vmm_nth(number);
 	dev = r ? r->dev : 0;
-	err = r ? vmm_gate_close(r->ctx) : -ENOENT;
+	err = r ? vmm_gate_close(dev, r->ctx) : -ENOENT;
 	if (!err) {
 		err = end(r);
 		vmm_gate_open();
@@ -452,7 +452,7 @@ void vmm_drop_owner(uintptr_t ctx)
 		if (!table[i] || table[i]->ctx != ctx)
 			continue;
 		if (!closed)
-			held = !vmm_gate_close(0);
+			held = !vmm_gate_close(table[i]->dev, 0);
 		closed = true;
 		table[i]->ctx = 0;
 		if (table[i]->n)
@@ -564,7 +564,7 @@ void vmm_peer(int dev, int of)
 	vmm_give_turn();
 }
 
-/* ---- forks ------------------------------------------------------------------------------------ */
+/* ---- forks ---------------------------------------------------------------------- */
 
 void vmm_lock(void)
 {

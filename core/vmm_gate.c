@@ -24,7 +24,7 @@
 
 #define LINES	64u
 #define TRIES	3
-#define PATIENCE_NS 2000000000ull	/* for one who is inside */
+#define PATIENCE_NS 500000000ull	/* for one who is inside */
 
 struct line {
 	_Alignas(64) _Atomic uint64_t in, out;
@@ -34,6 +34,7 @@ _Atomic bool vmm_on;
 
 static struct line lines[LINES];
 static _Atomic uint32_t closed;		/* a futex */
+static _Atomic int closed_for;		/* a device */
 static _Atomic int captures;
 static _Atomic uint32_t next_line;
 static _Thread_local uint32_t mine __attribute__((tls_model("initial-exec")));
@@ -45,19 +46,27 @@ static struct line *line(void)
 	return &lines[mine - 1];
 }
 
+static __attribute__((noinline)) void held_back(struct line *l)
+{
+	uint64_t since = now_ns();
+	int saved = errno;
+
+	do {
+		atomic_fetch_add(&l->out, 1);
+		syscall(SYS_futex, &closed, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
+		atomic_fetch_add(&l->in, 1);
+	} while (atomic_load(&closed));
+	errno = saved;
+	device_stat(atomic_load(&closed_for), SD_STALL, (int64_t)(now_ns() - since));
+}
+
 void vmm_gate_in(void)
 {
 	struct line *l = line();
-	int saved;
 
 	atomic_fetch_add(&l->in, 1);
-	while (__builtin_expect(atomic_load(&closed), 0)) {
-		atomic_fetch_add(&l->out, 1);
-		saved = errno;
-		syscall(SYS_futex, &closed, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
-		errno = saved;
-		atomic_fetch_add(&l->in, 1);
-	}
+	if (__builtin_expect(atomic_load(&closed), 0))
+		held_back(l);
 }
 
 void vmm_gate_out(void)
@@ -120,10 +129,11 @@ static bool empty(void)
 	}
 }
 
-int vmm_gate_close(uintptr_t ctx)
+int vmm_gate_close(int dev, uintptr_t ctx)
 {
 	int err = 0;
 
+	atomic_store(&closed_for, dev);
 	for (int i = 0; i <= TRIES; i++) {
 		uint64_t before = left();
 

@@ -76,8 +76,9 @@ struct vmm_region *vmm_nth(uint32_t number);
 /* ---- vmm_gate.c ----------------------------------------------------------------- */
 
 /* Closes the gate with nothing queued anywhere. 0: whoever comes waits until
- * vmm_gate_open; -errno of the drain, -EBUSY: somebody captures, or stays inside. */
-int vmm_gate_close(uintptr_t ctx);
+ * vmm_gate_open, and that is counted at dev; -errno of the drain; -EBUSY: somebody
+ * captures, or stays inside. */
+int vmm_gate_close(int dev, uintptr_t ctx);
 void vmm_gate_open(void);
 
 /* ---- vmm_pool.c: handles, recycled ------------------------------------------------ */

@@ -134,7 +134,7 @@ uint64_t vmm_evict(int dev, uintptr_t ctx, uint64_t bytes)
 	uint32_t i;
 	int err;
 
-	if (!victim(dev, &r, &i) || vmm_gate_close(ctx))
+	if (!victim(dev, &r, &i) || vmm_gate_close(dev, ctx))
 		return 0;
 	device_stat(dev, SD_DRAINS, 1);
 	while (done < bytes && victim(dev, &r, &i)) {
@@ -164,7 +164,7 @@ void vmm_shuffle(int dev)
 		for (uint32_t i = 0; movable(r, dev) && i < r->n; i++) {
 			if (torture_random(8))
 				continue;
-			if (!closed && vmm_gate_close(r->ctx))
+			if (!closed && vmm_gate_close(dev, r->ctx))
 				return;
 			closed = true;
 			if (r->ext[i].host ? vmm_room(dev, r->ctx, vmm_dev[dev].keep) > vmm_bytes(r, i) :

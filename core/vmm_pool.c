@@ -184,9 +184,10 @@ uint64_t vmm_room(int dev, uintptr_t ctx, uint64_t keep)
 	uint64_t idle = kept_bytes(dev, false), card = UINT64_MAX, room;
 
 	room = less(vmm_stat(dev, SD_BUDGET), less(vmm_stat(dev, SD_RESIDENT), idle) + keep);
-	/* What others have, and what the driver keeps for itself, only it knows. */
+	/* What others have only the driver knows; and it needs some for itself (modules,
+	 * stacks of kernels), later. */
 	if (!vmm_ops->free_bytes(ctx, &card))
-		card = less(card + idle, off_opt.vram ? 0 : keep);
+		card = less(card + idle, vmm_dev[dev].keep);
 	return room < card ? room : card;
 }
 

@@ -73,13 +73,17 @@ static uint64_t settle(int dev)
 	uint64_t done = 0;
 
 	while ((r = next(dev, worked_on, true, &a, &i))) {
+		uint64_t freed = 0;
+
 		if (vmm_room(dev, r->ctx, d->keep) < vmm_bytes(r, i)) {
 			v = next(dev, filled, false, &b, &j);
 			if (!v || vmm_host_left(dev) < vmm_bytes(v, j) || vmm_move(v, j))
 				break;
-			done += vmm_bytes(v, j);
+			freed = vmm_bytes(v, j);	/* kept for this */
+			done += freed;
 		}
-		if (vmm_room(dev, r->ctx, 0) < vmm_bytes(r, i) || vmm_move(r, i))
+		if ((freed < vmm_bytes(r, i) && vmm_room(dev, r->ctx, 0) < vmm_bytes(r, i)) ||
+		    vmm_move(r, i))
 			break;
 		done += vmm_bytes(r, i);
 	}
@@ -116,7 +120,7 @@ static void look(int dev)
 
 	calm = requests == seen_requests ? calm + 1 : 0;
 	seen_requests = requests;
-	if (!unsettled(dev, &ctx) || vmm_gate_close(ctx)) {
+	if (!unsettled(dev, &ctx) || vmm_gate_close(dev, ctx)) {
 		wait_for = wait_for < SELDOM ? 2 * wait_for + 1 : SELDOM;
 		return;
 	}

@@ -192,9 +192,12 @@ void vmm_verify(const struct vmm_view *v)
 	for (uint32_t i = v->first; buf && i < v->first + v->n && slot < g->per; i++) {
 		if (!r->ext[i].host || vmm_bytes(r, i) != r->extent)
 			continue;
-		if (!hash_at(r, buf, at + slot++ * r->extent, r->extent, &h) &&
-		    r->shown->hash[i].known && r->shown->hash[i].epoch == v->epoch &&
-		    r->shown->hash[i].value != h)
+		if (hash_at(r, buf, at + slot++ * r->extent, r->extent, &h) ||
+		    !r->shown->hash[i].known || r->shown->hash[i].epoch != v->epoch ||
+		    r->shown->hash[i].value == h)
+			continue;
+		r->shown->doubt = true;
+		if (off_opt.stage == OPT_STAGE_AHEAD)	/* else they were right all the same */
 			off_fatal("device %d: staged bytes at %#llx are not what they were",
 				  r->dev, (unsigned long long)vmm_at(r, i));
 	}

@@ -77,8 +77,9 @@ uint32_t vmm_window(const struct vmm_region *r, uint64_t start, uint32_t *first)
 /* ---- vmm_show.c ------------------------------------------------------------------ */
 
 struct vmm_shown *vmm_shown_of(struct vmm_region *r, bool make);
-/* Compares the slots of the view's bank, which hold it still, with what its extents were:
- * a difference ends the process. Behind what our stream waits for. */
+/* Compares the slots of the view's bank, which hold it still, with what its extents were.
+ * A difference puts the region in doubt; where launches may have been given bytes of
+ * before, it ends the process. Behind what our stream waits for. */
 void vmm_verify(const struct vmm_view *v);
 
 #endif

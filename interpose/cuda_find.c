@@ -41,6 +41,7 @@
 struct cuda_row cuda_rows[ROWS] = {
 #define CU_FIND(symbol, handler, text) { #symbol, name_##symbol, DRIVER_NAME, \
 	VERSION_##symbol, FLAGS_##symbol, (void *)hook_##symbol, NULL, text },
+#define CU_CTX CU_FIND
 #define CU_MEM CU_FIND
 #define CU_COPY CU_FIND
 #define CU_LAUNCH CU_FIND

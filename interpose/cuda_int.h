@@ -25,6 +25,7 @@ struct cuda_row {
 
 enum {
 #define CU_FIND(symbol, handler, records) ROW_##symbol,
+#define CU_CTX CU_FIND
 #define CU_MEM CU_FIND
 #define CU_COPY CU_FIND
 #define CU_LAUNCH CU_FIND
@@ -50,6 +51,7 @@ extern struct cuda_row cuda_rows[ROWS];
 	}
 
 #define CU_FIND(symbol, handler, records) extern __typeof__(symbol) hook_##symbol;
+#define CU_CTX CU_FIND
 #define CU_MEM CU_FIND
 #define CU_COPY CU_FIND
 #define CU_LAUNCH CU_FIND
@@ -96,9 +98,11 @@ extern void *nvml_get_uuid;	/* nvmlDeviceGetUUID, or NULL */
 
 /* ---- cuda_vmm.c: device memory that the library places ------------------------- */
 
-/* A request of the program's, before the driver is asked, or after it refused. True: *r is the answer, and
- * *base and *number of the region that is to be recorded if it is CUDA_SUCCESS. */
+/* A request of the program's, before the driver is asked, or after it refused. True: *r
+ * is the answer, and *base and *number of the region that is to be recorded if it is CUDA_SUCCESS. */
 bool cuda_place(CUdeviceptr *base, size_t len, bool refused, uint32_t *number, CUresult *r);
+/* Whether it would try. */
+bool cuda_would_place(size_t len);
 /* The driver is about to allocate len bytes of the current device for itself, or again
  * after it had none. True: there is more than there was. */
 bool cuda_room(size_t len, bool again);
@@ -138,12 +142,15 @@ bool cuda_whole(const struct cuda_box *box);
 /* The most bytes from both addresses on that do; a copy of a capture makes them stay. */
 uint64_t cuda_piece(uint64_t to, uint64_t from, uint64_t n);
 
-/* ---- cuda_mem.c -------------------------------------------------------------------- */
+/* ---- cuda_ctx.c -------------------------------------------------------------------- */
 
 /* The device of the calling thread's context, or -1. Asks the driver once after the
  * context has changed. */
 int cuda_device(void);
-/* The same, asked anew, and what is known of it is recorded. */
+/* The same, asked anew: -1 where there is none. */
+int cuda_ask_device(void);
+/* What is known of a device is recorded; of the current one, which it returns. */
+void cuda_known(CUdevice dev);
 int cuda_meet(void);
 /* The i-th context known, below CUDA_CONTEXTS; false: none there. */
 #define CUDA_CONTEXTS 64u

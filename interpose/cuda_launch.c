@@ -221,16 +221,21 @@ static void stage_begin(struct staging *g, CUfunction f, CUstream s, bool ptds, 
 	vmm_launch_end(&st_.l, s_ == CUDA_SUCCESS); \
 	s_; })
 
+#define LAUNCH_ROOM (32ul << 20)
+
 /* Outside the gate: homes may move before it. Inside: `staged` where launches are staged,
  * else `call`. */
 #define LAUNCH(call, staged) ({ \
 	CUresult l_; \
-	bool in_; \
+	bool gate_; \
 	if (__builtin_expect(vmm_torture, 0)) \
 		vmm_tortured(cuda_device()); \
-	in_ = vmm_enter(); \
-	l_ = in_ && atomic_load_explicit(&vmm_stages, memory_order_relaxed) ? (staged) : (call); \
-	vmm_leave(in_); \
+	gate_ = vmm_enter(); \
+	l_ = gate_ && atomic_load_explicit(&vmm_stages, memory_order_relaxed) ? (staged) : (call); \
+	vmm_leave(gate_); \
+	/* A kernel's code and stacks need memory of their own. */ \
+	if (l_ == CUDA_ERROR_OUT_OF_MEMORY && gate_ && cuda_room(LAUNCH_ROOM, true)) \
+		l_ = GATED(call); \
 	l_; })
 
 static CUresult launched(CUresult r)

@@ -1,108 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* cuda_mem.c - allocation, contexts, and what is told of memory.
+/* cuda_mem.c - allocation, and what is told of memory.
  *
  * (1) A call is made first and recorded after, if it succeeded. Only what ends is
  *     taken out before: another thread may be given the same addresses at once.
  * (2) A driver function that is missing, an error, no context: nothing is recorded,
  *     and the program gets what the driver gave.
- * (3) Which device a region is on is asked when it is made; which one a thread
- *     launches on is remembered, and asked for again after a change that does not
- *     say (cuda_device).
+ * (3) Which device a region is on is asked when it is made.
  * Lock: none; core has its own.
  */
 #include "interpose/cuda_int.h"
-
-#define CONTEXTS	CUDA_CONTEXTS
-#define UNKNOWN		(-2)
-
-struct context { CUcontext ctx; int dev; };
-
-static struct context contexts[CONTEXTS];	/* a ring; by atomics, ctx first out, last in */
-static uint32_t next_context;
-static CUcontext primary[DEVICES];
-static _Thread_local int current __attribute__((tls_model("initial-exec"))) = UNKNOWN;
-
-/* ---- which device ------------------------------------------------------------------ */
-
-static int ask_device(void)
-{
-	CUdevice dev;
-
-	if (!DRIVER(cuCtxGetDevice) || DRIVER(cuCtxGetDevice)(&dev) != CUDA_SUCCESS)
-		return -1;
-	return dev;
-}
-
-int cuda_device(void)
-{
-	if (current == UNKNOWN) {
-		int dev = ask_device();
-
-		if (dev < 0)
-			return -1;
-		current = dev;
-	}
-	return current;
-}
-
-static void forget_context(CUcontext ctx)
-{
-	for (uint32_t i = 0; i < CONTEXTS; i++)
-		if (__atomic_load_n(&contexts[i].ctx, __ATOMIC_RELAXED) == ctx)
-			__atomic_store_n(&contexts[i].ctx, NULL, __ATOMIC_RELAXED);
-}
-
-static void note_context(CUcontext ctx, int dev)
-{
-	uint32_t i = __atomic_fetch_add(&next_context, 1, __ATOMIC_RELAXED) % CONTEXTS;
-
-	forget_context(ctx);
-	__atomic_store_n(&contexts[i].ctx, NULL, __ATOMIC_RELAXED);
-	__atomic_store_n(&contexts[i].dev, dev, __ATOMIC_RELEASE);
-	__atomic_store_n(&contexts[i].ctx, ctx, __ATOMIC_RELEASE);
-}
-
-static int device_of(CUcontext ctx)
-{
-	for (uint32_t i = 0; ctx && i < CONTEXTS; i++)
-		if (__atomic_load_n(&contexts[i].ctx, __ATOMIC_ACQUIRE) == ctx)
-			return __atomic_load_n(&contexts[i].dev, __ATOMIC_RELAXED);
-	return UNKNOWN;
-}
-
-bool cuda_context(uint32_t i, CUcontext *ctx)
-{
-	*ctx = __atomic_load_n(&contexts[i].ctx, __ATOMIC_ACQUIRE);
-	return *ctx != NULL;
-}
-
-static void meet(CUdevice dev)
-{
-	char name[128] = "";
-	CUuuid uuid = { { 0 } };
-	size_t vram = 0;
-
-	if (device_known(dev))
-		return;
-	if (DRIVER(cuDeviceGetName))
-		DRIVER(cuDeviceGetName)(name, sizeof(name), dev);
-	if (REAL(cuDeviceTotalMem_v2))
-		REAL(cuDeviceTotalMem_v2)(&vram, dev);
-	if (DRIVER(cuDeviceGetUuid_v2))
-		DRIVER(cuDeviceGetUuid_v2)(&uuid, dev);
-	else if (DRIVER(cuDeviceGetUuid))
-		DRIVER(cuDeviceGetUuid)(&uuid, dev);
-	device_meet(dev, name, vram, uuid.bytes);
-}
-
-int cuda_meet(void)
-{
-	int dev = ask_device();
-
-	if (dev >= 0)
-		meet(dev);
-	return dev;
-}
 
 /* ---- recording ----------------------------------------------------------------------- */
 
@@ -158,177 +64,6 @@ static CUresult placed(CUresult r, CUdeviceptr *base, size_t len, uint32_t numbe
 		device_put_back(&was_); \
 	r_; })
 
-/* ---- contexts ------------------------------------------------------------------------ */
-
-static CUresult ctx_made(CUresult r, CUcontext *ctx, CUdevice dev)
-{
-	if (r == CUDA_SUCCESS && ctx) {
-		note_context(*ctx, dev);
-		current = dev;
-	}
-	return r;
-}
-
-#define SIG_ctx_create (CUcontext *ctx, unsigned int flags, CUdevice dev)
-#define ARG_ctx_create ctx, flags, dev
-static CUresult on_ctx_create(__typeof__(&cuCtxCreate_v2) real, CUcontext *ctx,
-			      unsigned int flags, CUdevice dev)
-{
-	return ctx_made(real(ctx, flags, dev), ctx, dev);
-}
-
-#define SIG_ctx_create3 (CUcontext *ctx, CUexecAffinityParam *p, int n, unsigned int flags, \
-			 CUdevice dev)
-#define ARG_ctx_create3 ctx, p, n, flags, dev
-static CUresult on_ctx_create3(__typeof__(&cuCtxCreate_v3) real, CUcontext *ctx,
-			       CUexecAffinityParam *p, int n, unsigned int flags, CUdevice dev)
-{
-	return ctx_made(real(ctx, p, n, flags, dev), ctx, dev);
-}
-
-#define SIG_ctx_create4 (CUcontext *ctx, CUctxCreateParams *p, unsigned int flags, CUdevice dev)
-#define ARG_ctx_create4 ctx, p, flags, dev
-static CUresult on_ctx_create4(__typeof__(&cuCtxCreate_v4) real, CUcontext *ctx,
-			       CUctxCreateParams *p, unsigned int flags, CUdevice dev)
-{
-	return ctx_made(real(ctx, p, flags, dev), ctx, dev);
-}
-
-#define SIG_ctx_destroy (CUcontext ctx)
-#define ARG_ctx_destroy ctx
-static CUresult on_ctx_destroy(__typeof__(&cuCtxDestroy_v2) real, CUcontext ctx)
-{
-	CUresult r = real(ctx);
-
-	if (r == CUDA_SUCCESS) {
-		forget_context(ctx);
-		current = UNKNOWN;
-		device_fn_forget();
-		device_drop_owner((uintptr_t)ctx);
-		vmm_drop_owner((uintptr_t)ctx);
-	}
-	return r;
-}
-
-#define SIG_ctx_set (CUcontext ctx)
-#define ARG_ctx_set ctx
-static CUresult on_ctx_set(__typeof__(&cuCtxSetCurrent) real, CUcontext ctx)
-{
-	CUresult r = real(ctx);
-
-	if (r == CUDA_SUCCESS)
-		current = device_of(ctx);
-	return r;
-}
-
-#define SIG_ctx_pop (CUcontext *ctx)
-#define ARG_ctx_pop ctx
-static CUresult on_ctx_pop(__typeof__(&cuCtxPopCurrent_v2) real, CUcontext *ctx)
-{
-	CUresult r = real(ctx);
-
-	current = UNKNOWN;
-	return r;
-}
-
-#define SIG_primary_retain (CUcontext *ctx, CUdevice dev)
-#define ARG_primary_retain ctx, dev
-static CUresult on_primary_retain(__typeof__(&cuDevicePrimaryCtxRetain) real, CUcontext *ctx,
-				  CUdevice dev)
-{
-	CUresult r = real(ctx, dev);
-
-	if (r == CUDA_SUCCESS && ctx) {
-		note_context(*ctx, dev);
-		if ((unsigned int)dev < DEVICES)
-			__atomic_store_n(&primary[dev], *ctx, __ATOMIC_RELAXED);
-	}
-	return r;
-}
-
-static bool still_active(CUdevice dev)
-{
-	unsigned int flags;
-	int active = 1;
-
-	if (DRIVER(cuDevicePrimaryCtxGetState))
-		DRIVER(cuDevicePrimaryCtxGetState)(dev, &flags, &active);
-	return active;
-}
-
-#define SIG_primary_end (CUdevice dev)
-#define ARG_primary_end dev
-static CUresult on_primary_end(__typeof__(&cuDevicePrimaryCtxRelease_v2) real, CUdevice dev)
-{
-	CUresult r = real(dev);
-	CUcontext ctx;
-
-	if (r != CUDA_SUCCESS || (unsigned int)dev >= DEVICES || still_active(dev))
-		return r;
-	ctx = __atomic_load_n(&primary[dev], __ATOMIC_RELAXED);
-	forget_context(ctx);
-	device_fn_forget();
-	device_drop_owner((uintptr_t)ctx);
-	vmm_drop_owner((uintptr_t)ctx);
-	return r;
-}
-
-#define SIG_ctx_wait (void)
-#define ARG_ctx_wait 0	/* nothing */
-static CUresult waited(CUresult r)
-{
-	if (r == CUDA_SUCCESS) {
-		vmm_idle(cuda_device());
-		vmm_synced();
-	}
-	return r;
-}
-
-#define SIG_stream_wait (CUstream s)
-#define ARG_stream_wait s
-static CUresult on_stream_wait(__typeof__(&cuStreamSynchronize) real, CUstream s)
-{
-	CUresult r = real(s);
-
-	vmm_synced();
-	return r;
-}
-
-#define SIG_event_wait (CUevent e)
-#define ARG_event_wait e
-static CUresult on_event_wait(__typeof__(&cuEventSynchronize) real, CUevent e)
-{
-	CUresult r = real(e);
-
-	vmm_synced();
-	return r;
-}
-
-static CUresult on_ctx_wait(__typeof__(&cuCtxSynchronize) real, int nothing)
-{
-	return waited(real());
-}
-
-#define SIG_ctx_wait2 (CUcontext ctx)
-#define ARG_ctx_wait2 ctx
-static CUresult on_ctx_wait2(__typeof__(&cuCtxSynchronize_v2) real, CUcontext ctx)
-{
-	return waited(real(ctx));
-}
-
-#define SIG_peer_on (CUcontext peer, unsigned int flags)
-#define ARG_peer_on peer, flags
-static CUresult on_peer_on(__typeof__(&cuCtxEnablePeerAccess) real, CUcontext peer,
-			   unsigned int flags)
-{
-	CUresult r = real(peer, flags);
-	int of = device_of(peer);
-
-	if (r == CUDA_SUCCESS && of >= 0 && cuda_device() >= 0)
-		vmm_peer(cuda_device(), of);
-	return r;
-}
-
 /* ---- what is told ----------------------------------------------------------------------- */
 
 #define SIG_mem_info (size_t *free, size_t *total)
@@ -344,7 +79,7 @@ static CUresult on_mem_info(__typeof__(&cuMemGetInfo_v2) real, size_t *free, siz
 		return r;
 	f = both[0];
 	t = both[1];
-	device_told(ask_device(), &f, &t);
+	device_told(cuda_ask_device(), &f, &t);
 	if (free)
 		*free = f;
 	if (total)
@@ -395,7 +130,8 @@ static CUresult on_alloc_pitch(__typeof__(&cuMemAllocPitch_v2) real, CUdeviceptr
 	CUresult r;
 
 	/* How long rows are is the driver's to say: it is asked for one. */
-	if (base && pitch && height > 1 && real(&row, pitch, width, 1, element) == CUDA_SUCCESS) {
+	if (base && pitch && height > 1 && cuda_would_place(width * height) &&
+	    real(&row, pitch, width, 1, element) == CUDA_SUCCESS) {
 		REAL(cuMemFree_v2)(row);
 		if (cuda_place(base, *pitch * height, false, &number, &r))
 			return placed(r, base, *pitch * height, number);
@@ -552,7 +288,7 @@ static CUresult on_create(__typeof__(&cuMemCreate) real, CUmemGenericAllocationH
 	/* An unknown location's id is no device. */
 	if (r == CUDA_SUCCESS && handle && prop &&
 	    prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE && device_begin()) {
-		meet(prop->location.id);
+		cuda_known(prop->location.id);
 		device_handle_new(*handle, len, prop->location.id);
 	}
 	return r;

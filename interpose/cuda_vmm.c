@@ -325,6 +325,24 @@ static CUcontext context(void)
 	return ctx;
 }
 
+/* The device and context of a request that is ours. */
+static bool ours(size_t len, bool refused, int *dev, CUcontext *ctx)
+{
+	if (!len || !device_begin() || !able() || !vmm_begin(&ops))
+		return false;
+	*dev = cuda_meet();
+	*ctx = *dev >= 0 ? context() : NULL;
+	return *ctx && vmm_wants(*dev, (uintptr_t)*ctx, len, refused);
+}
+
+bool cuda_would_place(size_t len)
+{
+	CUcontext ctx;
+	int dev;
+
+	return ours(len, false, &dev, &ctx);
+}
+
 bool cuda_place(CUdeviceptr *base, size_t len, bool refused, uint32_t *number, CUresult *r)
 {
 	CUcontext ctx;
@@ -332,11 +350,7 @@ bool cuda_place(CUdeviceptr *base, size_t len, bool refused, uint32_t *number, C
 	int dev, err;
 
 	*number = 0;
-	if (!base || !len || !device_begin() || !able() || !vmm_begin(&ops))
-		return false;
-	dev = cuda_meet();
-	ctx = dev >= 0 ? context() : NULL;
-	if (!ctx || !vmm_wants(dev, (uintptr_t)ctx, len, refused))
+	if (!base || !ours(len, refused, &dev, &ctx))
 		return false;
 	err = vmm_alloc(dev, (uintptr_t)ctx, len, &at, number);
 	if (err && err != -ENOMEM)

@@ -456,6 +456,12 @@ static const char sly[] =
 	"	ld.param.u64 %rd3, [out];\n	cvta.to.global.u64 %rd4, %rd3;\n"
 	"	ld.global.u64 %rd5, [%rd2];\n	cvta.to.global.u64 %rd6, %rd5;\n"
 	"	ld.global.u32 %r1, [%rd6];\n	st.global.u32 [%rd4], %r1;\n	ret;\n}\n"
+	".visible .entry bump(.param .u64 p, .param .u64 out)\n{\n"	/* *out = ++*p */
+	"	.reg .b64 %rd<5>;\n	.reg .b32 %r<3>;\n"
+	"	ld.param.u64 %rd1, [p];\n	cvta.to.global.u64 %rd2, %rd1;\n"
+	"	ld.param.u64 %rd3, [out];\n	cvta.to.global.u64 %rd4, %rd3;\n"
+	"	ld.global.u32 %r1, [%rd2];\n	add.u32 %r2, %r1, 1;\n"
+	"	st.global.u32 [%rd2], %r2;\n	st.global.u32 [%rd4], %r2;\n	ret;\n}\n"
 	".visible .entry poke(.param .u32 v)\n{\n"			/* *hidden = v */
 	"	.reg .b64 %rd<3>;\n	.reg .b32 %r<2>;\n"
 	"	ld.param.u32 %r1, [v];\n"
@@ -592,9 +598,12 @@ static void slyly(void)
 	for (int i = 0; i < WINDOWS; i++)
 		printf("read %x\n", ask(look, p + (CUdeviceptr)i * STEP, sly_out));
 	printf("read %x\n", ask(follow, cell, sly_out));
-	ok(cuLaunchKernel(poke, 1, 1, 1, 1, 1, 1, 0, sly_stream, args, NULL));
-	want[0].launches++;
-	printf("read %x\n", ask(look, at, sly_out));
+	for (int i = 0; i < 16; i++) {
+		v++;
+		ok(cuLaunchKernel(poke, 1, 1, 1, 1, 1, 1, 0, sly_stream, args, NULL));
+		want[0].launches++;
+		printf("read %x\n", ask(look, at, sly_out));
+	}
 	for (int pass = 0; pass < 8; pass++) {
 		v = 77 + (unsigned int)pass;
 		ok(cuMemcpyHtoDAsync_v2(at, &v, 4, sly_stream));
@@ -602,6 +611,9 @@ static void slyly(void)
 		printf("read %x\n", ask(look, at, sly_out));
 	}
 	printf("read %x\n", ask(follow, cell, sly_out));
+	for (int i = 0; i < 12; i++)
+		printf("read %x\n", ask(function(m, "bump"), p + 9 * STEP, sly_out));
+	printf("read %x\n", ask(look, p + 9 * STEP, sly_out));
 }
 
 static void nothing(CUfunction f, int dev)

@@ -19,6 +19,7 @@
 
 static const char *const hooked[] = {
 #define CU_FIND(symbol, handler, records) #symbol,
+#define CU_CTX CU_FIND
 #define CU_MEM CU_FIND
 #define CU_COPY CU_FIND
 #define CU_LAUNCH CU_FIND

@@ -54,7 +54,12 @@ placed='1.25 OFFLOAD_VRAM=360K f32 --load sync
 2 OFFLOAD_VRAM=220K,EMU_VRAM=512K,EMU_MIX=0 f32 --streams 2
 1.5 OFFLOAD_VRAM=0K,EMU_VRAM=300K f32 --streams 2 --ref table
 2 OFFLOAD_VRAM=220K,EMU_FAIL=cuMemMap:30:999 f32 --streams 2
-2 OFFLOAD_VRAM=220K,EMU_FAIL=cuMemSetAccess:5:999 f32 --graph device'
+2 OFFLOAD_VRAM=220K,EMU_FAIL=cuMemSetAccess:5:999 f32 --graph device
+2 OFFLOAD_VRAM=220K,EMU_FAIL=cuLaunchKernel:20:2 f32 --streams 2
+2 OFFLOAD_VRAM=220K,EMU_VRAM=288K,OFFLOAD_STAGE=safe f32 --streams 3 --ref struct --prompt 40 --batch 2
+8 OFFLOAD_VRAM=56K,EMU_VRAM=256K,OFFLOAD_STAGE=ahead f32 --streams 1 --alloc one --launch extra --prompt 40 --batch 2
+2 OFFLOAD_VRAM=220K,EMU_VRAM=512K,OFFLOAD_STAGE=ahead,OFFLOAD_TORTURE=4 f32 --streams 2 --launch ex --prompt 40 --batch 2
+2 OFFLOAD_VRAM=110K,EMU_VRAM=256K,OFFLOAD_STAGE=safe bf16 --graph device --streams 2 --prompt 40 --batch 2'
 
 # Of the random program (2M of memory), in turn: budgets of 10 to 200 percent.
 random_rows='OFFLOAD_VRAM=200K EMU_VRAM=3M EMU_GRANULARITY=4K EMU_SPAN=0
@@ -62,6 +67,7 @@ OFFLOAD_VRAM=4M EMU_VRAM=6M OFFLOAD_TORTURE=1 EMU_GRANULARITY=4K EMU_SPAN=0
 OFFLOAD_VRAM=1M EMU_VRAM=4M OFFLOAD_TORTURE=2 EMU_GRANULARITY=64K
 OFFLOAD_VRAM=500K EMU_VRAM=3M OFFLOAD_DEVICE_MIN=4K EMU_GRANULARITY=64K EMU_MIX=0
 OFFLOAD_VRAM=400K EMU_VRAM=3M OFFLOAD_TORTURE=3 EMU_GRANULARITY=4K EMU_SPAN=0
+OFFLOAD_VRAM=400K EMU_VRAM=3M OFFLOAD_STAGE=safe OFFLOAD_TORTURE=4 EMU_GRANULARITY=4K EMU_SPAN=0
 OFFLOAD_VRAM=2M EMU_VRAM=4M OFFLOAD_DEVICE_MIN=4K EMU_GRANULARITY=4K EMU_HOST_VMM=0'
 
 # tell NAME STATUS [WHY]: counts.
@@ -125,6 +131,18 @@ engine() {
 	done <<<"$rows"
 }
 
+# answer TYPE OPTION...: what the processor computes; kept, where the prompt is the usual.
+answer() {
+	local type=$1
+
+	shift
+	if [[ $* = *--prompt* ]]; then
+		"$B/engine/engine" --run cpu "$@" "$work/$type.gguf"
+	else
+		cat "$work/$type.cpu"
+	fi
+}
+
 # homes: the rows of `placed`.
 homes() {
 	local times set type options n=0 s name
@@ -140,14 +158,38 @@ homes() {
 		s=$?
 		if [ "$s" != 0 ]; then
 			tell "$name" $s "$(tail -n 1 "$work/homes.$n.err")"
-		elif ! cmp -s "$work/homes.$n" "$work/$type.cpu"; then
+		elif ! cmp -s "$work/homes.$n" <(answer $type $options); then
 			tell "$name" 1 "not what the processor computes: $work/homes.$n"
+		elif [[ $set = *STAGE* ]] && ! grep -q '"staged_bytes":[1-9]' "$work/homes.$n.json"; then
+			tell "$name" 1 "nothing was staged"
 		elif ! grep -q '"host_peak_bytes":[1-9]' "$work/homes.$n.json"; then
 			tell "$name" 1 "nothing had a home on the host"
 		else
 			tell "$name" 0
 		fi
 	done <<<"$placed"
+}
+
+# delays COUNT: launches that are staged, at so many seeds of the streams' delays.
+delays() {
+	local first=${RANDOM_SEED:-1} s ways bad=0 why= stage
+	local -a way=('--streams 3 --ref struct' '--streams 1 --alloc one --launch extra'
+		'--streams 2 --launch ex --graph device')
+
+	answer f32 --prompt 30 --batch 2 >"$work/delays.cpu"
+	for ((s = first; s < first + $1; s++)); do
+		ways=${way[s % 3]}
+		stage=safe
+		[ $((s % 2)) = 1 ] || stage=ahead
+		# shellcheck disable=SC2086
+		run "$work/delays" EMU_SEED=$s EMU_DELAY_US=$((s % 5 * 100)) EMU_GRANULARITY=4K \
+			EMU_SPAN=0 EMU_VRAM=700K OFFLOAD_VRAM=$((s % 4 * 80 + 56))K OFFLOAD_STAGE=$stage \
+			LD_PRELOAD="$lib" "$B/engine/engine" $ways --prompt 30 --batch 2 "$work/f32.gguf"
+		bad=$?
+		[ $bad != 0 ] || cmp -s "$work/delays" "$work/delays.cpu" || bad=1
+		[ $bad = 0 ] || { why="RANDOM_SEED=$s: $stage $ways: $(tail -n 1 "$work/delays.err")"; break; }
+	done
+	tell "staged launches, seeds $first to $((s - 1))" "$bad" "$why"
 }
 
 # seeds FIRST COUNT DEVICES [NAME=VALUE...]: all of them in one process.
@@ -230,9 +272,11 @@ engine
 if [ "$1" = long ]; then
 	random $((1000 * times)) 20 passed
 	random $((1000 * times)) 20 placed
+	delays $((200 * times))
 else
 	random 20 10 passed
-	[ "$1" = gpu ] || random 24 4 placed
+	[ "$1" = gpu ] || random 21 3 placed
+	[ "$1" = gpu ] || delays 8
 fi
 [ "$1" = gpu ] || faults	# on a GPU they may pass by luck
 echo "# engine: $pass passed, $fails failed, $skips skipped"
