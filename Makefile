@@ -173,6 +173,18 @@ $(B)/engine/%.ptx: tests/engine/%.cu tests/engine/arith.h tests/engine/random_bo
 	  -Xclang -target-feature -Xclang +ptx70 -Wno-unknown-cuda-version -Wall -Wextra -Werror \
 	  -O2 -ffp-contract=off -I. -S -o $@ $<
 
+# Questions to a card: no library, no compiler is needed where they are asked.
+$(B)/gpu/facts: $(call obj,tests/engine/driver.c $(wildcard tests/gpu/facts*.c))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -pthread -ldl $(SAN) $(LDFLAGS)
+$(B)/gpu/cudart: $(call obj,tests/gpu/cudart.c)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -Wl,--export-dynamic-symbol=dlsym -ldl $(LDFLAGS)
+gpu_bin := $(B)/gpu/facts $(B)/gpu/cudart
+tests-bin: $(gpu_bin)
+
 engine_bin := $(B)/engine/engine $(B)/engine/random
 ifneq ($(shell command -v clang++ 2>/dev/null),)
 engine_bin += $(B)/engine/engine.ptx $(B)/engine/random.ptx
