@@ -227,7 +227,7 @@ $(B)/cuda/%: $(B)/o/tests/cuda/%.o
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ $< -pthread $(LDFLAGS)
 cuda_bin := $(addprefix $(B)/cuda/,stub/libcuda.so.1 moved/libcuda.so.1 plugin.so wrap.so \
-  nvml/libnvidia-ml.so.1 lookups plugged account linked.now wrapped.now)
+  nvml/libnvidia-ml.so.1 lookups plugged owner account linked.now wrapped.now)
 
 setup:
 	$(Q)tools/setup.sh

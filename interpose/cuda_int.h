@@ -59,6 +59,9 @@ extern struct cuda_row cuda_rows[ROWS];
 
 /* The constructor: all that is loaded now was there from the start. */
 void dlsym_begin(void);
+/* What comes after us under a name, or NULL, of libc's own dlsym: a program, or a library
+ * loaded before us, may have one of its own, whose answer would be for itself. */
+void *dlsym_next(const char *name);
 
 /* ---- cuda_find.c ----------------------------------------------------------------- */
 
