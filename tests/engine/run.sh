@@ -83,14 +83,18 @@ run() {
 }
 
 # both OUT COMMAND...: without and with the library, side by side; statuses in s, t. With
-# it what is in `set` is set.
+# it what is in `set` is set, and t is 1 if it saw no launch: nothing was tested then.
 both() {
 	local out=$1
 
 	shift
 	run "$out.plain" "$@" &
-	run "$out.with" "${set[@]}" LD_PRELOAD="$lib" "$@"
+	run "$out.with" OFFLOAD_STATS="$out.json" "${set[@]}" LD_PRELOAD="$lib" "$@"
 	t=$?
+	if [ "$t" = 0 ] && ! grep -sq '"launches":[1-9]' "$out.json"; then
+		echo "tests: the library saw no launch" >>"$out.with.err"
+		t=1
+	fi
 	wait $!
 	s=$?
 }
