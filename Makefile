@@ -182,7 +182,16 @@ $(B)/gpu/cudart: $(call obj,tests/gpu/cudart.c)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ $^ -Wl,--export-dynamic-symbol=dlsym -ldl $(LDFLAGS)
-gpu_bin := $(B)/gpu/facts $(B)/gpu/cudart
+$(B)/gpu/launch: tests/bench/launch.c
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu17 $(WARN) -Wno-missing-prototypes -D_GNU_SOURCE -O2 -o $@ $< -ldl $(LDFLAGS)
+$(B)/gpu/stub/libcuda.so.1: tests/bench/launch.c
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu17 $(WARN) -Wno-missing-prototypes -D_GNU_SOURCE -O2 -DDRIVER -fPIC \
+	  -shared -Wl,-soname,libcuda.so.1 -o $@ $< $(LDFLAGS)
+gpu_bin := $(addprefix $(B)/gpu/,facts cudart launch stub/libcuda.so.1)
 tests-bin: $(gpu_bin)
 
 engine_bin := $(B)/engine/engine $(B)/engine/random
@@ -259,6 +268,14 @@ fuzz-bin: $(fuzz_bin)
 unit: $(unit_bin)
 	$(Q)B=$(B) tests/run.sh unit
 
+# What needs a card. It runs on a build that was brought, too: nothing is built for those
+# who have no card, and where it cannot be built (no compiler) what is there is run.
+gpu-bin: all $(gpu_bin) $(engine_bin)
+check-gpu:
+	$(Q)tests/gpu/run.sh --present >/dev/null && { $(MAKE) --no-print-directory gpu-bin || \
+	  { [ -e $(B)/gpu/facts ] && echo "check-gpu: not built here: the build that is there is run"; }; } || true
+	$(Q)B=$(B) tests/gpu/run.sh
+
 engine: all $(B)/emu/libcuda.so.1 $(engine_bin)
 	$(Q)B=$(B) tests/run.sh engine
 
@@ -283,6 +300,6 @@ install: all
 clean:
 	rm -rf $(B)
 
-.PHONY: all setup check check-long check-asan check-tsan unit emu engine tests-bin fuzz fuzz-bin demo bench install clean
+.PHONY: all setup check check-long check-asan check-tsan unit emu engine gpu-bin check-gpu tests-bin fuzz fuzz-bin demo bench install clean
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -34,18 +34,26 @@ is() {
 		fail "${*:3}: $(cat "$dir/answers" "$dir/err")"
 }
 
-# Every one, once, with and without the library.
-for preload in "" "$lib"; do
-	env LD_LIBRARY_PATH="$B/emu" EMU_QUIET=1 LD_PRELOAD="$preload" "$facts" \
-		>"$dir/answers" 2>"$dir/err" || fail "status $?: $(cat "$dir/err")"
-	"$facts" --list | awk '{ print $1 }' >"$dir/names"
-	sed -n 's/^fact: \([^:]*\): emulated: ..*/\1/p' "$dir/answers" >"$dir/answered"
-	cmp -s "$dir/names" "$dir/answered" ||
-		fail "not all are answered: $(diff "$dir/names" "$dir/answered")"
-	grep 'not known' "$dir/answers" | grep -vE '^fact: (userfaultfd|cudart-calls):' &&
-		fail "these can be known"
-	grep -q '^card: Emulated' "$dir/answers" || fail "no card is named"
-done
+# Every one, once, without and with the library, as make check-gpu asks them.
+export CHECK_GPU_DRIVER=$PWD/$B/emu
+CHECK_GPU_PARTS='questions hook' EMU_QUIET=1 tests/gpu/run.sh "$dir/results" >"$dir/out" 2>&1 ||
+	fail "check-gpu: status $?: $(tail -n 3 "$dir/out")"
+"$facts" --list | awk '{ print $1 " 2" }' | sort >"$dir/names"
+sed -n 's/^ *fact: \([^:]*\): emulated: ..*/\1/p' "$dir/results" | sort | uniq -c |
+	awk '{ print $2 " " $1 }' >"$dir/answered"
+cmp -s "$dir/names" "$dir/answered" ||
+	fail "not all are answered twice: $(diff "$dir/names" "$dir/answered")"
+grep 'not known' "$dir/results" | grep -vE 'fact: (userfaultfd|cudart-calls):' &&
+	fail "these can be known"
+# Where there is a runtime, all it looks up is seen.
+grep -E 'fact: cudart-calls: .* after .?.? look-ups' "$dir/results" &&
+	fail "the runtime's look-ups pass by"
+grep -q '^## Emulated' "$dir/results" || fail "no card is named"
+grep -qE '^ +100000 .* 0$' "$dir/results" || fail "no figures of a launch"
+was=$(cksum docs/gpu-results.md 2>&1)
+tests/gpu/run.sh >"$dir/out" 2>&1 && fail "an emulated card's results go to docs"
+[ "$was" = "$(cksum docs/gpu-results.md 2>&1)" ] || fail "docs/gpu-results.md was written"
+unset CHECK_GPU_DRIVER
 
 # A driver that does otherwise.
 is mixed-homes right X=
@@ -72,5 +80,8 @@ if [ -n "$(ldconfig -p 2>/dev/null | grep 'libcuda\.so\.1')" ]; then
 	:
 elif [ $s != 77 ] || [ -s "$dir/answers" ] || [ "$(grep -c . "$dir/err")" != 1 ]; then
 	fail "no card: status $s: $(cat "$dir/answers" "$dir/err")"
+fi
+if ! tests/gpu/run.sh --present; then
+	[ "$(tests/gpu/run.sh)" = "no GPU: nothing run" ] || fail "no GPU: $(tests/gpu/run.sh)"
 fi
 exit $bad

@@ -63,6 +63,7 @@ static const struct {
 
 static void *driver;
 static __typeof__(cuGetProcAddress_v2) *real_get_proc;
+static __typeof__(cuGetProcAddress) *real_get_proc_old;
 static unsigned int looked;
 
 typedef void *(*lookup)(void *, const char *);	/* of dlsym */
@@ -80,9 +81,17 @@ static lookup real_dlsym(void)
 	return f;
 }
 
+static CUresult get_proc(const char *, void **, int, cuuint64_t,
+			 CUdriverProcAddressQueryResult *);
+static CUresult get_proc_old(const char *, void **, int, cuuint64_t);
+
 /* By the pointer: whatever name and version it was asked for. */
 static void *counted(void *at)
 {
+	if (at && at == (void *)real_get_proc)
+		return (void *)get_proc;
+	if (at && at == (void *)real_get_proc_old)
+		return (void *)get_proc_old;
 	for (size_t i = 0; at && i < ROWS; i++)
 		if (*rows[i].real == at)
 			return rows[i].counts;
@@ -100,15 +109,19 @@ static CUresult get_proc(const char *name, void **at, int version, cuuint64_t fl
 	return r;
 }
 
+static CUresult get_proc_old(const char *name, void **at, int version, cuuint64_t flags)
+{
+	CUresult r = real_get_proc_old(name, at, version, flags);
+
+	looked++;
+	if (r == CUDA_SUCCESS && at)
+		*at = counted(*at);
+	return r;
+}
+
 __attribute__((visibility("default"))) void *dlsym(void *handle, const char *name)
 {
-	void *at = real_dlsym()(handle, name);
-
-	if (at && !strcmp(name, "cuGetProcAddress_v2")) {
-		real_get_proc = (__typeof__(real_get_proc))at;
-		return (void *)get_proc;
-	}
-	return counted(at);
+	return counted(real_dlsym()(handle, name));
 }
 
 static void *runtime(void)
@@ -182,6 +195,10 @@ int main(void)
 	driver = dlopen("libcuda.so.1", RTLD_NOW);
 	for (size_t i = 0; driver && i < ROWS; i++)
 		*rows[i].real = real_dlsym()(driver, rows[i].symbol);
+	if (driver) {
+		*(void **)&real_get_proc = real_dlsym()(driver, "cuGetProcAddress_v2");
+		*(void **)&real_get_proc_old = real_dlsym()(driver, "cuGetProcAddress");
+	}
 	rt = driver ? runtime() : NULL;
 	if (!rt) {
 		printf("not known: no %s\n", driver ? "runtime (libcudart) is found" : "driver");
