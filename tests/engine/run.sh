@@ -46,6 +46,7 @@ placed='1.25 OFFLOAD_VRAM=360K f32 --load sync
 1.25 OFFLOAD_VRAM=176K f16 --api default --alloc one --load async
 2 OFFLOAD_VRAM=220K f32 --graph device --streams 2 --ref struct
 2 OFFLOAD_VRAM=110K bf16 --graph params --streams 2 --ref table --load pinned --chunk 3000
+2 OFFLOAD_VRAM=110K,EMU_DRIVER=12020 bf16 --streams 2 --ref struct --api getproc
 2 OFFLOAD_VRAM=110K,OFFLOAD_TORTURE=1 f16 --streams 3 --launch ex --ref table
 8 OFFLOAD_VRAM=56K,EMU_VRAM=256K f32 --streams 3 --launch extra
 8 OFFLOAD_VRAM=28K,EMU_VRAM=192K bf16 --graph build --streams 3 --alloc one
