@@ -73,7 +73,7 @@ static CUresult on_get_function(__typeof__(&cuModuleGetFunction) real, CUfunctio
 {
 	CUresult r = real(f, m, name);
 
-	if (r == CUDA_SUCCESS && cuda_reads_images())
+	if (r == CUDA_SUCCESS && f && cuda_reads_images())
 		device_image_fn((uintptr_t)*f, (uintptr_t)m, name);
 	return r;
 }
@@ -85,7 +85,7 @@ static CUresult on_kernel_function(__typeof__(&cuKernelGetFunction) real, CUfunc
 {
 	CUresult r = real(f, k);
 
-	if (r == CUDA_SUCCESS && cuda_reads_images())
+	if (r == CUDA_SUCCESS && f && cuda_reads_images())
 		device_image_same((uintptr_t)*f, (uintptr_t)k);
 	return r;
 }
@@ -96,7 +96,7 @@ static CUresult on_library_module(__typeof__(&cuLibraryGetModule) real, CUmodule
 {
 	CUresult r = real(m, l);
 
-	if (r == CUDA_SUCCESS && cuda_reads_images())
+	if (r == CUDA_SUCCESS && m && cuda_reads_images())
 		device_image_module((uintptr_t)*m, (uintptr_t)l);
 	return r;
 }
