@@ -36,7 +36,7 @@ is() {
 
 # Every one, once, without and with the library, as make check-gpu asks them.
 export CHECK_GPU_DRIVER=$PWD/$B/emu
-CHECK_GPU_PARTS='questions hook' EMU_QUIET=1 tests/gpu/run.sh "$dir/results" >"$dir/out" 2>&1 ||
+CHECK_GPU_PARTS='questions homes hook' EMU_QUIET=1 tests/gpu/run.sh "$dir/results" >"$dir/out" 2>&1 ||
 	fail "check-gpu: status $?: $(tail -n 3 "$dir/out")"
 "$facts" --list | awk '{ print $1 " 2" }' | sort >"$dir/names"
 sed -n 's/^ *fact: \([^:]*\): emulated: ..*/\1/p' "$dir/results" | sort | uniq -c |

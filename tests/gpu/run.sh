@@ -12,7 +12,7 @@
 #
 # (1) What an emulated card answers never gets to docs/. CHECK_GPU_DRIVER=FOLDER of its
 #     libcuda.so.1 tries these lines themselves; RESULTS must then be named, and
-#     CHECK_GPU_PARTS may say which of questions, programs, hook, torch are enough.
+#     CHECK_GPU_PARTS may say which of questions, programs, homes, hook, torch are enough.
 # (2) The card's settings stay as they are.
 # Owns build/gpu/run (outputs); lock: none.
 
@@ -59,6 +59,38 @@ programs() {
 	part "tests/engine and the random program (20 seeds), without and with the library"
 	timeout -k 5 900 tests/engine/run.sh gpu >"$work/engine" 2>&1
 	keep $? "$work/engine"
+}
+
+# Weights larger than the budget, part of them at home on the host: what the processor
+# computes, to the bit. Options of the engine; the sizes of an emulated card are its own.
+homes_rows='--alloc one
+--alloc each --streams 2
+--alloc one --graph device'
+
+homes() {
+	local model=$work/model.gguf budget=128M size='--layers 4 --dim 2048 --ff 5632 --vocab 4096'
+	local bad=0 row
+	local -x EMU_GRANULARITY=64K
+
+	[[ $card != card:\ Emulated* ]] ||
+		{ budget=1M size='--layers 2 --dim 256 --ff 512 --vocab 512'; }
+	part "tests/engine with homes on the host, OFFLOAD_VRAM=$budget"
+	# shellcheck disable=SC2086
+	"$B/mkmodel" --type bf16 $size "$model" >/dev/null &&
+		timeout -k 5 200 "$B/engine/engine" --run cpu "$model" >"$work/cpu" || bad=1
+	: >"$work/homes"
+	while read -r row; do
+		# shellcheck disable=SC2086
+		OFFLOAD_VRAM=$budget OFFLOAD_STATS=$work/homes.json LD_PRELOAD=$lib timeout -k 5 \
+			200 "$B/engine/engine" --report on $row "$model" >"$work/homes.out" \
+			2>"$work/homes.err" || bad=1
+		cmp -s "$work/cpu" "$work/homes.out" || { bad=1; echo "not what is right:"; }
+		grep -q '"host_peak_bytes":[1-9]' "$work/homes.json" ||
+			{ bad=1; echo "nothing had a home on the host:"; }
+		echo "$row: $(tail -n 1 "$work/homes.err")"
+	done <<<"$homes_rows" >>"$work/homes"
+	rm -f "$model"
+	keep $bad "$work/homes"
 }
 
 hook() {
@@ -121,7 +153,7 @@ case $?,$card in
 esac
 card=$(head -n 1 <<<"$card")
 echo "$card"
-for p in ${CHECK_GPU_PARTS:-questions programs hook torch}; do
+for p in ${CHECK_GPU_PARTS:-questions programs homes hook torch}; do
 	$p
 done
 {
