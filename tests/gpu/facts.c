@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #define LIMIT_MS 60000	/* for one question */
+#define EMULATED "Emulated"	/* how the names of such cards begin */
 
 struct card card;
 
@@ -219,7 +220,7 @@ static void open_card(void)
 	driver_open(API_DLSYM);
 	ck(cuDeviceGet(&card.device, 0));
 	drv.cuDeviceGetName(name, sizeof(name), card.device);
-	card.emulated = !strncmp(name, "Emulated", 8);
+	card.emulated = !strncmp(name, EMULATED, strlen(EMULATED));
 }
 
 static void open_context(void)
@@ -315,15 +316,17 @@ static void tell(const struct fact *f)
 {
 	char line[1200];
 	int status = asked(f->name, line, sizeof(line));
+	const char *label = card.emulated ? "emulated: " : "";
 
 	if (status == -1)
-		snprintf(line, sizeof(line), "not known: no answer in %d s", LIMIT_MS / 1000);
+		snprintf(line, sizeof(line), "%snot known: no answer in %d s", label,
+			 LIMIT_MS / 1000);
 	else if (!*line && WIFSIGNALED(status))
-		snprintf(line, sizeof(line), "not known: the process ended by signal %d",
+		snprintf(line, sizeof(line), "%snot known: the process ended by signal %d", label,
 			 WTERMSIG(status));
 	else if (!*line)
-		snprintf(line, sizeof(line), "not known: the process ended with status %d",
-			 WEXITSTATUS(status));
+		snprintf(line, sizeof(line), "%snot known: the process ended with status %d",
+			 label, WEXITSTATUS(status));
 	printf("fact: %s: %s\n", f->name, line);
 	fflush(stdout);
 }
@@ -369,6 +372,7 @@ int main(int argc, char **argv)
 	if (status == -1 || !WIFEXITED(status) || WEXITSTATUS(status))
 		return status != -1 && WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 	printf("%s\n", line);
+	card.emulated = strstr(line, ": " EMULATED) != NULL;
 	for (size_t i = 0; i < FACTS; i++)
 		if (chosen(&facts[i], argc, argv))
 			tell(&facts[i]);
