@@ -390,7 +390,23 @@ static void many(void **state)
 	known(1000, ": ?; ");
 }
 
-int main(void)
+/* For tests/check/image.sh: a line for each kernel of a file. */
+static int show(const char *path)
+{
+	static char bytes[1 << 20];
+	struct seen s = { "" };
+	FILE *f = fopen(path, "re");
+	size_t n = f ? fread(bytes, 1, sizeof(bytes), f) : 0;
+
+	if (f)
+		fclose(f);
+	image_read((uint8_t *)bytes, n, hear, &s);
+	for (char *p = s.text, *end; (end = strstr(p, "; ")); p = end + 2)
+		printf("%.*s\n", (int)(end - p), p);
+	return !n;
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(text),
@@ -403,5 +419,7 @@ int main(void)
 		cmocka_unit_test(many),
 	};
 
+	if (argc > 1)
+		return show(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
