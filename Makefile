@@ -173,6 +173,27 @@ $(B)/engine/%.ptx: tests/engine/%.cu tests/engine/arith.h tests/engine/random_bo
 	  -Xclang -target-feature -Xclang +ptx70 -Wno-unknown-cuda-version -Wall -Wextra -Werror \
 	  -O2 -ffp-contract=off -I. -S -o $@ $<
 
+# Questions to a card: no library, no compiler is needed where they are asked.
+$(B)/gpu/facts: $(call obj,tests/engine/driver.c $(wildcard tests/gpu/facts*.c))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -pthread -ldl $(SAN) $(LDFLAGS)
+$(B)/gpu/cudart: $(call obj,tests/gpu/cudart.c)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -Wl,--export-dynamic-symbol=dlsym -ldl $(LDFLAGS)
+$(B)/gpu/launch: tests/bench/launch.c
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu17 $(WARN) -Wno-missing-prototypes -D_GNU_SOURCE -O2 -o $@ $< -ldl $(LDFLAGS)
+$(B)/gpu/stub/libcuda.so.1: tests/bench/launch.c
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu17 $(WARN) -Wno-missing-prototypes -D_GNU_SOURCE -O2 -DDRIVER -fPIC \
+	  -shared -Wl,-soname,libcuda.so.1 -o $@ $< $(LDFLAGS)
+gpu_bin := $(addprefix $(B)/gpu/,facts cudart launch stub/libcuda.so.1)
+tests-bin: $(gpu_bin)
+
 engine_bin := $(B)/engine/engine $(B)/engine/random
 ifneq ($(shell command -v clang++ 2>/dev/null),)
 engine_bin += $(B)/engine/engine.ptx $(B)/engine/random.ptx
@@ -215,7 +236,7 @@ $(B)/cuda/%: $(B)/o/tests/cuda/%.o
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ $< -pthread $(LDFLAGS)
 cuda_bin := $(addprefix $(B)/cuda/,stub/libcuda.so.1 moved/libcuda.so.1 plugin.so wrap.so \
-  nvml/libnvidia-ml.so.1 lookups plugged account linked.now wrapped.now)
+  nvml/libnvidia-ml.so.1 lookups plugged owner account linked.now wrapped.now)
 
 setup:
 	$(Q)tools/setup.sh
@@ -247,6 +268,14 @@ fuzz-bin: $(fuzz_bin)
 unit: $(unit_bin)
 	$(Q)B=$(B) tests/run.sh unit
 
+# What needs a card. It runs on a build that was brought, too: nothing is built for those
+# who have no card, and where it cannot be built (no compiler) what is there is run.
+gpu-bin: all $(gpu_bin) $(engine_bin)
+check-gpu:
+	$(Q)tests/gpu/run.sh --present >/dev/null && { $(MAKE) --no-print-directory gpu-bin || \
+	  { [ -e $(B)/gpu/facts ] && echo "check-gpu: not built here: the build that is there is run"; }; } || true
+	$(Q)B=$(B) tests/gpu/run.sh
+
 engine: all $(B)/emu/libcuda.so.1 $(engine_bin)
 	$(Q)B=$(B) tests/run.sh engine
 
@@ -271,6 +300,6 @@ install: all
 clean:
 	rm -rf $(B)
 
-.PHONY: all setup check check-long check-asan check-tsan unit emu engine tests-bin fuzz fuzz-bin demo bench install clean
+.PHONY: all setup check check-long check-asan check-tsan unit emu engine gpu-bin check-gpu tests-bin fuzz fuzz-bin demo bench install clean
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

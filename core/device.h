@@ -113,6 +113,22 @@ const struct device_fn *device_fn_add(uintptr_t handle, const struct device_para
 /* A module goes: its functions' handles may come again, as others. */
 void device_fn_forget(void);
 
+/* ---- what images say of kernels: device_image.c. For drivers that do not tell ------- */
+
+/* A module or library was loaded from an image: text, a card's, a container, or what points
+ * to one. It is read here; of what is not understood nothing is known. */
+void device_image(uintptr_t owner, const void *image);
+/* A handle of the kernel of that name; another handle of the same; a library's module. */
+void device_image_fn(uintptr_t handle, uintptr_t owner, const char *name);
+void device_image_same(uintptr_t handle, uintptr_t as);
+void device_image_module(uintptr_t module, uintptr_t library);
+/* The module or library goes, and what is known of its handles. */
+void device_image_end(uintptr_t owner);
+/* How many parameters a handle's kernel has, most at the most, to p; -1: not known. Its name
+ * to `name`, cut to room (0: not wanted) and untouched if there is none. */
+int device_image_params(uintptr_t handle, struct device_param *p, int most, char *name,
+			size_t room);
+
 /* The most words one launch can hold. */
 #define DEVICE_WORDS 4096
 /* Instead of a stream: a node of a graph, not a launch. */

@@ -29,6 +29,7 @@ enum {
 #define CU_MEM CU_FIND
 #define CU_COPY CU_FIND
 #define CU_LAUNCH CU_FIND
+#define CU_IMAGE CU_FIND
 #include "interpose/cuda_hook.def"
 #define NVML(symbol, types, records) ROW_##symbol,
 #include "interpose/nvml.def"
@@ -55,12 +56,16 @@ extern struct cuda_row cuda_rows[ROWS];
 #define CU_MEM CU_FIND
 #define CU_COPY CU_FIND
 #define CU_LAUNCH CU_FIND
+#define CU_IMAGE CU_FIND
 #include "interpose/cuda_hook.def"
 
 /* ---- dlsym.c ------------------------------------------------------------------- */
 
 /* The constructor: all that is loaded now was there from the start. */
 void dlsym_begin(void);
+/* What comes after us under a name, or NULL, of libc's own dlsym: a program, or a library
+ * loaded before us, may have one of its own, whose answer would be for itself. */
+void *dlsym_next(const char *name);
 
 /* ---- cuda_find.c ----------------------------------------------------------------- */
 
@@ -78,7 +83,7 @@ void *cuda_hook(const char *name, void *at);
 #define CUDA_NEEDS(N) \
 	N(cuCtxGetCurrent) N(cuCtxGetDevice) N(cuDeviceGetName) N(cuDeviceGetUuid_v2) \
 	N(cuDeviceGetUuid) N(cuDevicePrimaryCtxGetState) N(cuFuncGetParamInfo) \
-	N(cuKernelGetParamInfo) N(cuFuncGetName) N(cuKernelGetName) \
+	N(cuKernelGetParamInfo) N(cuDriverGetVersion) N(cuFuncGetName) N(cuKernelGetName) \
 	N(cuStreamCreate) N(cuEventCreate) N(cuEventRecord) N(cuEventQuery) \
 	N(cuStreamWaitEvent) N(cuThreadExchangeStreamCaptureMode) \
 	N(cuMemAddressReserve) N(cuMemAddressFree) N(cuMemGetAllocationGranularity) \
@@ -141,6 +146,11 @@ CUresult cuda_parts(const struct cuda_box *box,
 bool cuda_whole(const struct cuda_box *box);
 /* The most bytes from both addresses on that do; a copy of a capture makes them stay. */
 uint64_t cuda_piece(uint64_t to, uint64_t from, uint64_t n);
+
+/* ---- cuda_image.c ---------------------------------------------------------------- */
+
+/* The driver does not tell the parameters of kernels: device_image.c does. */
+bool cuda_reads_images(void);
 
 /* ---- cuda_ctx.c -------------------------------------------------------------------- */
 

@@ -55,10 +55,14 @@ static int read_params(CUfunction f, bool kernel, struct device_param *p)
 			return -1;
 		p[n++] = (struct device_param){ (uint32_t)off, (uint32_t)size };
 	}
-	return r == CUDA_ERROR_INVALID_VALUE ? n : -1;
+	if (r == CUDA_ERROR_INVALID_VALUE)
+		return n;
+	return cuda_reads_images() ? device_image_params((uintptr_t)f, p, MAX_PARAMS, NULL, 0) :
+	       -1;
 }
 
-static const char *name_of(CUfunction f, bool kernel)
+/* Up to room bytes of an image's, or the driver's own. */
+static const char *name_of(CUfunction f, bool kernel, char *own, size_t room)
 {
 	const char *name = NULL;
 
@@ -68,6 +72,11 @@ static const char *name_of(CUfunction f, bool kernel)
 		DRIVER(cuKernelGetName)(&name, (CUkernel)f);
 	else if (!kernel && DRIVER(cuFuncGetName))
 		DRIVER(cuFuncGetName)(&name, f);
+	if (!name && cuda_reads_images()) {
+		*own = 0;
+		device_image_params((uintptr_t)f, NULL, -1, own, room);
+		name = *own ? own : NULL;
+	}
 	return name;
 }
 
@@ -76,8 +85,9 @@ static __attribute__((noinline, cold)) const struct device_fn *learn(CUfunction 
 	struct device_param p[MAX_PARAMS];
 	bool kernel = is_kernel(f);
 	int n = read_params(f, kernel, p);
+	char own[256];
 
-	return device_fn_add((uintptr_t)f, p, n, name_of(f, kernel));
+	return device_fn_add((uintptr_t)f, p, n, name_of(f, kernel, own, sizeof(own)));
 }
 
 /* The bytes of `extra`, or NULL: none, or they are given another way. */
@@ -651,8 +661,10 @@ static CUresult on_exec_destroy(__typeof__(&cuGraphExecDestroy) real, CUgraphExe
 #define ARG_module_unload m
 static CUresult on_module_unload(__typeof__(&cuModuleUnload) real, CUmodule m)
 {
-	CUresult r = real(m);
+	CUresult r;
 
+	device_image_end((uintptr_t)m);
+	r = real(m);
 	device_fn_forget();
 	return r;
 }
@@ -661,8 +673,10 @@ static CUresult on_module_unload(__typeof__(&cuModuleUnload) real, CUmodule m)
 #define ARG_library_unload l
 static CUresult on_library_unload(__typeof__(&cuLibraryUnload) real, CUlibrary l)
 {
-	CUresult r = real(l);
+	CUresult r;
 
+	device_image_end((uintptr_t)l);
+	r = real(l);
 	memset(kernels, 0, sizeof(kernels));
 	device_fn_forget();
 	return r;
@@ -675,8 +689,11 @@ static CUresult on_get_kernel(__typeof__(&cuLibraryGetKernel) real, CUkernel *ke
 {
 	CUresult r = real(kernel, l, name);
 
-	if (r == CUDA_SUCCESS && kernel)
+	if (r == CUDA_SUCCESS && kernel) {
 		note_kernel(*kernel);
+		if (cuda_reads_images())
+			device_image_fn((uintptr_t)*kernel, (uintptr_t)l, name);
+	}
 	return r;
 }
 

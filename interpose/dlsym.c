@@ -78,6 +78,13 @@ static void find_real(void)
 		__atomic_store_n(&real_dlsym, (__typeof__(real_dlsym))sym, __ATOMIC_RELEASE);
 }
 
+void *dlsym_next(const char *name)
+{
+	if (__atomic_load_n(&real_dlsym, __ATOMIC_ACQUIRE) == no_dlsym)
+		find_real();
+	return real_dlsym(RTLD_NEXT, name);
+}
+
 static void *ask(void *handle, const char *name, const char *version)
 {
 	return version ? real_dlvsym(handle, name, version) : real_dlsym(handle, name);

@@ -20,7 +20,7 @@ extern char **environ;
 
 void *real_symbol(const char *name)
 {
-	return dlsym(RTLD_NEXT, name);
+	return dlsym_next(name);
 }
 
 __attribute__((constructor)) static void begin(void)

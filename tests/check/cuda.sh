@@ -35,6 +35,7 @@ both "$cuda/linked.now" "$cuda/plugin.so"
 both "$cuda/linked.lazy" "$cuda/plugin.so"
 LD_BIND_NOW=1 both "$cuda/linked.lazy" "$cuda/plugin.so"
 both "$cuda/plugged" "$cuda/plugin.so"
+both timeout 20 "$cuda/owner" "$cuda/stub/libcuda.so.1"
 
 # Another preloaded library, before and after ours.
 for kind in now lazy; do

@@ -46,6 +46,7 @@ placed='1.25 OFFLOAD_VRAM=360K f32 --load sync
 1.25 OFFLOAD_VRAM=176K f16 --api default --alloc one --load async
 2 OFFLOAD_VRAM=220K f32 --graph device --streams 2 --ref struct
 2 OFFLOAD_VRAM=110K bf16 --graph params --streams 2 --ref table --load pinned --chunk 3000
+2 OFFLOAD_VRAM=110K,EMU_DRIVER=12020 bf16 --streams 2 --ref struct --api getproc
 2 OFFLOAD_VRAM=110K,OFFLOAD_TORTURE=1 f16 --streams 3 --launch ex --ref table
 8 OFFLOAD_VRAM=56K,EMU_VRAM=256K f32 --streams 3 --launch extra
 8 OFFLOAD_VRAM=28K,EMU_VRAM=192K bf16 --graph build --streams 3 --alloc one
@@ -89,14 +90,18 @@ run() {
 }
 
 # both OUT COMMAND...: without and with the library, side by side; statuses in s, t. With
-# it what is in `set` is set.
+# it what is in `set` is set, and t is 1 if it saw no launch: nothing was tested then.
 both() {
 	local out=$1
 
 	shift
 	run "$out.plain" "$@" &
-	run "$out.with" "${set[@]}" LD_PRELOAD="$lib" "$@"
+	run "$out.with" OFFLOAD_STATS="$out.json" "${set[@]}" LD_PRELOAD="$lib" "$@"
 	t=$?
+	if [ "$t" = 0 ] && ! grep -sq '"launches":[1-9]' "$out.json"; then
+		echo "tests: the library saw no launch" >>"$out.with.err"
+		t=1
+	fi
 	wait $!
 	s=$?
 }
