@@ -241,6 +241,7 @@ struct pol_plan {
 	double ram, vram;			/* bytes it holds, no window */
 	/* Seconds of one pass: each by itself, then together. */
 	double disk_s, link_s, compute_s, decode_s, read_s, seconds;
+	double likely;		/* what a pass takes with that: pol_likely */
 	enum pol_bound bound;
 };
 
@@ -252,6 +253,9 @@ struct pol_plan {
  *     cpu     = compute + packed bytes * uses / (unpack * cores)
  *                       + absent bytes * uses * read_cpu / cores
  *
+ * What is packed crosses the link packed where the device unpacks it, else it is
+ * unpacked first and crosses raw. With a link the program computes on the device:
+ * compute is then no part of cpu, but a fourth time beside these.
  * An engine keeps all its cores busy, spinning when it waits: unpacking takes
  * its time from them, and that is a sum; reading is done beside it, but for
  * what it takes of the processors. Of plans
@@ -274,6 +278,13 @@ bool pol_plan_stale(const struct pol_plan_in *was,
  * `have` no longer fits the budgets. Moving bytes costs, too. */
 bool pol_plan_adopt(const struct pol_plan_in *now, const struct pol_plan *have,
 		    const struct pol_plan *next);
+
+/* What a pass takes whose n parts take these times, each by itself: its longest
+ * part as far as that is much longer than the rest, and more, by a fifth at most of
+ * two, where others take nearly as long: now this one waits, now that one. The fourth root
+ * of the sum of fourth powers, chosen to agree with what was seen (twelve points
+ * of two models, full and slowed disks). overlap as in pol_plan_in. */
+double pol_likely(const double *times, int n, double overlap);
 
 /* Two stages that work on the same bytes, x and y seconds each by itself, of
  * which `overlap` (0 to 1) of the shorter is hidden: max + (1 - overlap) min.
