@@ -301,6 +301,72 @@ double pol_overlapped(double x, double y, double overlap);
 #define POL_LEAD_MOST 65536u
 uint32_t pol_lead(double latency, double bytes, double rate, double chunk_s);
 
+/* ---- plan_device.c: a device's regions, between its memory and the host --- */
+
+enum pol_dev_way {
+	POL_DEV_IN_PLACE,	/* launches read (and write) it over the link */
+	POL_DEV_STAGED,		/* copied into a slot ahead of each visit */
+};
+
+/* Bytes of a device region that are used alike: the caller's first five, the rest
+ * is the plan's. */
+struct pol_dev_span {
+	double bytes;
+	double visits;		/* in a pass: launches in a row that use it are one */
+	/* of a byte in one visit, on average, as far as it has to come from memory:
+	 * 1 for weights at batch 1, more where a kernel reads again what its caches
+	 * do not hold, less where a visit uses a part of it (experts) */
+	double reads;
+	double written;		/* of a byte, in one pass */
+	bool view;		/* shown read-only: may be staged */
+
+	double home;		/* bytes to be homed in device memory */
+	uint8_t way;		/* enum pol_dev_way, of all others */
+	double cost;		/* seconds of a pass that a byte not homed costs, weighed:
+				 * what is dearest is homed first */
+	uint32_t rank;
+};
+
+struct pol_dev_in {
+	double vram;		/* bytes for homes and slots */
+	double host;		/* bytes that may be homed at the host */
+	double extent;		/* bytes of a slot */
+	double up, down;	/* bytes/s of the link: to the device, from it */
+	double latency;		/* seconds until a copy begins, the queue included */
+	double launch_s;	/* of a pass, all in device memory */
+};
+
+struct pol_dev_plan {
+	uint32_t slots;		/* extents kept for staging, the one in use included */
+	double staged, in_place;	/* bytes that are not homed, by way */
+	double up_s, down_s;	/* of the link, in a pass */
+	double wait_s;		/* for which launches wait for what they use in place */
+	double seconds, likely;	/* a pass, see pol_likely */
+};
+
+/* Says which bytes of n spans are homed in device memory and how the others come,
+ * so that the pass is shortest:
+ *
+ *     seconds = max(up, down, launch_s + wait)         of
+ *     up      = (staged bytes * visits + in place bytes * visits * reads) / up
+ *     down    = in place bytes * written / down
+ *     wait    = in place: both of these; staged: nothing, it is ahead
+ *
+ * with homes + slots * extent <= vram and the rest <= host. Written spans are never
+ * staged. Spans that cost alike are homed in equal shares. slots is one more than
+ * pol_lead says of these numbers, a quarter of vram at most. Shares are of bytes:
+ * the caller rounds to extents, down where homes would not fit. Sorting n spans some 34 times
+ * is what it takes: for a plan, not for a launch. No caller's memory but span.
+ * Returns 0; -EINVAL: a number is negative or not finite, up, down or extent 0;
+ * -ENOSPC: vram and host together hold less than all. Nothing is placed then. */
+int pol_dev_plan(const struct pol_dev_in *in, struct pol_dev_span *span, uint32_t n,
+		 struct pol_dev_plan *out);
+
+/* Sets all of out but slots from in, home and way: what a placement takes at other
+ * rates. When to follow a new plan: pol_plan_adopt's rule, shorter by 15 %. */
+void pol_dev_times(const struct pol_dev_in *in, const struct pol_dev_span *span,
+		   uint32_t n, struct pol_dev_plan *out);
+
 /* ---- tape.c: tapes ------------------------------------------------------- */
 
 /* Finds the period of a sequence of uses: the least d such that the last

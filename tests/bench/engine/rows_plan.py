@@ -52,7 +52,7 @@ def predict(result, ref, disk):
     if disk:
         words += ["--disk", str(disk)]
     said = json.loads(command(*words, ref["model"]))
-    predicted = said["predicted"]["seconds"]
+    predicted = said["predicted"]["likely_seconds"]
     packed = sum(c["packed_bytes"] for c in said["classes"])
     result.update(predicted_s=predicted, planned_packed=packed,
                   note=f"predicted {predicted:.3f}, "
