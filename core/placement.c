@@ -18,7 +18,7 @@
  *     when it is much shorter: both ways of going over cost a pass or two.
  * (2) Before it can be solved a few chunks are packed for trial.
  *     Loops that are shorter for a while, as when a heap is filled, are not
- *     taken for the whole.
+ *     taken for the whole; what is not there any more is no part of it.
  * (3) A quarter of the budget, beside the plan, may hold what would have to be
  *     written otherwise.
  * (4) Where all is packed nothing is read: then some chunks are, now and then, to
@@ -138,6 +138,7 @@ static void classes(struct pol_plan_in *in, const struct packer_seen *seen)
 
 	pol_counts(pg.pol, &pc);
 	loop = pc.period > loop * 0.95 ? pc.period : loop * 0.95;
+	loop = loop < pc.known ? loop : pc.known;	/* the rest was given back */
 	all = loop * CHUNK;
 	packs = seen->tried ? all * seen->paid / seen->tried : 0;
 	in->n = 2;

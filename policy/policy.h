@@ -171,6 +171,7 @@ struct pol_counts {		/* running totals since pol_init */
 	uint32_t bound;		/* chunks the optimum fetches per pass now */
 	uint32_t frames, used;	/* budget; INFLIGHT + READY + PLAIN */
 	uint32_t skew, hold;	/* of it: kept for skewed chunks; fetched ahead */
+	uint32_t known;		/* chunks there are */
 	int fallback;		/* 1: the guard gave up on the order (CLOCK) */
 };
 void pol_counts(const struct pol *p, struct pol_counts *out);
