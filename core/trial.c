@@ -41,6 +41,23 @@ void trial_free(struct trial *t)
 	off_sys_munmap(t, sizeof(*t));
 }
 
+_Static_assert(QUANT_RAW == 0, "kept exactly");
+
+unsigned int trial_bits(void)
+{
+	return lossy_bits();
+}
+
+int trial_kind(const struct pol_span *s, const char *name)
+{
+	return lossy_bits() ? (int)lossy_kind(s, name) : QUANT_RAW;
+}
+
+uint32_t trial_size(int kind)
+{
+	return quant_size((enum quant_kind)kind);
+}
+
 static ssize_t pack_exactly(struct trial *t, const void *chunk, size_t len, uint64_t seed)
 {
 	const struct codec *codec = codec_choose(t->work, chunk, len, seed, POL_DT_OTHER);
@@ -49,9 +66,9 @@ static ssize_t pack_exactly(struct trial *t, const void *chunk, size_t len, uint
 }
 
 static ssize_t pack_rounded(struct trial *t, const void *chunk, size_t len,
-			    enum quant_kind kind)
+			    int kind)
 {
-	uint32_t rest = (uint32_t)len % quant_size(kind);
+	uint32_t rest = (uint32_t)len % trial_size(kind);
 	struct quant_piece piece[2] = {
 		{ .len = (uint32_t)len - rest, .kind = (uint8_t)kind },
 		{ .len = rest, .kind = QUANT_RAW },
@@ -63,7 +80,7 @@ static ssize_t pack_rounded(struct trial *t, const void *chunk, size_t len,
 				 piece, rest ? 2 : 1);
 }
 
-void trial_chunk(struct trial *t, const void *chunk, size_t len, enum quant_kind kind,
+void trial_chunk(struct trial *t, const void *chunk, size_t len, int kind,
 		 struct trial_sum *sum)
 {
 	ssize_t n = kind == QUANT_RAW ? -E2BIG : pack_rounded(t, chunk, len, kind);

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/quant.h"
+#include "policy/policy.h"
 
 #define TRIAL_MAX (2u << 20)	/* bytes of a chunk */
 
@@ -26,9 +26,16 @@ struct trial_sum {
 struct trial *trial_new(void);
 void trial_free(struct trial *t);	/* NULL is fine */
 
-/* Tries 1 to TRIAL_MAX bytes and adds to sum: rounded to lossy_bits where kind is not
- * QUANT_RAW and that can be done, else exactly. chunk then begins with a whole value. */
-void trial_chunk(struct trial *t, const void *chunk, size_t len, enum quant_kind kind,
+/* What OFFLOAD_LOSSY asks for: bits a value, or 0. */
+unsigned int trial_bits(void);
+/* How it would have a tensor of this name kept; 0: exactly. */
+int trial_kind(const struct pol_span *s, const char *name);
+/* Bytes of a value of that kind. */
+uint32_t trial_size(int kind);
+
+/* Tries 1 to TRIAL_MAX bytes and adds to sum: rounded where kind (trial_kind's) is not 0
+ * and that can be done, else exactly. chunk begins with a whole value then. */
+void trial_chunk(struct trial *t, const void *chunk, size_t len, int kind,
 		 struct trial_sum *sum);
 
 #endif

@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include "core/header.h"
-#include "core/lossy.h"
 
 #define SAMPLES		6	/* chunks of each class and file */
 #define EXPERTS_USED	2	/* where nobody says */
@@ -170,29 +169,30 @@ struct sampler {
 };
 
 /* As what OFFLOAD_LOSSY would have it kept. */
-static enum quant_kind kind_of(const struct file *f, const struct pol_span *s)
+static int kind_of(const struct file *f, const struct pol_span *s)
 {
 	char name[256];
 
-	if (!lossy_bits() || !f->h.text ||
+	if (!f->h.text ||
 	    (uint64_t)s->name_off + s->name_len > f->h.text_len)
-		return QUANT_RAW;
+		return 0;
 	snprintf(name, sizeof(name), "%.*s", (int)s->name_len,
 		 (const char *)f->h.text + s->name_off);
-	return lossy_kind(s, name);
+	return trial_kind(s, name);
 }
 
 static int try_at(const struct sampler *p, const struct pol_span *s,
 		  uint64_t at, struct trial_sum *sum)
 {
 	uint64_t lo = (s->off + at) / TRIAL_MAX * TRIAL_MAX, hi = lo + TRIAL_MAX;
-	enum quant_kind kind = kind_of(p->f, s);
+	int kind = kind_of(p->f, s);
+	uint64_t value = trial_size(kind);
 	uint64_t end = s->off + s->len;
 	ssize_t n;
 
 	lo = lo > s->off ? lo : s->off;
 	hi = hi < end ? hi : end;
-	lo += (quant_size(kind) - (lo - s->off) % quant_size(kind)) % quant_size(kind);
+	lo += (value - (lo - s->off) % value) % value;
 	if (lo >= hi)
 		return 0;
 	n = pread(p->f->fd, p->chunk, hi - lo, (off_t)lo);

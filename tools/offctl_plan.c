@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "core/budget.h"
-#include "core/lossy.h"
 #include "core/options.h"
 
 #define FILES_MAX	256
@@ -381,9 +380,9 @@ static void print_rates(const struct subject *s)
 	else if (in->link > 0 && !in->compute)
 		printf(", not known for a device; give --compute");
 	printf("; processors %.0f\n", in->cores);
-	if (lossy_bits() && !s->from_pid)
+	if (trial_bits() && !s->from_pid)
 		printf("rounded    %s of it to int%u where it is packed (OFFLOAD_LOSSY): "
-		       "results differ\n", size(s->rounded, b), lossy_bits());
+		       "results differ\n", size(s->rounded, b), trial_bits());
 	if (s->experts)
 		printf("experts    %u of %u used by a token\n", s->experts_used,
 		       s->experts);
@@ -468,7 +467,7 @@ static void print_json(const struct subject *s, const struct answer *w)
 	printf("],");
 	json_rates(s);
 	printf("\"lossy\":{\"bits\":%u,\"bytes\":%.0f},",
-	       s->from_pid ? 0 : lossy_bits(), s->rounded);
+	       s->from_pid ? 0 : trial_bits(), s->rounded);
 	printf("\"seen\":{\"seconds\":%.6f,\"read_bytes\":%.0f},", s->seen_s,
 	       s->seen_read);
 	printf("\"predicted\":{\"seconds\":%.6f,\"likely_seconds\":%.6f,"

@@ -61,6 +61,22 @@ def predict(result, ref, disk):
                   f"{packed / 1e9:.2f} GB packed")
 
 
+def packing(bench, args, ref, report):
+    """The plan beside packing all that can be and streaming alone, which are what
+    the plan makes of a disk that is told to be very slow, or very fast."""
+    for n in args.n or [1.25, 1.8]:
+        for what, rate in (("plan", None), ("pack", "50M"), ("stream", "100G")):
+            for pager in args.modes[:1]:
+                env = {"OFFLOAD_DISK": rate} if rate else {}
+                run = Run(ref["model"], limit_for(ref, n), pager, env=env)
+                got, result = attempt(bench, run, row="packing", n=n,
+                                      type=args.type, disk=None, note=what)
+                compare(result, got, ref)
+                if got:
+                    result["missed"] = memory_bars(result, ref)
+                report.add(result)
+
+
 @contextlib.contextmanager
 def slower(path, disk):
     """(2). Yields False where that cannot be had."""
