@@ -114,12 +114,13 @@ void lossy_seen(const struct quant_piece *piece, const struct quant_error *error
 
 /* ---- spans --------------------------------------------------------------------------- */
 
-static bool wanted(const struct pol_span *s, const char *name)
+enum quant_kind lossy_kind(const struct pol_span *s, const char *name)
 {
 	const char *filter = strchr(off_opt.lossy, ':');
+	bool wanted = s->dims > 1 && s->len >= SPAN_LEAST &&
+		      (!filter || options_glob(filter + 1, name));
 
-	return kind_of(s) != QUANT_RAW && s->dims > 1 && s->len >= SPAN_LEAST &&
-	       (!filter || options_glob(filter + 1, name));
+	return wanted ? kind_of(s) : QUANT_RAW;
 }
 
 void lossy_mark(struct region *r, const char *text, size_t text_len)
@@ -144,7 +145,7 @@ void lossy_mark(struct region *r, const char *text, size_t text_len)
 		if ((uint64_t)s->name_off + s->name_len > text_len)
 			continue;
 		snprintf(name, sizeof(name), "%.*s", (int)s->name_len, text + s->name_off);
-		if (!wanted(s, name))
+		if (lossy_kind(s, name) == QUANT_RAW)
 			continue;
 		r->lossy[i] = row_of(name);
 		bytes += s->len;

@@ -18,6 +18,9 @@
 struct region;
 
 unsigned int lossy_bits(void);	/* 8, 4; 0: not asked for. Any thread */
+/* What a tensor of this name is rounded as; QUANT_RAW: not at all. Only where
+ * lossy_bits is not 0. Any thread. */
+enum quant_kind lossy_kind(const struct pol_span *s, const char *name);
 /* Keeper. Marks the spans of a file, whose first bytes (the names) are text, and
  * says so once. */
 void lossy_mark(struct region *r, const char *text, size_t text_len);

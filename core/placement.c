@@ -8,14 +8,17 @@
  *             frames get their memory: a machine may take longer to find that
  *             (seen: 6 ms for 2 MiB, where the host had taken it back) than to read
  *   compute   the pass, less what threads waited for reads and what unpacking and
- *             reading take
+ *             reading take: all three come on top of each other (twelve points seen:
+ *             the rest is then what the engine takes with all in memory, within a
+ *             twentieth of the pass; less taken off, and a slow disk passed for much
+ *             computing, so that too little was packed)
  *   unpack    packer.c's
  *
  * (1) Solved anew once a pass when one of them has moved by a tenth, and adopted
  *     when it is much shorter: both ways of going over cost a pass or two.
  * (2) Before it can be solved a few chunks are packed for trial.
  *     Loops that are shorter for a while, as when a heap is filled, are not
- *     taken for the whole.
+ *     taken for the whole; what is not there any more is no part of it.
  * (3) A quarter of the budget, beside the plan, may hold what would have to be
  *     written otherwise.
  * (4) Where all is packed nothing is read: then some chunks are, now and then, to
@@ -36,6 +39,7 @@
 #define DWELL		8u		/* passes a plan stays, once it was made from what was seen */
 #define DISK_GUESS	4e9		/* too much is soon known better: it is read from */
 #define COMPUTE_GUESS	1e-10	/* s per byte: what an engine reads weights at */
+#define COMPUTE_LEAST	16e9	/* ns: of a pass; waits of several threads are one sum */
 #define PROBE_PASSES	16u		/* (4) */
 #define PROBE_CHUNKS	160u		/* some more than BUSY_LEAST */
 #define MORE		100u		/* frames / this: holes do not stay quite where they are */
@@ -116,6 +120,16 @@ static uint64_t limit(void)
 	return n < most ? n : most;
 }
 
+/* Frames for what is used now and then: all that a short loop leaves is theirs, but
+ * that is no part of what the loop as it was would leave. */
+static double skewed(const struct pol_counts *pc)
+{
+	double least = pc->frames / 16, left = pc->frames > loop ? pc->frames - loop : 0;
+
+	left = left > least ? left : least;
+	return pc->skew < left ? pc->skew : left;
+}
+
 /* The chunks of the loop, those that pack and those that do not. */
 static void classes(struct pol_plan_in *in, const struct packer_seen *seen)
 {
@@ -124,13 +138,14 @@ static void classes(struct pol_plan_in *in, const struct packer_seen *seen)
 
 	pol_counts(pg.pol, &pc);
 	loop = pc.period > loop * 0.95 ? pc.period : loop * 0.95;
+	loop = loop < pc.known ? loop : pc.known;	/* the rest was given back */
 	all = loop * CHUNK;
 	packs = seen->tried ? all * seen->paid / seen->tried : 0;
 	in->n = 2;
 	in->class[0] = (struct pol_class){ .bytes = packs, .uses = 1, .unpack = pol_unpack_rate(seen->unpack),
 		.ratio = seen->bytes ? (double)seen->paid * CHUNK / (double)seen->bytes : 1 };
 	in->class[1] = (struct pol_class){ .bytes = all - packs, .uses = 1, .ratio = 1 };
-	in->window = (double)(pc.hold + pc.skew + frames / MORE) * CHUNK;
+	in->window = (double)(pc.hold + skewed(&pc) + frames / MORE) * CHUNK;
 }
 
 static uint64_t packed_bytes(const struct pol_plan_in *in, const struct pol_plan *p)
@@ -152,7 +167,7 @@ static void say(const struct pol_plan_in *in)
 	off_verbose(1, "plan: %.0f%% plain, %.0f%% packed (%.2fx), %.0f%% absent; %.3f s a pass (disk %.2f, unpack %.2f GB/s, compute %.3f s)",
 		    100 * share_of(in, &plan, POL_TIER_PLAIN),
 		    100 * share_of(in, &plan, POL_TIER_PACKED), in->class[0].ratio,
-		    100 * share_of(in, &plan, POL_TIER_ABSENT), plan.seconds,
+		    100 * share_of(in, &plan, POL_TIER_ABSENT), plan.likely,
 		    in->disk / 1e9, in->class[0].unpack / 1e9, in->compute);
 }
 
@@ -214,12 +229,11 @@ void placement_pass(uint64_t ns, uint64_t stall_ns)
 	struct pol_counts pc;
 
 	pol_counts(pg.pol, &pc);
-	if (planned)	/* who waits for a read waits for what it takes, too */
-		s -= plan.decode_s + (stall > plan.read_s ? stall : plan.read_s);
-	else
-		s -= stall;
-	if (s < (double)ns / 4e9)
-		s = (double)ns / 4e9;
+	s -= stall;
+	if (planned)
+		s -= plan.decode_s + plan.read_s;
+	if (s < (double)ns / COMPUTE_LEAST)
+		s = (double)ns / COMPUTE_LEAST;
 	s /= ((double)pc.period + 1) * CHUNK;
 	compute = compute > 0 && s > compute * 1.02 ? compute * 1.02 : s;
 	judge_disk();

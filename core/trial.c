@@ -9,6 +9,7 @@
 #include "core/trial.h"
 #include "core/codec.h"
 #include "core/core_int.h"
+#include "core/lossy.h"
 
 _Static_assert(TRIAL_MAX == CODEC_MAX, "a chunk is what a codec takes");
 
@@ -40,22 +41,61 @@ void trial_free(struct trial *t)
 	off_sys_munmap(t, sizeof(*t));
 }
 
-void trial_chunk(struct trial *t, const void *chunk, size_t len,
+_Static_assert(QUANT_RAW == 0, "kept exactly");
+
+unsigned int trial_bits(void)
+{
+	return lossy_bits();
+}
+
+int trial_kind(const struct pol_span *s, const char *name)
+{
+	return lossy_bits() ? (int)lossy_kind(s, name) : QUANT_RAW;
+}
+
+uint32_t trial_size(int kind)
+{
+	return quant_size((enum quant_kind)kind);
+}
+
+static ssize_t pack_exactly(struct trial *t, const void *chunk, size_t len, uint64_t seed)
+{
+	const struct codec *codec = codec_choose(t->work, chunk, len, seed, POL_DT_OTHER);
+
+	return codec_image_pack(t->work, codec, t->image, codec_worth(len), chunk, len);
+}
+
+static ssize_t pack_rounded(struct trial *t, const void *chunk, size_t len,
+			    int kind)
+{
+	uint32_t rest = (uint32_t)len % trial_size(kind);
+	struct quant_piece piece[2] = {
+		{ .len = (uint32_t)len - rest, .kind = (uint8_t)kind },
+		{ .len = rest, .kind = QUANT_RAW },
+	};
+
+	if (rest == len)
+		return -E2BIG;
+	return codec_image_quant(t->image, codec_worth(len), chunk, len, lossy_bits(),
+				 piece, rest ? 2 : 1);
+}
+
+void trial_chunk(struct trial *t, const void *chunk, size_t len, int kind,
 		 struct trial_sum *sum)
 {
+	ssize_t n = kind == QUANT_RAW ? -E2BIG : pack_rounded(t, chunk, len, kind);
 	uint64_t begin;
-	const struct codec *codec = codec_choose(t->work, chunk, len, sum->raw + 1,
-						 POL_DT_OTHER);
-	ssize_t n = codec_image_pack(t->work, codec, t->image, codec_worth(len),
-				     chunk, len);
 
+	sum->rounded += n > 0 ? len : 0;
+	if (n <= 0)
+		n = pack_exactly(t, chunk, len, sum->raw + 1);
 	sum->raw += len;
 	sum->held += n > 0 ? (uint64_t)n : len;
 	if (n <= 0)
 		return;
 	begin = thread_ns();
 	if (codec_image_unpack(t->work, t->out, len, t->image, (size_t)n))
-		off_fatal("%s does not unpack what it packed", codec->name);
+		off_fatal("what was packed for trial does not come back");
 	sum->unpack_ns += thread_ns() - begin;
 	sum->unpacked += len;
 }

@@ -534,6 +534,7 @@ void pol_counts(const struct pol *p, struct pol_counts *out)
 	out->used = pol_used(p);
 	out->skew = p->skew_quota;
 	out->hold = p->hold;
+	out->known = p->n_known;
 	out->fallback = p->trust == TRUST_NONE;
 	out->period = p->n_loop;
 	out->bound = want > p->frames ? (uint32_t)(want - p->frames) : 0;

@@ -11,6 +11,9 @@
  *     T0 - s >= each of disk, link, processors
  *     maximise overlap * s + (1 - overlap) * (what their sum gets less by)
  *
+ * A device computes beside the processors, so with a link computing is a bound of
+ * its own, and the processors only read and unpack.
+ *
  * All rows are divided by what makes their numbers about 1: ram and vram by
  * all bytes, times by T0.
  *
@@ -28,6 +31,7 @@
 /* Uses of what is never used: where room is left, it may as well be kept. */
 #define USES_LEAST	1e-6
 #define LEAD_LEAST	3
+#define ROOT_STEPS	64		/* of Newton's method: 4 do, near 1 */
 
 static bool number(double v)
 {
@@ -114,19 +118,62 @@ static double link_time(const struct pol_plan_in *in, const struct pol_class *c,
 	return c->bytes * c->uses * per_byte;
 }
 
+/* Of what computes: the processors, or a device beside them. */
+static bool beside(const struct pol_plan_in *in)
+{
+	return in->link > 0;
+}
+
+static double max2(double a, double b)
+{
+	return a > b ? a : b;
+}
+
 static double max3(double a, double b, double c)
 {
-	return a > b ? (a > c ? a : c) : (b > c ? b : c);
+	return max2(a, max2(b, c));
+}
+
+/* Of 1 to 4. */
+static double fourth_root(double v)
+{
+	double x = v > 1 ? v : 1, next;
+
+	for (int i = 0; i < ROOT_STEPS; i++) {
+		next = (3 * x + v / (x * x * x)) / 4;
+		if (!(next < x))
+			break;
+		x = next;
+	}
+	return x;
+}
+
+double pol_likely(const double *times, int n, double overlap)
+{
+	double most = 0, sum = 0, fourths = 0, x;
+
+	for (int i = 0; i < n; i++) {
+		most = max2(most, times[i]);
+		sum += times[i];
+	}
+	for (int i = 0; i < n && most > 0; i++) {
+		x = times[i] / most;
+		fourths += x * x * x * x;
+	}
+	return overlap * most * fourth_root(fourths) + (1 - overlap) * sum;
 }
 
 /* ---- times of a placement -------------------------------------------------- */
 
-static enum pol_bound bound_of(const struct pol_plan *p)
+static enum pol_bound bound_of(const struct pol_plan_in *in,
+			       const struct pol_plan *p)
 {
-	double cpu = p->compute_s + p->decode_s + p->read_s;
-	double moving = p->disk_s > p->link_s ? p->disk_s : p->link_s;
-	double near = max3(moving, cpu, 0) * 1e-6;
+	double moving = max2(p->disk_s, p->link_s);
+	double cpu = p->decode_s + p->read_s + (beside(in) ? 0 : p->compute_s);
+	double near = max2(moving, cpu) * 1e-6;
 
+	if (beside(in) && p->compute_s >= max2(moving, cpu))
+		return POL_BOUND_COMPUTE;
 	if (p->decode_s > 0 && cpu >= moving - near && moving >= cpu - near)
 		return POL_BOUND_BALANCE;
 	if (moving <= cpu)
@@ -136,7 +183,7 @@ static enum pol_bound bound_of(const struct pol_plan *p)
 
 void pol_plan_times(const struct pol_plan_in *in, struct pol_plan *p)
 {
-	double cpu, most;
+	double t[4], most;
 
 	p->ram = p->vram = p->disk_s = p->link_s = p->decode_s = p->read_s = 0;
 	p->compute_s = in->compute;
@@ -151,22 +198,26 @@ void pol_plan_times(const struct pol_plan_in *in, struct pol_plan *p)
 		p->disk_s += share[POL_TIER_ABSENT] * disk_time(in, c);
 		p->read_s += share[POL_TIER_ABSENT] * read_time(in, c);
 		p->decode_s += share[POL_TIER_PACKED] * decode_time(in, c);
-		for (int t = 0; t < POL_TIERS; t++)
-			p->link_s += share[t] *
-				     link_time(in, c, (enum pol_tier)t);
+		for (int k = 0; k < POL_TIERS; k++)
+			p->link_s += share[k] *
+				     link_time(in, c, (enum pol_tier)k);
 	}
-	cpu = p->compute_s + p->decode_s + p->read_s;
-	most = max3(p->disk_s, p->link_s, cpu);
+	t[0] = p->disk_s;
+	t[1] = p->link_s;
+	t[2] = (beside(in) ? 0 : p->compute_s) + p->decode_s + p->read_s;
+	t[3] = beside(in) ? p->compute_s : 0;
+	most = max2(max3(t[0], t[1], t[2]), t[3]);
 	p->seconds = in->overlap * most +
-		     (1 - in->overlap) * (p->disk_s + p->link_s + cpu);
-	p->bound = bound_of(p);
+		     (1 - in->overlap) * (t[0] + t[1] + t[2] + t[3]);
+	p->likely = pol_likely(t, 4, in->overlap);
+	p->bound = bound_of(in, p);
 }
 
 /* ---- the linear program ------------------------------------------------------ */
 
 /* Columns of class i: */
 enum { C_PLAIN, C_PACKED, C_DEVICE, C_N };
-enum { R_RAM, R_VRAM, R_DISK, R_LINK, R_CPU, R_N };
+enum { R_RAM, R_VRAM, R_DISK, R_LINK, R_CPU, R_BESIDE, R_N };
 
 static const enum pol_tier tier_of[C_N] = {
 	POL_TIER_PLAIN, POL_TIER_PACKED, POL_TIER_DEVICE,
@@ -176,7 +227,7 @@ struct model {
 	const struct pol_plan_in *in;
 	double all;			/* bytes */
 	double t0;			/* sum with all absent; 1 for 0 */
-	double disk0, link0, cpu0;	/* of it */
+	double disk0, link0, cpu0, beside0;	/* of it */
 	double *row[R_N];
 };
 
@@ -200,13 +251,14 @@ static void measure(struct model *m, const struct pol_plan_in *in)
 {
 	m->in = in;
 	m->all = all_bytes(in);
-	m->cpu0 = in->compute;
+	m->cpu0 = beside(in) ? 0 : in->compute;
+	m->beside0 = in->compute - m->cpu0;
 	for (uint32_t i = 0; i < in->n; i++) {
 		m->disk0 += disk_time(in, &in->class[i]);
 		m->link0 += link_time(in, &in->class[i], POL_TIER_ABSENT);
 		m->cpu0 += read_time(in, &in->class[i]);
 	}
-	m->t0 = m->disk0 + m->link0 + m->cpu0;
+	m->t0 = m->disk0 + m->link0 + m->cpu0 + m->beside0;
 	if (m->t0 <= 0)
 		m->t0 = 1;
 }
@@ -263,6 +315,10 @@ static void build(struct model *m, struct pol_lp *lp)
 	m->row[R_LINK] = pol_lp_row(lp, (m->t0 - m->link0) / m->t0);
 	m->row[R_CPU] = pol_lp_row(lp, (m->t0 - m->cpu0) / m->t0);
 	m->row[R_DISK][s] = m->row[R_LINK][s] = m->row[R_CPU][s] = 1;
+	if (beside(in)) {
+		m->row[R_BESIDE] = pol_lp_row(lp, (m->t0 - m->beside0) / m->t0);
+		m->row[R_BESIDE][s] = 1;
+	}
 	lp->goal[0][s] = in->overlap;
 	for (uint32_t i = 0; i < in->n; i++)
 		for (uint32_t kind = 0; kind < C_N; kind++)

@@ -171,6 +171,7 @@ struct pol_counts {		/* running totals since pol_init */
 	uint32_t bound;		/* chunks the optimum fetches per pass now */
 	uint32_t frames, used;	/* budget; INFLIGHT + READY + PLAIN */
 	uint32_t skew, hold;	/* of it: kept for skewed chunks; fetched ahead */
+	uint32_t known;		/* chunks there are */
 	int fallback;		/* 1: the guard gave up on the order (CLOCK) */
 };
 void pol_counts(const struct pol *p, struct pol_counts *out);
@@ -241,6 +242,7 @@ struct pol_plan {
 	double ram, vram;			/* bytes it holds, no window */
 	/* Seconds of one pass: each by itself, then together. */
 	double disk_s, link_s, compute_s, decode_s, read_s, seconds;
+	double likely;		/* what a pass takes with that: pol_likely */
 	enum pol_bound bound;
 };
 
@@ -252,6 +254,9 @@ struct pol_plan {
  *     cpu     = compute + packed bytes * uses / (unpack * cores)
  *                       + absent bytes * uses * read_cpu / cores
  *
+ * What is packed crosses the link packed where the device unpacks it, else it is
+ * unpacked first and crosses raw. With a link the program computes on the device:
+ * compute is then no part of cpu, but a fourth time beside these.
  * An engine keeps all its cores busy, spinning when it waits: unpacking takes
  * its time from them, and that is a sum; reading is done beside it, but for
  * what it takes of the processors. Of plans
@@ -275,6 +280,13 @@ bool pol_plan_stale(const struct pol_plan_in *was,
 bool pol_plan_adopt(const struct pol_plan_in *now, const struct pol_plan *have,
 		    const struct pol_plan *next);
 
+/* What a pass takes whose n parts take these times, each by itself: its longest
+ * part as far as that is much longer than the rest, and more, by a fifth at most of
+ * two, where others take nearly as long: now this one waits, now that one. The fourth root
+ * of the sum of fourth powers, chosen to agree with what was seen (twelve points
+ * of two models, full and slowed disks). overlap as in pol_plan_in. */
+double pol_likely(const double *times, int n, double overlap);
+
 /* Two stages that work on the same bytes, x and y seconds each by itself, of
  * which `overlap` (0 to 1) of the shorter is hidden: max + (1 - overlap) min.
  * Bytes read packed at b bytes/s and unpacked at d raw bytes/s so come at
@@ -289,6 +301,72 @@ double pol_overlapped(double x, double y, double overlap);
  * chunk_s the disk is the bound: the lead keeps its queue full, no more. */
 #define POL_LEAD_MOST 65536u
 uint32_t pol_lead(double latency, double bytes, double rate, double chunk_s);
+
+/* ---- plan_device.c: a device's regions, between its memory and the host --- */
+
+enum pol_dev_way {
+	POL_DEV_IN_PLACE,	/* launches read (and write) it over the link */
+	POL_DEV_STAGED,		/* copied into a slot ahead of each visit */
+};
+
+/* Bytes of a device region that are used alike: the caller's first five, the rest
+ * is the plan's. */
+struct pol_dev_span {
+	double bytes;
+	double visits;		/* in a pass: launches in a row that use it are one */
+	/* of a byte in one visit, on average, as far as it has to come from memory:
+	 * 1 for weights at batch 1, more where a kernel reads again what its caches
+	 * do not hold, less where a visit uses a part of it (experts) */
+	double reads;
+	double written;		/* of a byte, in one pass */
+	bool view;		/* shown read-only: may be staged */
+
+	double home;		/* bytes to be homed in device memory */
+	uint8_t way;		/* enum pol_dev_way, of all others */
+	double cost;		/* seconds of a pass that a byte not homed costs, weighed:
+				 * what is dearest is homed first */
+	uint32_t rank;
+};
+
+struct pol_dev_in {
+	double vram;		/* bytes for homes and slots */
+	double host;		/* bytes that may be homed at the host */
+	double extent;		/* bytes of a slot */
+	double up, down;	/* bytes/s of the link: to the device, from it */
+	double latency;		/* seconds until a copy begins, the queue included */
+	double launch_s;	/* of a pass, all in device memory */
+};
+
+struct pol_dev_plan {
+	uint32_t slots;		/* extents kept for staging, the one in use included */
+	double staged, in_place;	/* bytes that are not homed, by way */
+	double up_s, down_s;	/* of the link, in a pass */
+	double wait_s;		/* for which launches wait for what they use in place */
+	double seconds, likely;	/* a pass, see pol_likely */
+};
+
+/* Says which bytes of n spans are homed in device memory and how the others come,
+ * so that the pass is shortest:
+ *
+ *     seconds = max(up, down, launch_s + wait)         of
+ *     up      = (staged bytes * visits + in place bytes * visits * reads) / up
+ *     down    = in place bytes * written / down
+ *     wait    = in place: both of these; staged: nothing, it is ahead
+ *
+ * with homes + slots * extent <= vram and the rest <= host. Written spans are never
+ * staged. Spans that cost alike are homed in equal shares. slots is one more than
+ * pol_lead says of these numbers, a quarter of vram at most. Shares are of bytes:
+ * the caller rounds to extents, down where homes would not fit. Sorting n spans some 34 times
+ * is what it takes: for a plan, not for a launch. No caller's memory but span.
+ * Returns 0; -EINVAL: a number is negative or not finite, up, down or extent 0;
+ * -ENOSPC: vram and host together hold less than all. Nothing is placed then. */
+int pol_dev_plan(const struct pol_dev_in *in, struct pol_dev_span *span, uint32_t n,
+		 struct pol_dev_plan *out);
+
+/* Sets all of out but slots from in, home and way: what a placement takes at other
+ * rates. When to follow a new plan: pol_plan_adopt's rule, shorter by 15 %. */
+void pol_dev_times(const struct pol_dev_in *in, const struct pol_dev_span *span,
+		   uint32_t n, struct pol_dev_plan *out);
 
 /* ---- tape.c: tapes ------------------------------------------------------- */
 

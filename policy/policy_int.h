@@ -58,7 +58,7 @@ bool pol_name_has(const uint8_t *name, size_t len, const char *needle);
 /* ---- simplex.c: a small linear program ---------------------------------- */
 
 #define POL_LP_COLS (3 * POL_CLASSES + 1)
-#define POL_LP_ROWS (POL_CLASSES + 5)
+#define POL_LP_ROWS (POL_CLASSES + 6)
 
 struct pol_lp {			/* about 12 KB: fine on a stack */
 	uint32_t rows, cols;

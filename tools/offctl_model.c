@@ -168,20 +168,38 @@ struct sampler {
 	void *chunk;
 };
 
+/* As what OFFLOAD_LOSSY would have it kept. */
+static int kind_of(const struct file *f, const struct pol_span *s)
+{
+	char name[256];
+
+	if (!f->h.text ||
+	    (uint64_t)s->name_off + s->name_len > f->h.text_len)
+		return 0;
+	snprintf(name, sizeof(name), "%.*s", (int)s->name_len,
+		 (const char *)f->h.text + s->name_off);
+	return trial_kind(s, name);
+}
+
 static int try_at(const struct sampler *p, const struct pol_span *s,
 		  uint64_t at, struct trial_sum *sum)
 {
 	uint64_t lo = (s->off + at) / TRIAL_MAX * TRIAL_MAX, hi = lo + TRIAL_MAX;
+	int kind = kind_of(p->f, s);
+	uint64_t value = trial_size(kind);
 	uint64_t end = s->off + s->len;
 	ssize_t n;
 
 	lo = lo > s->off ? lo : s->off;
 	hi = hi < end ? hi : end;
+	lo += (value - (lo - s->off) % value) % value;
+	if (lo >= hi)
+		return 0;
 	n = pread(p->f->fd, p->chunk, hi - lo, (off_t)lo);
 	if (n != (ssize_t)(hi - lo))
 		return refuse(p->f->path, n < 0 ? strerror(errno) :
 			      "it was shortened while it was read");
-	trial_chunk(p->trial, p->chunk, hi - lo, sum);
+	trial_chunk(p->trial, p->chunk, hi - lo, kind, sum);
 	return 0;
 }
 

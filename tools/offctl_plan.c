@@ -39,13 +39,15 @@ struct subject {
 	double busy_disk;		/* bytes/s with the processors busy; 0: not measured */
 	double memory;			/* bytes/s; 0: compute was given */
 	double seen_s, seen_read;	/* a pass of a running program, or 0 */
+	double idle_disk;		/* the same with them idle */
+	double rounded;			/* bytes that OFFLOAD_LOSSY lets be, by the trial */
 	bool from_pid, guessed_disk;
 	uint32_t experts, experts_used;	/* 0: no experts */
 };
 
 /* Plans: as it is, and with more of something. */
 struct answer {
-	struct pol_plan now, serial, more_ram, more_disk;
+	struct pol_plan now, serial, more_ram, more_vram, more_disk, more_link;
 	uint32_t lead;			/* chunks; 0: nothing is read */
 };
 
@@ -169,8 +171,9 @@ static void set_class(struct subject *s, double bytes, double uses,
 
 static int measure_disk(const char *path, struct subject *s)
 {
-	int err = disk_rates(path, (int)s->in.cores, &s->in.disk, &s->busy_disk);
+	int err = disk_rates(path, (int)s->in.cores, &s->idle_disk, &s->busy_disk);
 
+	s->in.disk = s->idle_disk;
 	if (!err)
 		return 0;
 	fprintf(stderr, "offctl: %s: its disk cannot be measured (%s); give "
@@ -196,6 +199,9 @@ static int subject_of_files(const struct plan_args *a, struct subject *s)
 			continue;
 		model_class_name(i, s->name[s->in.n], sizeof(s->name[0]));
 		set_class(s, (double)c->bytes, c->uses, &c->trial);
+		if (c->trial.raw)
+			s->rounded += (double)c->bytes * (double)c->trial.rounded /
+				      (double)c->trial.raw;
 	}
 	s->experts = m.experts;
 	s->experts_used = m.experts_used;
@@ -284,6 +290,19 @@ static void set_lead(const struct subject *s, struct answer *w)
 				   w->now.seconds / chunks);
 }
 
+/* The plan with more of something; what there is none of stays so. */
+static int with(const struct subject *s, double ram, double vram, double disk,
+		double link, struct pol_plan *out)
+{
+	struct pol_plan_in in = s->in;
+
+	in.ram += ram;
+	in.vram += in.link > 0 ? vram : 0;
+	in.disk *= disk;
+	in.link *= link;
+	return pol_plan(&in, out);
+}
+
 static int answer(const struct subject *s, struct answer *w)
 {
 	struct pol_plan_in in = s->in;
@@ -293,12 +312,10 @@ static int answer(const struct subject *s, struct answer *w)
 	in.overlap = 0;
 	if (!err)
 		pol_plan_times(&in, &w->serial);
-	in = s->in;
-	in.ram += GIB;
-	err = err ? err : pol_plan(&in, &w->more_ram);
-	in = s->in;
-	in.disk *= 2;
-	err = err ? err : pol_plan(&in, &w->more_disk);
+	err = err ? err : with(s, GIB, 0, 1, 1, &w->more_ram);
+	err = err ? err : with(s, 0, GIB, 1, 1, &w->more_vram);
+	err = err ? err : with(s, 0, 0, 2, 1, &w->more_disk);
+	err = err ? err : with(s, 0, 0, 1, 2, &w->more_link);
 	if (!err)
 		set_lead(s, w);
 	return err;
@@ -363,6 +380,9 @@ static void print_rates(const struct subject *s)
 	else if (in->link > 0 && !in->compute)
 		printf(", not known for a device; give --compute");
 	printf("; processors %.0f\n", in->cores);
+	if (trial_bits() && !s->from_pid)
+		printf("rounded    %s of it to int%u where it is packed (OFFLOAD_LOSSY): "
+		       "results differ\n", size(s->rounded, b), trial_bits());
 	if (s->experts)
 		printf("experts    %u of %u used by a token\n", s->experts_used,
 		       s->experts);
@@ -381,15 +401,19 @@ static void print_seconds(const struct subject *s, const struct answer *w)
 {
 	const struct pol_plan *p = &w->now;
 
-	printf("a token takes          %.3f s (%.3f s if nothing overlapped)\n",
-	       p->seconds, w->serial.seconds);
+	printf("a token takes          %.3f s (%.3f s at best, %.3f s if nothing overlapped)\n",
+	       p->likely, p->seconds, w->serial.seconds);
 	printf("  of that              disk %.3f s, computing %.3f s, unpacking "
 	       "%.3f s", p->disk_s, p->compute_s, p->decode_s);
 	if (s->in.link > 0)
 		printf(", link %.3f s", p->link_s);
 	printf("\nbottleneck             %s\n", bound_text[p->bound]);
-	printf("with 1 GiB more memory %.3f s\n", w->more_ram.seconds);
-	printf("with twice the disk    %.3f s\n", w->more_disk.seconds);
+	printf("with 1 GiB more memory %.3f s\n", w->more_ram.likely);
+	if (s->in.link > 0)
+		printf("with 1 GiB more VRAM   %.3f s\n", w->more_vram.likely);
+	printf("with twice the disk    %.3f s\n", w->more_disk.likely);
+	if (s->in.link > 0)
+		printf("with twice the link    %.3f s\n", w->more_link.likely);
 	if (w->lead)
 		printf("read ahead             %u chunks of 2 MiB\n", w->lead);
 }
@@ -422,9 +446,10 @@ static void json_rates(const struct subject *s)
 	printf("\"budget\":{\"ram_bytes\":%.0f,\"vram_bytes\":%.0f,"
 	       "\"window_bytes\":%.0f},", in->ram, in->vram, in->window);
 	printf("\"rates\":{\"disk_bytes_per_s\":%.0f,"
-	       "\"disk_busy_bytes_per_s\":%.0f,\"link_bytes_per_s\":%.0f,"
+	       "\"disk_idle_bytes_per_s\":%.0f,\"disk_busy_bytes_per_s\":%.0f,"
+	       "\"link_bytes_per_s\":%.0f,"
 	       "\"memory_bytes_per_s\":%.0f,\"processors\":%.0f},", in->disk,
-	       s->busy_disk, in->link, s->memory, in->cores);
+	       s->idle_disk, s->busy_disk, in->link, s->memory, in->cores);
 }
 
 static void print_json(const struct subject *s, const struct answer *w)
@@ -441,16 +466,21 @@ static void print_json(const struct subject *s, const struct answer *w)
 		json_class(s, w, i);
 	printf("],");
 	json_rates(s);
+	printf("\"lossy\":{\"bits\":%u,\"bytes\":%.0f},",
+	       s->from_pid ? 0 : trial_bits(), s->rounded);
 	printf("\"seen\":{\"seconds\":%.6f,\"read_bytes\":%.0f},", s->seen_s,
 	       s->seen_read);
-	printf("\"predicted\":{\"seconds\":%.6f,\"serial_seconds\":%.6f,"
+	printf("\"predicted\":{\"seconds\":%.6f,\"likely_seconds\":%.6f,"
+	       "\"serial_seconds\":%.6f,"
 	       "\"disk_s\":%.6f,\"link_s\":%.6f,\"compute_s\":%.6f,"
 	       "\"unpack_s\":%.6f,\"bottleneck\":\"%s\",", p->seconds,
-	       w->serial.seconds, p->disk_s, p->link_s, p->compute_s, p->decode_s,
+	       p->likely, w->serial.seconds, p->disk_s, p->link_s, p->compute_s, p->decode_s,
 	       bound[p->bound]);
-	printf("\"gib_more_ram_seconds\":%.6f,\"disk_twice_seconds\":%.6f,"
+	printf("\"gib_more_ram_seconds\":%.6f,\"gib_more_vram_seconds\":%.6f,"
+	       "\"disk_twice_seconds\":%.6f,\"link_twice_seconds\":%.6f,"
 	       "\"lead_chunks\":%u}}\n", w->more_ram.seconds,
-	       w->more_disk.seconds, w->lead);
+	       w->more_vram.seconds, w->more_disk.seconds,
+	       w->more_link.seconds, w->lead);
 }
 
 /* ---- all ------------------------------------------------------------------------------ */

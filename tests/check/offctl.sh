@@ -321,6 +321,39 @@ says "bottleneck  "
 says "f32 loop  "
 try 0 "device     32.00 MiB, the link 10.0 GB/s" $plan --ram 1G --vram 32M \
 	--link 10 --disk 1 "$dir/rand.st"
+says "with 1 GiB more VRAM"
+says "with twice the link"
+
+# 64 MiB: 16 on the device, 48 plain over a link of 0.5 GB/s; computing is beside
+try 0 '"link_s":0.100663,' $plan --json --ram 1G --vram 16M --link 0.5 --disk 1 \
+	--compute 0.1 "$dir/rand.st"
+says '"seconds":0.100663,'
+says '"bottleneck":"link"'
+says '"device_bytes":16777216,'
+says '"gib_more_vram_seconds":0.100000'
+says '"link_twice_seconds":0.100000'
+# computing takes as long as the link: each waits for the other now and then
+below 0.115 "$(number likely_seconds)"
+below "$(number likely_seconds)" 0.12
+
+# of bf16, exactly: 1.42; rounded as OFFLOAD_LOSSY says: 1.94, 3.76
+"$B/mkmodel" --type bf16 --layers 1 --dim 512 --ff 1024 --vocab 320 "$dir/bf16.gguf" >/dev/null
+ratio() {	# LOSSY LEAST MOST
+	try 0 '"schema":1' env OFFLOAD_LOSSY="$1" $plan --json --ram 1M --disk 1 \
+		--compute 0.01 "$dir/bf16.gguf"
+	sed -n 's/.*"bf16 loop"[^}]*"ratio":\([0-9.]*\).*/\1/p' "$dir/out" >"$dir/ratio"
+	below "$2" "$(cat "$dir/ratio")"
+	below "$(cat "$dir/ratio")" "$3"
+}
+ratio "" 1.35 1.5
+says '"lossy":{"bits":0,"bytes":0}'
+ratio int8 1.9 2
+says '"lossy":{"bits":8,'
+ratio int4 3.5 4
+ratio int8:none.such 1.35 1.5
+says '"lossy":{"bits":8,"bytes":0}'
+try 0 "to int4 where it is packed" env OFFLOAD_LOSSY=int4 $plan --ram 1M --disk 1 \
+	--compute 0.01 "$dir/bf16.gguf"
 "$offctl" plan --ram 48M "$dir/rand.st" >"$dir/out" 2>&1
 case $? in
 0)	says "GB/s with the processors idle" ;;

@@ -78,7 +78,9 @@ struct point { double share[POL_TIERS]; };	/* of one class */
 /* Seconds of one pass, straight from the definition; < 0: does not fit. */
 static double pass_of(const struct pol_plan_in *in, const struct point *at)
 {
-	double ram = 0, vram = 0, all = 0, disk = 0, link = 0, cpu = in->compute;
+	double ram = 0, vram = 0, all = 0, disk = 0, link = 0;
+	/* a device computes beside the processors */
+	double cpu = in->link > 0 ? 0 : in->compute, there = in->compute - cpu;
 	double most, over;
 
 	for (uint32_t i = 0; i < in->n; i++) {
@@ -117,7 +119,8 @@ static double pass_of(const struct pol_plan_in *in, const struct point *at)
 		return -1;
 	most = disk > link ? disk : link;
 	most = most > cpu ? most : cpu;
-	over = disk + link + cpu;
+	most = most > there ? most : there;
+	over = disk + link + cpu + there;
 	return in->overlap * most + (1 - in->overlap) * over;
 }
 
@@ -591,6 +594,51 @@ static void overlap_of_two(void **state)
 	close_to(1 / pol_overlapped(1 / (7 * 1.28), 1 / (1.2 * 8), 1), 8.96);
 }
 
+/* Far apart: the longest. Alike: some more, whatever their unit. */
+static void likely_is_between_longest_and_sum(void **state)
+{
+	static const double apart[] = { 1, 0.1 }, alike[] = { 1, 1 };
+	double t[4], x, most, sum;
+
+	close_to(pol_likely(alike, 2, 1), 1.189207115);
+	close_to(pol_likely(alike, 2, 0), 2);
+	assert_true(pol_likely(apart, 2, 1) < 1.0001);
+	close_to(pol_likely(t, 0, 1), 0);
+	seed = 12;
+	for (int i = 0; i < 1000; i++) {
+		most = sum = 0;
+		for (int k = 0; k < 4; k++) {
+			t[k] = any() < 0.2 ? 0 : between(0, 1) * (i % 2 ? 1e-9 : 1e9);
+			most = t[k] > most ? t[k] : most;
+			sum += t[k];
+		}
+		x = pol_likely(t, 4, 1);
+		assert_true(x >= most && x <= most * 1.4143 && x <= sum * (1 + 1e-12));
+	}
+}
+
+/* A device computes beside the processors that read and unpack. */
+static void device_computes_beside(void **state)
+{
+	struct pol_plan_in in = plain_case();
+	struct pol_plan p;
+
+	in.link = 10 * GB;
+	in.vram = 3 * GB;
+	in.ram = 8 * GB;
+	in.compute = 5;
+	p = solve(&in);
+	close_to(p.seconds, 5);
+	assert_int_equal(p.bound, POL_BOUND_COMPUTE);
+	in.compute = 0.1;
+	in.class[0].unpack = 0.5 * GB;
+	in.ram = 4 * GB;		/* 3 GB of 10 are read, or some of it packed */
+	in.disk = 1 * GB;
+	p = solve(&in);
+	close_to(p.disk_s, p.decode_s);
+	assert_true(p.decode_s > 0.5);
+}
+
 static void lead_in_chunks(void **state)
 {
 	/* 1 ms until 2 MB are there at 1 GB/s: 3 ms of chunks of 0.5 ms */
@@ -625,6 +673,8 @@ int main(void)
 		cmocka_unit_test(small_gains_move_nothing),
 		cmocka_unit_test(less_memory_is_obeyed),
 		cmocka_unit_test(overlap_of_two),
+		cmocka_unit_test(likely_is_between_longest_and_sum),
+		cmocka_unit_test(device_computes_beside),
 		cmocka_unit_test(lead_in_chunks),
 	};
 

@@ -35,18 +35,18 @@ static void what_pays_is_packed(void **state)
 	struct trial_sum zeros = { 0 }, text = { 0 }, noise = { 0 };
 
 	assert_non_null(t);
-	trial_chunk(t, chunk, TRIAL_MAX, &zeros);
+	trial_chunk(t, chunk, TRIAL_MAX, 0, &zeros);
 	assert_int_equal(zeros.raw, TRIAL_MAX);
 	assert_int_equal(zeros.unpacked, TRIAL_MAX);
 	assert_true(zeros.held < 4096);
 	fill(chunk, TRIAL_MAX, "one line of text after another ");
 	for (int i = 0; i < 3; i++)
-		trial_chunk(t, chunk, TRIAL_MAX, &text);
+		trial_chunk(t, chunk, TRIAL_MAX, 0, &text);
 	assert_int_equal(text.unpacked, 3 * TRIAL_MAX);
 	assert_true(text.held < text.raw / 4 && text.unpack_ns > 0);
 	fill(chunk, TRIAL_MAX, NULL);
-	trial_chunk(t, chunk, TRIAL_MAX, &noise);
-	trial_chunk(t, chunk, 1, &noise);
+	trial_chunk(t, chunk, TRIAL_MAX, 0, &noise);
+	trial_chunk(t, chunk, 1, 0, &noise);
 	assert_int_equal(noise.raw, TRIAL_MAX + 1);
 	assert_int_equal(noise.held, noise.raw);
 	assert_int_equal(noise.unpacked, 0);

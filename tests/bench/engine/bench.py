@@ -30,7 +30,7 @@ from common import MIB, Report, cell, command, median, need_group, tail
 from measure import Run
 from rows import dense, fits, moe, pair, warm
 from rows_anon import KV_DRIVER, KV_SHAPE, kv, no_mmap
-from rows_plan import plan
+from rows_plan import packing, plan
 
 SHAPES = {
     # about 3.4 GB of q8_0, 4.5 GB of bf16 or f16
@@ -40,7 +40,7 @@ SHAPES = {
 }
 MOE_SHAPE = (16, 2048, 4096)
 ROWS = {"dense": dense, "pair": pair, "moe": moe, "fits": fits, "warm": warm,
-        "no-mmap": no_mmap, "kv": kv, "plan": plan}
+        "no-mmap": no_mmap, "kv": kv, "plan": plan, "packing": packing}
 
 
 def arguments():
@@ -51,10 +51,10 @@ def arguments():
     p.add_argument("--type", default="q8_0", choices=sorted(SHAPES))
     p.add_argument("--n", default="", help="N as multiples of M (default: "
                    "dense 1.05,1.25,2; no-mmap 1.25; "
-                   "plan 1.25,2)")
+                   "plan 1.25,2; packing 1.25,1.8)")
     p.add_argument("--modes", default="move,copy,hints",
                    help="values of OFFLOAD_PAGER (default: %(default)s)")
-    p.add_argument("--rows", default=",".join(ROWS),
+    p.add_argument("--rows", default=",".join(r for r in ROWS if r != "packing"),
                    help="(default: %(default)s)")
     p.add_argument("--tokens", type=int, default=9,
                    help="passes per run; two are dropped (default: %(default)s)")

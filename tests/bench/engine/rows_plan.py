@@ -52,13 +52,29 @@ def predict(result, ref, disk):
     if disk:
         words += ["--disk", str(disk)]
     said = json.loads(command(*words, ref["model"]))
-    predicted = said["predicted"]["seconds"]
+    predicted = said["predicted"]["likely_seconds"]
     packed = sum(c["packed_bytes"] for c in said["classes"])
     result.update(predicted_s=predicted, planned_packed=packed,
                   note=f"predicted {predicted:.3f}, "
                   f"{predicted / result['s']:.2f} of it; disk "
                   f"{said['rates']['disk_bytes_per_s'] / 1e9:.2f} GB/s; "
                   f"{packed / 1e9:.2f} GB packed")
+
+
+def packing(bench, args, ref, report):
+    """The plan beside packing all that can be and streaming alone, which are what
+    the plan makes of a disk that is told to be very slow, or very fast."""
+    for n in args.n or [1.25, 1.8]:
+        for what, rate in (("plan", None), ("pack", "50M"), ("stream", "100G")):
+            for pager in args.modes[:1]:
+                env = {"OFFLOAD_DISK": rate} if rate else {}
+                run = Run(ref["model"], limit_for(ref, n), pager, env=env)
+                got, result = attempt(bench, run, row="packing", n=n,
+                                      type=args.type, disk=None, note=what)
+                compare(result, got, ref)
+                if got:
+                    result["missed"] = memory_bars(result, ref)
+                report.add(result)
 
 
 @contextlib.contextmanager
