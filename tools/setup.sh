@@ -90,7 +90,8 @@ need_long() {
 	need libclang-rt-dev has_fuzzer
 	need stress-ng has_cmd stress-ng
 	need zstd has_cmd zstd
-	need libpython3-testsuite has_py test.test_mmap
+	need "libpython3.$(/usr/bin/python3 -c 'import sys; print(sys.version_info[1])')-testsuite" \
+		has_py test.test_mmap
 	need python3-numpy has_py numpy
 	need python3-pytest has_py pytest
 	need python3-hypothesis has_py hypothesis
