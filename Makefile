@@ -50,13 +50,20 @@ $(B)/o/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALLCF) -c -o $@ $<
 
-$(B)/libpolicy.a: $(call obj,$(policy_src))
-	$(call say,AR,$@)
-	$(Q)rm -f $@; ar rcs $@ $^
+# What the archives, the library and offctl are made of: a source that came or went makes
+# them anew, whatever its age (to make, a missing object is no reason: .SECONDARY).
+.PHONY: FORCE
+$(B)/%.list: FORCE
+	@mkdir -p $(@D)
+	$(Q)echo '$($*_src)' | cmp -s - $@ || echo '$($*_src)' >$@
 
-$(B)/libcore.a: $(call obj,$(core_src))
+$(B)/libpolicy.a: $(B)/policy.list $(call obj,$(policy_src))
 	$(call say,AR,$@)
-	$(Q)rm -f $@; ar rcs $@ $^
+	$(Q)rm -f $@; ar rcs $@ $(filter %.o,$^)
+
+$(B)/libcore.a: $(B)/core.list $(call obj,$(core_src))
+	$(call say,AR,$@)
+	$(Q)rm -f $@; ar rcs $@ $(filter %.o,$^)
 
 # ---- bundled archives, their libc and malloc names renamed (R8), nothing of
 # theirs run at load (jemalloc's constructor: the heap is set up at first use)
@@ -73,7 +80,7 @@ $(B)/deps/lib%.a: core/rename.syms
 
 # Written once more from its start to its end: a linker writes here and there, and the
 # page cache then holds it in small pieces, which costs each start 0.3 ms.
-$(B)/liboffload.so: $(call obj,$(ipo_src)) $(B)/libcore.a $(B)/libpolicy.a \
+$(B)/liboffload.so: $(B)/ipo.list $(call obj,$(ipo_src)) $(B)/libcore.a $(B)/libpolicy.a \
 		    $(DEPS) interpose/exports.map
 	$(call say,LD,$@)
 	$(Q)$(CC) -shared -o $@.ld $(call obj,$(ipo_src)) $(B)/libcore.a \
@@ -82,9 +89,9 @@ $(B)/liboffload.so: $(call obj,$(ipo_src)) $(B)/libcore.a $(B)/libpolicy.a \
 	  -Wl,--exclude-libs,ALL -Wl,-O1 -Wl,--as-needed -pthread $(SAN) $(LDFLAGS)
 	$(Q)cat $@.ld >$@.tmp && chmod +x $@.tmp && mv $@.tmp $@ && rm $@.ld
 
-$(B)/offctl: $(call obj,$(offctl_src)) $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
+$(B)/offctl: $(B)/offctl.list $(call obj,$(offctl_src)) $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
 	$(call say,LD,$@)
-	$(Q)$(CC) -o $@ $^ -pthread -Wl,--as-needed -lncursesw -ltinfo $(SAN) $(LDFLAGS)
+	$(Q)$(CC) -o $@ $(filter-out %.list,$^) -pthread -Wl,--as-needed -lncursesw -ltinfo $(SAN) $(LDFLAGS)
 
 $(B)/mkmodel: $(call obj,tools/mkmodel.c)
 	$(call say,LD,$@)

@@ -9,6 +9,7 @@
 #     tests/run.sh check    unit, emu, tests/check/*.sh, every operation failing at its
 #                           first call, engine, the traps (under 10 minutes)
 #     tests/run.sh long     the same with sanitizers, fuzzers, 1 GiB through the codecs,
+#                           others' suites and programs under torture (tests/suites),
 #                           five minutes of operations failing at any call (NTH_SEED),
 #                           1000 seeds of the random device program,
 #                           up to 1000 seeds of the stress and 500 of torture: about
@@ -132,7 +133,7 @@ long)	export FX_MIB=$((1024 * times))
 	emu; checks
 	unset FX_MIB PTX_SEEDS
 	sanitizers; fuzzers; fault long $((300 * times))
-	counted engine long; counted preload long ;;
+	counted suites long; counted engine long; counted preload long ;;
 *)	echo "usage: $0 unit | emu | engine | check | long" >&2; exit 2 ;;
 esac
 echo "# $pass passed, $fails failed, $skips skipped"

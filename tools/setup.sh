@@ -84,10 +84,17 @@ need_torch() {
 	need python3-numpy has_py numpy
 }
 
-# Long tests: fuzzing.
+# Long tests: fuzzing, and what others test themselves with (tests/suites).
 need_long() {
 	need clang has_cmd clang
 	need libclang-rt-dev has_fuzzer
+	need stress-ng has_cmd stress-ng
+	need zstd has_cmd zstd
+	need "libpython3.$(/usr/bin/python3 -c 'import sys; print(sys.version_info[1])')-testsuite" \
+		has_py test.test_mmap
+	need python3-numpy has_py numpy
+	need python3-pytest has_py pytest
+	need python3-hypothesis has_py hypothesis
 }
 
 # What the codec bench compares with.

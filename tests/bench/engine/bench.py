@@ -28,7 +28,7 @@ import sys
 import measure
 from common import MIB, Report, cell, command, median, need_group, tail
 from measure import Run
-from rows import dense, fits, moe, pair, warm
+from rows import dense, eight, fits, moe, pair, warm
 from rows_anon import KV_DRIVER, KV_SHAPE, kv, no_mmap
 from rows_plan import packing, plan
 
@@ -39,8 +39,9 @@ SHAPES = {
     "f32": (10, 3072, 8192),
 }
 MOE_SHAPE = (16, 2048, 4096)
-ROWS = {"dense": dense, "pair": pair, "moe": moe, "fits": fits, "warm": warm,
-        "no-mmap": no_mmap, "kv": kv, "plan": plan, "packing": packing}
+ROWS = {"dense": dense, "pair": pair, "eight": eight, "moe": moe, "fits": fits,
+        "warm": warm, "no-mmap": no_mmap, "kv": kv, "plan": plan, "packing": packing}
+SELDOM = ("eight", "packing")
 
 
 def arguments():
@@ -54,8 +55,8 @@ def arguments():
                    "plan 1.25,2; packing 1.25,1.8)")
     p.add_argument("--modes", default="move,copy,hints",
                    help="values of OFFLOAD_PAGER (default: %(default)s)")
-    p.add_argument("--rows", default=",".join(r for r in ROWS if r != "packing"),
-                   help="(default: %(default)s)")
+    p.add_argument("--rows", default=",".join(r for r in ROWS if r not in SELDOM),
+                   help="eight wants a small model (default: %(default)s)")
     p.add_argument("--tokens", type=int, default=9,
                    help="passes per run; two are dropped (default: %(default)s)")
     p.add_argument("--threads", type=int, default=2)
