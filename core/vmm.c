@@ -14,6 +14,9 @@
  *     region is of one kind as a whole: the driver's, or pinned (WHOLE).
  * (5) Freeing waits for all work of the process, as the driver's does for the device's:
  *     programs rely on it.
+ * (6) Arguments of kernels are read as addresses, and are also sizes, strides, floats. So
+ *     regions lie where no such number points: two of 32 bits side by side would have to
+ *     be one above 2^31 and one between 23357 and 28671.
  * Locks: `lock`, leaf, guards the turn; the table is read inside the gate.
  */
 #include "core/vmm_int.h"
@@ -104,7 +107,7 @@ static int granularity(struct vmm_device *d, int dev)
 /* Both kinds side by side, once. */
 static int try_both(struct vmm_device *d, const uint64_t handle[2])
 {
-	uint64_t at;
+	uint64_t at = 0;
 	int err = vmm_ops->reserve(&at, 2 * d->gran), n = 0;
 
 	if (err)
@@ -160,7 +163,10 @@ static bool know(int dev)
 		d->keep = budget * keep / 64;
 	d->least = off_opt.device_min ? off_opt.device_min :
 		   torture() ? d->gran / 16 : d->extent;
-	find_mode(d, dev);
+	if (off_opt.device == OPT_DEVICE_UVM && vmm_managed_able(dev))
+		d->mode = VMM_MANAGED;
+	else
+		find_mode(d, dev);
 	return true;
 }
 
@@ -207,8 +213,8 @@ static int home(struct vmm_region *r, uint32_t i, bool host)
 	return err;
 }
 
-/* Of n extents, the i-th of those in the device if so many are: spread evenly (3). */
-static bool in_device(uint32_t i, uint32_t n, uint32_t many)
+/* Spread evenly (3). */
+bool vmm_in_device(uint32_t i, uint32_t n, uint32_t many)
 {
 	if (torture() && many < n)
 		return torture_random(n) < many;
@@ -221,7 +227,7 @@ static int map_all(struct vmm_region *r, uint32_t many)
 	uint32_t i;
 
 	for (i = 0; i < r->n; i++) {
-		err = home(r, i, !in_device(i, r->n, many));
+		err = home(r, i, !vmm_in_device(i, r->n, many));
 		if (err)
 			break;
 		err = vmm_ops->map(vmm_at(r, i), vmm_bytes(r, i), r->ext[i].handle);
@@ -252,14 +258,44 @@ static int admit(const struct vmm_region *r, uint32_t *many)
 	return room < r->size && r->size - *many * r->extent > host ? -ENOMEM : 0;
 }
 
-static int place_mixed(struct vmm_region *r)
+/* (6) From here on, in the upper half of each 4 GB, in turn. */
+#define APART		0x5b3d80000000ull
+#define APART_END	0x700000000000ull
+#define HALF		(1ull << 31)
+
+static uint64_t apart = APART;
+
+static uint64_t upper_half(uint64_t at)
+{
+	return at & HALF ? at : (at & ~(2 * HALF - 1)) + HALF;
+}
+
+static int reserve_apart(struct vmm_region *r)
+{
+	uint64_t at = apart;
+	int err;
+
+	if ((at & (HALF - 1)) + r->size > HALF)
+		at = upper_half((at | (HALF - 1)) + 1);
+	if (at >= APART_END || r->size > APART_END - at)
+		at = APART;
+	apart = upper_half(at + r->size);
+	r->base = at;
+	err = vmm_ops->reserve(&r->base, r->size);
+	r->apart = !err && r->base == at;
+	return err;
+}
+
+static int place_extents(struct vmm_region *r)
 {
 	uint32_t many;
 	int err = admit(r, &many);
 
 	if (err)
 		return err;
-	err = vmm_ops->reserve(&r->base, r->size);
+	if (vmm_dev[r->dev].mode == VMM_MANAGED)
+		return vmm_managed_place(r, many);
+	err = reserve_apart(r);
 	if (err)
 		return err;
 	err = map_all(r, many);
@@ -328,6 +364,10 @@ static int unplace(struct vmm_region *r)
 			vmm_count(r->dev, true, -(int64_t)r->size);
 		return err;
 	}
+	if (r->managed) {
+		vmm_managed_end(r);
+		return 0;
+	}
 	unmap_upto(r, r->n);
 	vmm_ops->unreserve(r->base, r->size);
 	return 0;
@@ -337,7 +377,7 @@ static int place(struct vmm_region *r)
 {
 	struct vmm_device *d = &vmm_dev[r->dev];
 	uint32_t n = r->n;
-	int err = d->mode == VMM_MIXED ? place_mixed(r) : place_whole(r);
+	int err = vmm_movable(r->dev) ? place_extents(r) : place_whole(r);
 
 	if (d->mode == VMM_MIXED && (err == -EINVAL || err == -ENOTSUP)) {
 		d->mode = VMM_WHOLE;
@@ -492,7 +532,7 @@ bool vmm_make_room(int dev, uintptr_t ctx, uint64_t len, bool again)
 	int saved = errno;
 
 	if (!atomic_load(&vmm_on) || (unsigned int)dev >= DEVICES || vmm_captures() ||
-	    vmm_dev[dev].mode != VMM_MIXED)
+	    !vmm_movable(dev))
 		return false;
 	used = vmm_stat(dev, SD_RESIDENT);
 	budget = vmm_stat(dev, SD_BUDGET);
@@ -558,7 +598,7 @@ void vmm_peer(int dev, int of)
 	if (!(vmm_dev[of].peers & bit)) {
 		vmm_dev[of].peers |= bit | 1u << of;
 		for (uint32_t i = 1; i < VMM_REGIONS; i++)
-			if (table[i] && table[i]->dev == of && table[i]->n)
+			if (table[i] && table[i]->dev == of && table[i]->n && !table[i]->managed)
 				vmm_ops->access(table[i]->base, table[i]->size, vmm_dev[of].peers);
 	}
 	vmm_give_turn();

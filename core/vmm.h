@@ -21,6 +21,7 @@
  * thread at a time. Lengths and addresses are multiples of the granularity. */
 struct vmm_ops {
 	int (*granularity)(int dev, bool host, uint64_t *bytes);
+	/* *at: there if it can be, 0: anywhere; then where it is. */
 	int (*reserve)(uint64_t *at, uint64_t len);
 	int (*unreserve)(uint64_t at, uint64_t len);
 	int (*create)(int dev, bool host, uint64_t len, uint64_t *handle);
@@ -46,6 +47,12 @@ struct vmm_ops {
 	int (*fetch)(uintptr_t ctx, uintptr_t stream, void *to, uint64_t from, uint64_t len);
 	/* As access, but nobody may write there. */
 	int (*read_only)(uint64_t at, uint64_t len, uint32_t devices);
+	/* Memory that the driver moves; where it shall be. now: it is there when this
+	 * returns. can_manage: 0, or the device does not map what is elsewhere. */
+	int (*can_manage)(int dev);
+	int (*managed)(uintptr_t ctx, uint64_t len, uint64_t *at);
+	int (*unmanaged)(uintptr_t ctx, uint64_t at);
+	int (*prefer)(uintptr_t ctx, uint64_t at, uint64_t len, int dev, bool host, bool now);
 	/* Done when it returns. */
 	int (*copy)(uintptr_t ctx, uint64_t to, uint64_t from, uint64_t len);
 	int (*free_bytes)(uintptr_t ctx, uint64_t *bytes);

@@ -20,6 +20,7 @@ enum vmm_mode {
 	VMM_UNKNOWN,
 	VMM_MIXED,	/* homes of both kinds in one region */
 	VMM_WHOLE,	/* the driver refuses that: a region is the driver's, or pinned */
+	VMM_MANAGED,	/* the driver moves it, as it is told */
 };
 
 struct vmm_extent {
@@ -34,7 +35,8 @@ struct vmm_region {
 	uintptr_t ctx;
 	int dev;
 	uint32_t number, n;	/* n: extents; 0: pinned as a whole */
-	bool fixed;
+	bool fixed, managed;
+	bool apart;		/* no number that is not an address looks like one of it */
 	struct vmm_shown *shown;	/* vmm_stage.h; or NULL */
 	struct vmm_extent ext[];
 };
@@ -94,6 +96,23 @@ bool vmm_handle_flush(int dev);
 uint64_t vmm_host_left(int dev);
 /* Bytes of the device that homes may still take, leaving `keep` of the budget. */
 uint64_t vmm_room(int dev, uintptr_t ctx, uint64_t keep);
+
+/* Of n extents, is the i-th one of the `many` that the device holds? */
+bool vmm_in_device(uint32_t i, uint32_t n, uint32_t many);
+
+/* The homes of a device's regions are extents, and can move. */
+static inline bool vmm_movable(int dev)
+{
+	return vmm_dev[dev].mode == VMM_MIXED || vmm_dev[dev].mode == VMM_MANAGED;
+}
+
+/* ---- vmm_managed.c: in the turn --------------------------------------------------- */
+
+bool vmm_managed_able(int dev);
+/* So many extents in the device. 0 or -errno of the driver's: nothing is placed. */
+int vmm_managed_place(struct vmm_region *r, uint32_t many);
+void vmm_managed_end(struct vmm_region *r);
+int vmm_managed_move(struct vmm_region *r, uint32_t i);	/* as vmm_move */
 
 /* ---- vmm_move.c --------------------------------------------------------------------- */
 

@@ -76,6 +76,8 @@ int vmm_move(struct vmm_region *r, uint32_t i)
 	uint64_t len = vmm_bytes(r, i), handle, old = r->ext[i].handle;
 	int err;
 
+	if (r->managed)
+		return vmm_managed_move(r, i);
 	vmm_views_end(r);	/* they map its homes, too */
 	err = vmm_handle_get(r->dev, host, len, &handle);
 	if (err)

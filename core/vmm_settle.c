@@ -135,7 +135,7 @@ void vmm_idle(int dev)
 	int saved = errno;
 
 	if (!atomic_load_explicit(&vmm_on, memory_order_relaxed) || vmm_captures() ||
-	    (unsigned int)dev >= DEVICES || vmm_dev[dev].mode != VMM_MIXED)
+	    (unsigned int)dev >= DEVICES || !vmm_movable(dev))
 		return;
 	vmm_take_turn();
 	if (skipped++ >= wait_for && vmm_stat(dev, SD_HOST_HOME)) {

@@ -251,6 +251,17 @@ static void judge(const struct vmm_trial *t, enum vmm_key_state state)
 	vmm_stage_unlock();
 }
 
+static void tell(const struct vmm_region *r, const struct vmm_trial *t, const char *what)
+{
+	for (uint32_t i = 0; i < t->n_keys; i++) {
+		const struct vmm_key *k = &vmm_keys[t->key[i]];
+
+		off_verbose(3, "device %d: kernel %#lx, argument %u, %#llx of the %llu bytes at "
+			    "%#llx: %s", r->dev, k->fn, k->word, (unsigned long long)k->start,
+			    (unsigned long long)r->len, (unsigned long long)r->base, what);
+	}
+}
+
 static struct vmm_region *alive(uint32_t number, uint64_t serial)
 {
 	struct vmm_region *r = vmm_nth(number);
@@ -272,9 +283,12 @@ static void verdict(struct vmm_trial *t)
 	if (!ok)
 		r->shown->doubt = true;
 	if (ok != 1 || (t->probe && kept(r, t))) {
+		tell(r, t, ok == 1 ? "it may keep it" : ok ? "not known" : "it writes there");
 		judge(t, VMM_BAD);
 		return;
 	}
+	if (t->probe)
+		tell(r, t, "it only reads");
 	for (uint32_t i = 0; t->probe && i < t->n_keys; i++) {
 		uint64_t start = vmm_keys[t->key[i]].start;
 		struct vmm_view *v = NULL;

@@ -6,6 +6,8 @@
  *
  * (1) Only what was shown (vmm_show.c): every word of the launch that is an address of the
  *     region, each with the same distance; a word that may be the region's end: none.
+ *     And only regions whose addresses are apart (vmm.c): drivers hand out low ones, which
+ *     two small numbers side by side look like (seen: 4 and 4, at 16 GB and a little more).
  * (2) Slots are filled again only behind the launches that were given them, and a launch
  *     waits for its slots' copies, both by events: no thread waits.
  * (3) OFFLOAD_STAGE=safe: the copies are behind all that was in the launching stream
@@ -205,7 +207,8 @@ static void one(struct vmm_launch *l, struct vmm_region *r)
 	uint64_t start = UINT64_MAX;
 	uint32_t n = 0, shown = 0, ready = 0, tried = 0;
 
-	if (!s || s->doubt || s->refused || r->ctx != l->ctx || blocked(l, r) || !vmm_only_filled(r))
+	if (!s || s->doubt || s->refused || !r->apart || r->ctx != l->ctx || blocked(l, r) ||
+	    !vmm_only_filled(r))
 		return;
 	for (uint32_t i = 0; i < l->n; i++) {
 		struct vmm_key *k;

@@ -37,7 +37,7 @@ static bool slots(struct vmm_stager *s, int dev)
 {
 	struct vmm_device *d = &vmm_dev[dev];
 	uint32_t all = s->n_banks * s->per, i;
-	uint64_t at;
+	uint64_t at = 0;
 
 	if (vmm_ops->reserve(&at, all * d->extent))
 		return false;
@@ -117,7 +117,10 @@ static int put_up(struct vmm_region *r, const struct vmm_view *v, uint64_t *at)
 {
 	const struct vmm_stager *s = &vmm_stager[r->dev];
 	uint32_t i, slot = 0, devices = vmm_dev[r->dev].peers;
-	int err = vmm_ops->reserve(at, r->size);
+	int err;
+
+	*at = 0;
+	err = vmm_ops->reserve(at, r->size);
 
 	if (err)
 		return err;

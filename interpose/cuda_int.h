@@ -85,7 +85,8 @@ void *cuda_hook(const char *name, void *at);
 	N(cuDeviceGetUuid) N(cuDevicePrimaryCtxGetState) N(cuFuncGetParamInfo) \
 	N(cuKernelGetParamInfo) N(cuDriverGetVersion) N(cuFuncGetName) N(cuKernelGetName) \
 	N(cuStreamCreate) N(cuEventCreate) N(cuEventRecord) N(cuEventQuery) \
-	N(cuStreamWaitEvent) N(cuThreadExchangeStreamCaptureMode) \
+	N(cuMemAdvise) N(cuMemPrefetchAsync) N(cuStreamWaitEvent) \
+	N(cuThreadExchangeStreamCaptureMode) \
 	N(cuMemAddressReserve) N(cuMemAddressFree) N(cuMemGetAllocationGranularity) \
 	N(cuMemSetAccess) N(cuMemHostGetDevicePointer_v2) N(cuDeviceGetAttribute)
 enum {

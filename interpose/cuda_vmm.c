@@ -80,7 +80,7 @@ static int op_granularity(int dev, bool host, uint64_t *bytes)
 static int op_reserve(uint64_t *at, uint64_t len)
 {
 	CUdeviceptr p = 0;
-	int err = result(DRIVER(cuMemAddressReserve)(&p, len, 0, 0, 0));
+	int err = result(DRIVER(cuMemAddressReserve)(&p, len, 0, *at, 0));
 
 	*at = p;
 	return err;
@@ -291,7 +291,59 @@ static int op_free_bytes(uintptr_t ctx, uint64_t *bytes)
 	return err;
 }
 
+/* ---- managed memory ---------------------------------------------------------------- */
+
+static int op_can_manage(int dev)
+{
+	int v = 0;
+
+	if (!REAL(cuMemAllocManaged) || !DRIVER(cuMemAdvise) || !DRIVER(cuMemPrefetchAsync))
+		return -ENOSYS;
+	return DRIVER(cuDeviceGetAttribute)(&v, CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS,
+					    dev) == CUDA_SUCCESS && v ? 0 : -ENOTSUP;
+}
+
+static int op_managed(uintptr_t ctx, uint64_t len, uint64_t *at)
+{
+	int in = enter((CUcontext)ctx), err;
+	CUdeviceptr p = 0;
+
+	if (in < 0)
+		return in;
+	err = result(REAL(cuMemAllocManaged)(&p, len, CU_MEM_ATTACH_GLOBAL));
+	leave(in);
+	*at = p;
+	return err;
+}
+
+static int op_unmanaged(uintptr_t ctx, uint64_t at)
+{
+	int in = enter((CUcontext)ctx), err = result(REAL(cuMemFree_v2)(at));
+
+	leave(in);
+	return err;
+}
+
+static int op_prefer(uintptr_t ctx, uint64_t at, uint64_t len, int dev, bool host, bool now)
+{
+	int in = enter((CUcontext)ctx), err;
+
+	if (in < 0)
+		return in;
+	err = result(DRIVER(cuMemAdvise)(at, len, CU_MEM_ADVISE_SET_PREFERRED_LOCATION,
+					 host ? CU_DEVICE_CPU : dev));
+	err = err ? err : result(DRIVER(cuMemAdvise)(at, len, CU_MEM_ADVISE_SET_ACCESSED_BY, dev));
+	err = err ? err : result(DRIVER(cuMemPrefetchAsync)(at, len, host ? CU_DEVICE_CPU : dev,
+							    NULL));
+	if (!err && now)
+		err = result(REAL(cuCtxSynchronize)());
+	leave(in);
+	return err;
+}
+
 static const struct vmm_ops ops = {
+	.can_manage = op_can_manage, .managed = op_managed, .unmanaged = op_unmanaged,
+	.prefer = op_prefer,
 	.granularity = op_granularity, .reserve = op_reserve, .unreserve = op_unreserve,
 	.create = op_create, .release = op_release, .map = op_map, .unmap = op_unmap,
 	.access = op_access, .pin = op_pin, .unpin = op_unpin, .drain = op_drain,
@@ -312,7 +364,7 @@ static bool able(void)
 	       DRIVER(cuMemAddressFree) && DRIVER(cuMemSetAccess) && REAL(cuCtxSynchronize) &&
 	       DRIVER(cuStreamCreate) && DRIVER(cuEventCreate) && DRIVER(cuEventRecord) &&
 	       DRIVER(cuEventQuery) && DRIVER(cuStreamWaitEvent) && REAL(cuStreamSynchronize) &&
-	       REAL(cuMemcpyDtoDAsync_v2) && REAL(cuMemcpyDtoHAsync_v2) &&
+	       REAL(cuMemcpyDtoDAsync_v2) && REAL(cuMemFree_v2) && REAL(cuMemcpyDtoHAsync_v2) &&
 	       DRIVER(cuMemHostGetDevicePointer_v2) && DRIVER(cuCtxGetCurrent);
 }
 

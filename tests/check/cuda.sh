@@ -8,6 +8,7 @@
 # library, on a stub of the driver. Where the CUDA toolkit is, its runtime too.
 
 cd "$(dirname "$0")/../.." || exit 1
+unset LD_LIBRARY_PATH	# the driver is the stub
 B=${B:-build}
 lib=$(realpath -m "$B")/liboffload.so
 cuda=$(realpath -m "$B")/cuda

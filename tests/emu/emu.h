@@ -41,8 +41,9 @@
  * (1), EMU_DRIVER version (13000), EMU_DELAY_US mean (0), EMU_SEED (1), EMU_REACH
  * (args|any), EMU_FAIL function:nth:CUresult,... (nth 0: always), EMU_LOG (stderr or a
  * file: every call), EMU_HOST_VMM (1), EMU_MIX (1: host and device handles in one
- * reservation), EMU_SPAN (1: a copy or memset may go across both), EMU_HOST_ACCESS (0: kernels reach pageable memory), EMU_CONCURRENT (1:
- * concurrent managed access), EMU_QUIET (0: nothing on stderr).
+ * reservation), EMU_SPAN (1: a copy or memset may go across both), EMU_HOST_ACCESS (0:
+ * kernels reach pageable memory), EMU_CONCURRENT (1: concurrent managed access), EMU_LOW
+ * (1: addresses begin where two small numbers are one), EMU_QUIET (0: nothing on stderr).
  *
  * Lock: one, `emu.lock`, taken around every call by its wrapper (entry.c) and let go
  * while a call waits. Work runs without it: it reads the page table, which E1 keeps
@@ -79,7 +80,7 @@ enum kind {
 struct options {
 	uint64_t vram, granularity, seed;
 	unsigned devices, driver, delay_us;
-	bool reach_any, host_vmm, mix, span, host_access, concurrent, quiet;
+	bool reach_any, host_vmm, mix, low, span, host_access, concurrent, quiet;
 };
 
 struct device {

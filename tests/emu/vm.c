@@ -23,6 +23,8 @@
 #define PAGES		(EMU_VA / EMU_PAGE)
 #define FILE_BYTES	(64 * EMU_VA)
 #define JUNK		0xa5
+#define EMU_BASE	0x5b3d00000000ull	/* if it can be: hints are taken here only */
+#define EMU_LOW_BASE	0x400000000ull	/* where drivers begin */
 #define RECENT		64
 
 static int file = -1;
@@ -67,7 +69,7 @@ int vm_open(void)
 	file = (int)syscall(SYS_memfd_create, "emulated device memory", MFD_CLOEXEC);
 	if (file < 0 || ftruncate(file, (off_t)FILE_BYTES) < 0)
 		return -errno;
-	at = sys_map(NULL, 2 * EMU_VA + align, PROT_NONE,
+	at = sys_map((void *)(emu.opt.low ? EMU_LOW_BASE : EMU_BASE), 2 * EMU_VA + align, PROT_NONE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	emu.pages = emu_map(PAGES * sizeof(*emu.pages));
 	if (at == MAP_FAILED || !emu.pages)

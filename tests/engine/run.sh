@@ -53,6 +53,8 @@ placed='1.25 OFFLOAD_VRAM=360K f32 --load sync
 8 OFFLOAD_VRAM=56K,EMU_VRAM=512K,OFFLOAD_TORTURE=2 f32 --graph update --streams 2
 2 OFFLOAD_VRAM=220K,EMU_VRAM=512K,EMU_HOST_VMM=0 f32 --graph device
 2 OFFLOAD_VRAM=220K,EMU_VRAM=512K,EMU_MIX=0 f32 --streams 2
+2 OFFLOAD_VRAM=220K,EMU_VRAM=700K,OFFLOAD_DEVICE=uvm f32 --streams 2 --ref struct
+4 OFFLOAD_VRAM=110K,EMU_VRAM=700K,OFFLOAD_DEVICE=uvm,OFFLOAD_TORTURE=3 f32 --graph device --alloc one
 1.5 OFFLOAD_VRAM=0K,EMU_VRAM=300K f32 --streams 2 --ref table
 2 OFFLOAD_VRAM=220K,EMU_FAIL=cuMemMap:30:999 f32 --streams 2
 2 OFFLOAD_VRAM=220K,EMU_FAIL=cuMemSetAccess:5:999 f32 --graph device
@@ -60,6 +62,7 @@ placed='1.25 OFFLOAD_VRAM=360K f32 --load sync
 2 OFFLOAD_VRAM=220K,EMU_VRAM=288K,OFFLOAD_STAGE=safe f32 --streams 3 --ref struct --prompt 40 --batch 2
 8 OFFLOAD_VRAM=56K,EMU_VRAM=256K,OFFLOAD_STAGE=ahead f32 --streams 1 --alloc one --launch extra --prompt 40 --batch 2
 2 OFFLOAD_VRAM=220K,EMU_VRAM=512K,OFFLOAD_STAGE=ahead,OFFLOAD_TORTURE=4 f32 --streams 2 --launch ex --prompt 40 --batch 2
+2 OFFLOAD_VRAM=220K,EMU_VRAM=288K,OFFLOAD_STAGE=safe,EMU_LOW=1 f32 --streams 3 --ref struct --prompt 40 --batch 2
 2 OFFLOAD_VRAM=110K,EMU_VRAM=256K,OFFLOAD_STAGE=safe bf16 --graph device --streams 2 --prompt 40 --batch 2'
 
 # Of the random program (2M of memory), in turn: budgets of 10 to 200 percent.
@@ -69,7 +72,8 @@ OFFLOAD_VRAM=1M EMU_VRAM=4M OFFLOAD_TORTURE=2 EMU_GRANULARITY=64K
 OFFLOAD_VRAM=500K EMU_VRAM=3M OFFLOAD_DEVICE_MIN=4K EMU_GRANULARITY=64K EMU_MIX=0
 OFFLOAD_VRAM=400K EMU_VRAM=3M OFFLOAD_TORTURE=3 EMU_GRANULARITY=4K EMU_SPAN=0
 OFFLOAD_VRAM=400K EMU_VRAM=3M OFFLOAD_STAGE=safe OFFLOAD_TORTURE=4 EMU_GRANULARITY=4K EMU_SPAN=0
-OFFLOAD_VRAM=2M EMU_VRAM=4M OFFLOAD_DEVICE_MIN=4K EMU_GRANULARITY=4K EMU_HOST_VMM=0'
+OFFLOAD_VRAM=2M EMU_VRAM=4M OFFLOAD_DEVICE_MIN=4K EMU_GRANULARITY=4K EMU_HOST_VMM=0
+OFFLOAD_VRAM=400K EMU_VRAM=3M OFFLOAD_DEVICE=uvm EMU_GRANULARITY=4K EMU_SPAN=0'
 
 # tell NAME STATUS [WHY]: counts.
 tell() {
@@ -156,7 +160,7 @@ homes() {
 		n=$((n + 1))
 		name="$times times the budget: $type $options"
 		# shellcheck disable=SC2086
-		EMU_SEED=$n run "$work/homes.$n" EMU_GRANULARITY=4K EMU_SPAN=0 EMU_VRAM="$(
+		EMU_SEED=$n run "$work/homes.$n" EMU_LOG="$work/homes.$n.calls" EMU_GRANULARITY=4K EMU_SPAN=0 EMU_VRAM="$(
 			sed -n 's/.*OFFLOAD_VRAM=\([0-9]*\)K.*/\1/p' <<<"$set" |
 			awk '{ print $1 + 64 "K" }')" ${set//,/ } OFFLOAD_STATS="$work/homes.$n.json" \
 			LD_PRELOAD="$lib" "$B/engine/engine" $options "$work/$type.gguf"
@@ -165,8 +169,12 @@ homes() {
 			tell "$name" $s "$(tail -n 1 "$work/homes.$n.err")"
 		elif ! cmp -s "$work/homes.$n" <(answer $type $options); then
 			tell "$name" 1 "not what the processor computes: $work/homes.$n"
-		elif [[ $set = *STAGE* ]] && ! grep -q '"staged_bytes":[1-9]' "$work/homes.$n.json"; then
+		elif [[ $set = *LOW* ]] && grep -q '"staged_bytes":[1-9]' "$work/homes.$n.json"; then
+			tell "$name" 1 "staged, at addresses that numbers look like"
+		elif [[ $set = *STAGE* && $set != *LOW* ]] && ! grep -q '"staged_bytes":[1-9]' "$work/homes.$n.json"; then
 			tell "$name" 1 "nothing was staged"
+		elif [[ $set = *uvm* ]] && ! grep -q '^cuMemAllocManaged' "$work/homes.$n.calls"; then
+			tell "$name" 1 "no memory of it is managed"
 		elif ! grep -q '"host_peak_bytes":[1-9]' "$work/homes.$n.json"; then
 			tell "$name" 1 "nothing had a home on the host"
 		else
@@ -280,7 +288,7 @@ if [ "$1" = long ]; then
 	delays $((200 * times))
 else
 	random 20 10 passed
-	[ "$1" = gpu ] || random 21 3 placed
+	[ "$1" = gpu ] || random 24 3 placed
 	[ "$1" = gpu ] || delays 8
 fi
 [ "$1" = gpu ] || faults	# on a GPU they may pass by luck

@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LIMIT_MS 60000	/* for one question */
+#define LIMIT_MS 20000	/* for one question */
 #define EMULATED "Emulated"	/* how the names of such cards begin */
 
 struct card card;

@@ -7,6 +7,7 @@
 #include "tests/gpu/facts.h"
 #include "tests/gpu/facts_ptx.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -299,4 +300,72 @@ void ask_in_place(uint64_t beside)
 	say(", pinned %.1f", rate(&y, NULL, go_read, y.len));
 	in_place = y.from;
 	say(", device memory %.1f", rate(&y, NULL, go_read, y.len));
+}
+
+/* What was read once may be nearer then. */
+void ask_again(uint64_t arg)
+{
+	size_t most = card.emulated ? MB : 32 * MB, whole = (most + extent() - 1) / extent() * extent();
+
+	in_place = host_home(whole);
+	if (queue_fill(card.other, in_place, whole, 1) != CUDA_SUCCESS)
+		unknown("a kernel cannot be queued");
+	ends(card.other);
+	for (size_t len = MB / 2; len <= most; len *= 4) {
+		struct way y = { .len = len };
+		double from;
+
+		rate(&y, NULL, go_read, len);
+		from = now_us();
+		for (int i = 0; i < 20; i++)
+			if (go_read(&y) != CUDA_SUCCESS)
+				unknown("a kernel cannot be queued");
+		ends(card.other);
+		say("%s%.1f MB: %.1f GB/s", len == MB / 2 ? "" : ", ", (double)len / MB,
+		    20 * (double)len / (now_us() - from) / 1e3);
+	}
+}
+
+/* ---- threads ------------------------------------------------------------------------ */
+
+#define MOST_THREADS 8
+
+static CUmemGenericAllocationHandle made[MOST_THREADS][8];
+static int each;
+static size_t each_bytes;
+
+static void *makes(void *arg)
+{
+	CUmemGenericAllocationHandle *h = arg;
+
+	for (int i = 0; i < each; i++)
+		if (handle_new(ON_HOST, each_bytes, &h[i]) != CUDA_SUCCESS)
+			return h;
+	return NULL;
+}
+
+void ask_threads(uint64_t arg)
+{
+	each_bytes = card.emulated ? extent() : 32 * MB;
+	for (int n = 1; n <= MOST_THREADS; n *= 2) {
+		pthread_t t[MOST_THREADS];
+		void *failed = NULL, *end;
+		double from = now_us(), took;
+
+		each = MOST_THREADS / n;
+		for (int i = 0; i < n; i++)
+			if (pthread_create(&t[i], NULL, makes, made[i]))
+				unknown("no thread");
+		for (int i = 0; i < n; i++) {
+			pthread_join(t[i], &end);
+			failed = failed ? failed : end;
+		}
+		took = now_us() - from;
+		if (failed)
+			unknown("cuMemCreate fails");
+		for (int i = 0; i < n * each; i++)
+			drv.cuMemRelease(made[i / each][i % each]);
+		say("%s%d: %.2f GB/s", n == 1 ? "" : ", ", n,
+		    (double)(each_bytes * MOST_THREADS) / took / 1e3);
+	}
 }

@@ -169,6 +169,34 @@ void ask_views(uint64_t arg)
 	say_sum(b, 3 * len, sum_should(3 * len, 0));
 }
 
+/* One handle at two addresses, of which the second may only be read. */
+void ask_read_only(uint64_t host)
+{
+	size_t len = extent();
+	CUdeviceptr a = addresses(len), b = addresses(len);
+	CUmemGenericAllocationHandle h = filled(host, a, len, 7);
+	CUmemAccessDesc d = { { CU_MEM_LOCATION_TYPE_DEVICE, card.device },
+			      CU_MEM_ACCESS_FLAGS_PROT_READ };
+	CUresult r;
+
+	need(cuMemMap, b, len, 0, h, 0);
+	r = drv.cuMemSetAccess(b, len, &d, 1);
+	say("cuMemSetAccess: %s", r == CUDA_SUCCESS ? "granted" : error_name(r));
+	if (r != CUDA_SUCCESS)
+		return;
+	say(", read ");
+	say_sum(b, len, sum_should(len, 7));
+	say(", the other: read ");
+	say_sum(a, len, sum_should(len, 7));
+	r = queue_fill(card.stream, a, len, 9);
+	r = r == CUDA_SUCCESS ? drv.cuStreamSynchronize(card.stream) : r;
+	say(", written: %s", r == CUDA_SUCCESS ? "yes" : error_name(r));
+	r = queue_fill(card.stream, b, len, 11);
+	r = r == CUDA_SUCCESS ? drv.cuStreamSynchronize(card.stream) : r;
+	say(", a kernel that writes where it may not: %s", r == CUDA_SUCCESS ?
+	    "it is not stopped" : error_name(r));
+}
+
 static sigjmp_buf back;
 
 static void segv(int sig)

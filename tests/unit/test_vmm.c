@@ -57,10 +57,13 @@ static int f_granularity(int dev, bool host, uint64_t *bytes)
 	return 0;
 }
 
+static bool obeys;	/* takes addresses it is asked for */
+
 static int f_reserve(uint64_t *at, uint64_t len)
 {
 	OP(false);
-	*at = next_address += 1ull << 32;
+	if (!obeys || !*at)
+		*at = next_address += 1ull << 32;
 	n_reserved++;
 	return 0;
 }
@@ -328,6 +331,32 @@ static void admission(void **state)
 	end(r, 3);
 }
 
+/* Addresses are no numbers that programs have; where a driver gives others, it is known. */
+static void apart(void **state)
+{
+	uint64_t at[14];
+	uint32_t number[14];
+
+	reset();
+	obeys = true;
+	for (uint64_t i = 0; i < 14; i++) {
+		uint64_t len = (i + 1) * G;
+
+		assert_int_equal(vmm_alloc(0, CTX, len, &at[i], &number[i]), 0);
+		assert_true(vmm_nth(number[i])->apart);
+		for (uint64_t b = 0; b < len; b += G) {
+			assert_true((at[i] + b) & 1ull << 31);
+			assert_in_range((at[i] + b) >> 32, 0x5b3d, 0x6fff);
+		}
+	}
+	obeys = false;
+	for (int i = 0; i < 14; i++)
+		assert_int_equal(vmm_free(number[i]), 0);
+	assert_int_equal(vmm_alloc(0, CTX, G, &at[0], &number[0]), 0);
+	assert_false(vmm_nth(number[0])->apart);
+	assert_int_equal(vmm_free(number[0]), 0);
+}
+
 /* The owner goes: its regions go, others stay. */
 static void owners(void **state)
 {
@@ -483,6 +512,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_failure), cmocka_unit_test(admission),
+		cmocka_unit_test(apart),
 		cmocka_unit_test(owners), cmocka_unit_test(put_aside), cmocka_unit_test(runs),
 		cmocka_unit_test(settles), cmocka_unit_test(gate),
 	};
