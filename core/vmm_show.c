@@ -190,9 +190,9 @@ void vmm_verify(const struct vmm_view *v)
 	char *buf = mem_alloc(PIECE);
 
 	for (uint32_t i = v->first; buf && i < v->first + v->n && slot < g->per; i++) {
-		if (!r->ext[i].host || vmm_bytes(r, i) != r->extent)
+		if (!vmm_slotted(r, i))
 			continue;
-		if (hash_at(r, buf, at + slot++ * r->extent, r->extent, &h) ||
+		if (hash_at(r, buf, at + slot++ * r->extent, vmm_bytes(r, i), &h) ||
 		    !r->shown->hash[i].known || r->shown->hash[i].epoch != v->epoch ||
 		    r->shown->hash[i].value == h)
 			continue;

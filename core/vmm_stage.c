@@ -56,10 +56,11 @@ static int send(const struct vmm_view *v, struct vmm_bank *b)
 	int err = 0;
 
 	for (uint32_t i = v->first; i < v->first + v->n && slot < g->per && !err; i++) {
-		if (!r->ext[i].host || vmm_bytes(r, i) != r->extent)
+		if (!vmm_slotted(r, i))
 			continue;
-		err = vmm_ops->send(g->stream, b->at + slot++ * r->extent, vmm_at(r, i), r->extent);
-		device_stat(r->dev, SD_STAGED, (int64_t)r->extent);
+		err = vmm_ops->send(g->stream, b->at + slot++ * r->extent, vmm_at(r, i),
+				    vmm_bytes(r, i));
+		device_stat(r->dev, SD_STAGED, (int64_t)vmm_bytes(r, i));
 	}
 	return err;
 }

@@ -53,6 +53,7 @@ struct vmm_stager {
 	bool tried, open;
 	uintptr_t ctx, stream, before;	/* before: event of what was queued before a load */
 	uint32_t n_banks, per;		/* slots of a bank */
+	bool part;		/* a slot may be mapped in part, for what is shorter */
 	uint64_t handle[64];
 	struct vmm_bank bank[BANKS];
 	uint32_t next;
@@ -60,6 +61,12 @@ struct vmm_stager {
 };
 
 extern struct vmm_stager vmm_stager[DEVICES];
+
+/* It is brought to a slot. */
+static inline bool vmm_slotted(const struct vmm_region *r, uint32_t i)
+{
+	return r->ext[i].host && (vmm_bytes(r, i) == r->extent || vmm_stager[r->dev].part);
+}
 
 void vmm_stage_lock(void);
 void vmm_stage_unlock(void);

@@ -61,6 +61,22 @@ static bool slots(struct vmm_stager *s, int dev)
 	return false;
 }
 
+/* Some drivers map a handle as a whole or not at all. */
+static bool takes_part(const struct vmm_stager *s, int dev)
+{
+	uint64_t len = vmm_dev[dev].gran, at = 0;
+	bool ok;
+
+	if (vmm_dev[dev].extent == len)
+		return true;
+	if (vmm_ops->reserve(&at, len))
+		return false;
+	ok = !vmm_ops->map(at, len, s->handle[0]) && !vmm_ops->access(at, len, 1u << dev) &&
+	     !vmm_ops->unmap(at, len);
+	vmm_ops->unreserve(at, len);
+	return ok;
+}
+
 /* Half of what is kept free of the budget. */
 bool vmm_stager_open(int dev, uintptr_t ctx)
 {
@@ -75,6 +91,7 @@ bool vmm_stager_open(int dev, uintptr_t ctx)
 	s->per = (uint32_t)n / s->n_banks;
 	s->ctx = ctx;
 	s->open = events(s, ctx) && slots(s, dev);
+	s->part = s->open && takes_part(s, dev);
 	if (!s->open)
 		off_verbose(1, "device %d: nothing is staged: there is no room", dev);
 	return s->open;
@@ -127,8 +144,7 @@ static int put_up(struct vmm_region *r, const struct vmm_view *v, uint64_t *at)
 	for (i = 0; i < r->n && !err; i++) {
 		uint64_t handle = r->ext[i].handle;
 
-		if (v && r->ext[i].host && i - v->first < v->n && slot < s->per &&
-		    vmm_bytes(r, i) == r->extent)
+		if (v && i - v->first < v->n && slot < s->per && vmm_slotted(r, i))
 			handle = s->handle[v->bank * s->per + slot++];
 		err = vmm_ops->map(*at + i * r->extent, vmm_bytes(r, i), handle);
 	}

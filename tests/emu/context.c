@@ -59,6 +59,7 @@ static void read_options(struct options *o)
 	o->host_vmm = number("EMU_HOST_VMM", 1);
 	o->mix = number("EMU_MIX", 1);
 	o->low = number("EMU_LOW", 0);
+	o->part = number("EMU_PART", 0);
 	o->span = number("EMU_SPAN", 1);
 	o->host_access = number("EMU_HOST_ACCESS", 0);
 	o->concurrent = number("EMU_CONCURRENT", 1);

@@ -43,7 +43,8 @@
  * file: every call), EMU_HOST_VMM (1), EMU_MIX (1: host and device handles in one
  * reservation), EMU_SPAN (1: a copy or memset may go across both), EMU_HOST_ACCESS (0:
  * kernels reach pageable memory), EMU_CONCURRENT (1: concurrent managed access), EMU_LOW
- * (1: addresses begin where two small numbers are one), EMU_QUIET (0: nothing on stderr).
+ * (1: addresses begin where two small numbers are one), EMU_PART (0; 1: handles can be
+ * mapped from their start on), EMU_QUIET (0: nothing on stderr).
  *
  * Lock: one, `emu.lock`, taken around every call by its wrapper (entry.c) and let go
  * while a call waits. Work runs without it: it reads the page table, which E1 keeps
@@ -80,7 +81,7 @@ enum kind {
 struct options {
 	uint64_t vram, granularity, seed;
 	unsigned devices, driver, delay_us;
-	bool reach_any, host_vmm, mix, low, span, host_access, concurrent, quiet;
+	bool reach_any, host_vmm, mix, low, part, span, host_access, concurrent, quiet;
 };
 
 struct device {

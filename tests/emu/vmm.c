@@ -210,8 +210,10 @@ CUresult i_cuMemMap(CUdeviceptr ptr, size_t size, size_t offset,
 	const struct range *r = vm_find(ptr);
 	unsigned i = place(ptr);
 
-	if (!h || offset || flags || !size || !granular(ptr) || size != h->size)
+	if (!h || flags || !size || !granular(ptr) || !granular(size) || size > h->size)
 		return CUDA_ERROR_INVALID_VALUE;
+	if (offset || (size != h->size && !emu.opt.part))
+		return CUDA_ERROR_NOT_SUPPORTED;	/* seen: driver 580 */
 	if (!r || r->kind != R_RESERVED || size > r->addr + r->size - ptr)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (i < n && maps[i].addr < ptr + size)

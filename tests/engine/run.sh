@@ -60,7 +60,7 @@ placed='1.25 OFFLOAD_VRAM=360K f32 --load sync
 2 OFFLOAD_VRAM=220K,EMU_FAIL=cuMemSetAccess:5:999 f32 --graph device
 2 OFFLOAD_VRAM=220K,EMU_FAIL=cuLaunchKernel:20:2 f32 --streams 2
 2 OFFLOAD_VRAM=220K,EMU_VRAM=288K,OFFLOAD_STAGE=safe f32 --streams 3 --ref struct --prompt 40 --batch 2
-8 OFFLOAD_VRAM=56K,EMU_VRAM=256K,OFFLOAD_STAGE=ahead f32 --streams 1 --alloc one --launch extra --prompt 40 --batch 2
+8 OFFLOAD_VRAM=56K,EMU_VRAM=256K,EMU_PART=1,OFFLOAD_STAGE=ahead f32 --streams 1 --alloc one --launch extra --prompt 40 --batch 2
 2 OFFLOAD_VRAM=220K,EMU_VRAM=512K,OFFLOAD_STAGE=ahead,OFFLOAD_TORTURE=4 f32 --streams 2 --launch ex --prompt 40 --batch 2
 2 OFFLOAD_VRAM=220K,EMU_VRAM=288K,OFFLOAD_STAGE=safe,EMU_LOW=1 f32 --streams 3 --ref struct --prompt 40 --batch 2
 2 OFFLOAD_VRAM=110K,EMU_VRAM=256K,OFFLOAD_STAGE=safe bf16 --graph device --streams 2 --prompt 40 --batch 2'
@@ -195,7 +195,7 @@ delays() {
 		stage=safe
 		[ $((s % 2)) = 1 ] || stage=ahead
 		# shellcheck disable=SC2086
-		run "$work/delays" EMU_SEED=$s EMU_DELAY_US=$((s % 5 * 100)) EMU_GRANULARITY=4K \
+		run "$work/delays" EMU_SEED=$s EMU_DELAY_US=$((s % 5 * 100)) EMU_PART=$((s / 2 % 2)) EMU_GRANULARITY=4K \
 			EMU_SPAN=0 EMU_VRAM=700K OFFLOAD_VRAM=$((s % 4 * 80 + 56))K OFFLOAD_STAGE=$stage \
 			LD_PRELOAD="$lib" "$B/engine/engine" $ways --prompt 30 --batch 2 "$work/f32.gguf"
 		bad=$?

@@ -197,6 +197,36 @@ void ask_read_only(uint64_t host)
 	    "it is not stopped" : error_name(r));
 }
 
+void ask_hint(uint64_t arg)
+{
+	static const uint64_t sizes[] = { 2 * MB, 32 * MB, 256 * MB };
+	static const uint64_t away[] = { 0, 1, 4, 32 };	/* times the size, further on */
+	CUdeviceptr first = 0x5b3d80000000ull, at;
+
+	for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++, first += 64ull << 30) {
+		say("%s%llu MB:", k ? "; " : "", (unsigned long long)(sizes[k] / MB));
+		for (size_t i = 0; i < sizeof(away) / sizeof(away[0]); i++) {
+			CUdeviceptr to = first + away[i] * sizes[k];
+
+			need(cuMemAddressReserve, &at, sizes[k], 0, to, 0);
+			say("%s %s", i ? "," : "", at == to ? "there" : "elsewhere");
+		}
+	}
+}
+
+void ask_part(uint64_t arg)
+{
+	size_t len = extent();
+	CUdeviceptr a = addresses(2 * len), b = addresses(len);
+	CUmemGenericAllocationHandle h = filled(!ON_HOST, a, 2 * len, 7);
+	CUresult r = map_at(b, len, h);
+
+	r = r == CUDA_SUCCESS ? access_at(b, len) : r;
+	say("%s", r == CUDA_SUCCESS ? "granted, read " : error_name(r));
+	if (r == CUDA_SUCCESS)
+		say_sum(b, len, sum_should(len, 7));
+}
+
 static sigjmp_buf back;
 
 static void segv(int sig)

@@ -65,7 +65,7 @@ def build(a):
     config = make_config(hidden_size=a.hidden, intermediate_size=a.hidden * 43 // 16,
                          num_hidden_layers=a.layers, num_attention_heads=a.hidden // 128,
                          num_key_value_heads=max(1, a.hidden // 512), vocab_size=VOCAB,
-                         max_position_embeddings=4096, attn_implementation=a.attention)
+                         max_position_embeddings=8192, attn_implementation=a.attention)
     with torch.device("meta"):
         model = make_model(config)
     model = model.to(getattr(torch, a.type)).to_empty(device="cpu").eval()
@@ -102,7 +102,7 @@ def report(name, tokens, logits, times, issue=None):
 def prefill(model, a):
     ids = (torch.arange(a.prompt, device="cuda") * 29 % VOCAB).unsqueeze(0)
     times, issue = [], []
-    for _ in range(4):
+    for _ in range(12):
         start = time.perf_counter()
         logits = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits
         issue.append(time.perf_counter() - start)

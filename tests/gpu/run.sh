@@ -12,7 +12,7 @@
 #
 # (1) What an emulated card answers never gets to docs/. CHECK_GPU_DRIVER=FOLDER of its
 #     libcuda.so.1 tries these lines themselves; RESULTS must then be named, and
-#     CHECK_GPU_PARTS may say which of questions, programs, homes, hook, torch are enough.
+#     CHECK_GPU_PARTS may say which of questions, programs, homes, hook, torch, llm are enough.
 # (2) The card's settings stay as they are.
 # Owns build/gpu/run (outputs); lock: none.
 
@@ -134,6 +134,35 @@ torch() {
 	keep $((s ? s : t)) "$work/torch"
 }
 
+# A Llama that needs more than OFFLOAD_VRAM: the same tokens, and how long they take.
+llm() {
+	local bad=0 percent held device n plain=$work/llm.plain
+
+	part "PyTorch, a Llama of transformers, OFFLOAD_VRAM at so much of its need"
+	timeout -k 5 120 python3 -B tests/gpu/llm_run.py >"$plain" 2>"$work/llm.err"
+	case $? in
+	0)	;;
+	77 | 127)	echo "not run: $(tail -n 1 "$plain")" >"$work/llm"; keep 0 "$work/llm"; return ;;
+	*)	tail -n 3 "$work/llm.err" >"$work/llm"; keep 1 "$work/llm"; return ;;
+	esac
+	held=$(awk '$1 == "bytes" { print $3 }' "$plain")
+	{ echo "all in the device: $(grep -E '^(time|load|bytes)' "$plain" | tr '\n' ' ')"; } >"$work/llm"
+	for device in vmm uvm; do
+		for percent in 80 50 20; do
+			n=$work/llm.$device.$percent
+			OFFLOAD_DEVICE=$device OFFLOAD_VRAM=$((held / 100 * percent)) OFFLOAD_STATS=$n.json \
+				LD_PRELOAD=$lib timeout -k 5 180 python3 -B tests/gpu/llm_run.py >"$n" 2>"$n.err" ||
+				bad=1
+			cmp -s <(grep -E '^(hash|tokens)' "$plain") <(grep -E '^(hash|tokens)' "$n") ||
+				{ bad=1; echo "not the same tokens or logits:"; }
+			grep -q '"host_peak_bytes":[1-9]' "$n.json" || { bad=1; echo "nothing had a home on the host:"; }
+			echo "$device, $percent%: $(grep -E '^(time|load)' "$n" | tr '\n' ' ')" \
+				"$(grep -o '"host_home_bytes":[0-9]*' "$n.json")"
+		done
+	done >>"$work/llm"
+	keep $bad "$work/llm"
+}
+
 [ "$1" != --present ] || { present; exit; }
 present || { echo "no GPU: nothing run"; exit 0; }
 for f in "$lib" "$B/gpu/facts" "$B/gpu/launch" "$B/engine/engine"; do
@@ -153,7 +182,7 @@ case $?,$card in
 esac
 card=$(head -n 1 <<<"$card")
 echo "$card"
-for p in ${CHECK_GPU_PARTS:-questions programs homes hook torch}; do
+for p in ${CHECK_GPU_PARTS:-questions programs homes hook torch llm}; do
 	$p
 done
 {
