@@ -10,8 +10,8 @@ static void maps_whole_handles(void)
 	setup();
 	h = handle(2 * G);
 	OK(cuMemAddressReserve(&at, 4 * G, 0, 0, 0));
-	IS(cuMemMap(at, 2 * G, G, h, 0), CUDA_ERROR_INVALID_VALUE);	/* an offset */
-	IS(cuMemMap(at, G, 0, h, 0), CUDA_ERROR_INVALID_VALUE);	/* a part */
+	IS(cuMemMap(at, 2 * G, G, h, 0), CUDA_ERROR_NOT_SUPPORTED);	/* an offset */
+	IS(cuMemMap(at, G, 0, h, 0), CUDA_ERROR_NOT_SUPPORTED);	/* a part */
 	IS(cuMemMap(at + 4096, 2 * G, 0, h, 0), CUDA_ERROR_INVALID_VALUE);
 	IS(cuMemMap(at + 3 * G, 2 * G, 0, h, 0), CUDA_ERROR_INVALID_VALUE);	/* beyond */
 	OK(cuMemMap(at, 2 * G, 0, h, 0));
