@@ -337,6 +337,8 @@ void pager_count_read(uint64_t bytes);	/* of this pass */
 void pager_busy(void);		/* retry CH_BUSY chunks after a while */
 /* An action got -EAGAIN the tries-th time: reads the event it is about. */
 bool pager_again(int *tries);
+/* Pager thread: what pager_own_bytes says is what the library holds now. */
+void pager_count_own(void);
 void pager_commands(void);		/* pager_cmd.c */
 void pager_commands_reset(void);	/* child of fork */
 void pager_bury(void);			/* frees DYING regions nobody uses */

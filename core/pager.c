@@ -479,10 +479,21 @@ void chunk_use(uint32_t c)
 
 /* ---- what others see -------------------------------------------------------- */
 
+void pager_count_own(void)
+{
+	uint64_t own = pool_bytes();
+	struct pol_counts pc;
+
+	pol_counts(pg.pol, &pc);
+	own += pg.mode == MODE_HINTS ? (uint64_t)pc.used * CHUNK : frames_bytes();
+	atomic_store_explicit(&own_bytes, own, memory_order_relaxed);
+	stat_max(ST_HOST_PEAK_RAM, own);
+	stat_set(ST_BUDGET_OWN_ANON, pg.ops->anon ? own : 0);
+}
+
 static void publish(void)
 {
 	struct pol_counts pc;
-	uint64_t own;
 
 	pol_counts(pg.pol, &pc);
 	/* Those on their way out are beside the budget's: trimmed to less, each frame
@@ -490,13 +501,9 @@ static void publish(void)
 	if (pg.ops->anon && have_frames)
 		frames_trim(have_frames - (have_pool < have_frames ? have_pool : 0) +
 			    (anon_live() ? SAVE_FRAMES : 0));
-	own = pg.mode == MODE_HINTS ? (uint64_t)pc.used * CHUNK : frames_bytes();
-	own += pool_bytes();
+	pager_count_own();
 	stat_set(ST_HOST_PACKED, pool_bytes());
 	stat_set(ST_HOST_PACKED_RAW, pool_raw_bytes());
-	atomic_store_explicit(&own_bytes, own, memory_order_relaxed);
-	stat_max(ST_HOST_PEAK_RAM, own);
-	stat_set(ST_BUDGET_OWN_ANON, pg.ops->anon ? own : 0);
 	stat_set(ST_HOST_PLAIN, (uint64_t)pg.plain * CHUNK);
 	stat_set(ST_HOST_STAGING, (uint64_t)(pc.used - pg.plain) * CHUNK);
 	stat_set(ST_TAPE_PERIOD, pc.period);

@@ -78,6 +78,7 @@ static int go(struct region *r, bool adopt)
 		int err = adopt ? anon_adopted(r) : anon_go(r);
 
 		gauges();
+		pager_count_own();	/* the keeper, who waits, reads the budget next */
 		return err;
 	}
 	r->state = REGION_LIVE;

@@ -108,4 +108,27 @@ loop OFFLOAD_SYSROOT="$dir/root" 2>"$dir/err" ||
 	fail "with a root: $(cat "$dir/err")"
 [ "$(date -r "$dir/root/dev/shm" +%Y)" -gt 2000 ] || fail "no table was made"
 rmdir "$dir/root/dev/shm" 2>/dev/null || fail "a table stays: $(ls "$dir/root/dev/shm")"
+
+# A heap that is paged is the library's own from that moment on, no one else's: else its
+# budget is what is left beside it, for a moment, and nearly all of it goes.
+group=$dir/v1/sys/fs/cgroup/memory
+cp -r tests/data/sysroot/v1-container "$dir/v1"
+mkdir -p "$dir/v1/dev/shm"
+echo $((370 << 20)) >"$group/memory.limit_in_bytes"
+echo $((40 << 20)) >"$group/memory.usage_in_bytes"
+sed -i 's/ [0-9]*$/ 0/' "$group/memory.stat"
+OFFLOAD_SYSROOT=$dir/v1 OFFLOAD_VERBOSE=1 LD_PRELOAD=$lib python3 -c '
+import sys
+a = bytearray(b"x") * (240 << 20)
+with open(sys.argv[1], "w") as f:
+    f.write(str(300 << 20))
+b = bytearray(b"y") * (100 << 20)
+print(a[::4096].count(b"x"), b[::4096].count(b"y"))
+' "$group/memory.usage_in_bytes" >"$dir/out" 2>"$dir/err" || fail "paged heap: $(cat "$dir/err")"
+if grep -q 'heap: .* paged' "$dir/err"; then
+	[ "$(cat "$dir/out")" = "61440 25600" ] || fail "paged heap: $(cat "$dir/out")"
+	grep 'is very small' "$dir/err" && fail "its own heap is others' to it"
+else
+	grep -q 'cannot be paged' "$dir/err" || fail "no heap was paged: $(cat "$dir/err")"
+fi
 exit $bad
