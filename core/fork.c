@@ -97,8 +97,11 @@ void core_fork_parent(void)
 /* [lo, hi) of r from its shadow. A failure leaves a hole: SIGSEGV, not zeros. */
 static void from_shadow(const struct region *r, uintptr_t lo, uintptr_t hi)
 {
-	off_sys_mremap(r->shadow + (lo - r->base), hi - lo, hi - lo,
-		       MREMAP_MAYMOVE | MREMAP_FIXED, (void *)lo);
+	if (off_sys_mremap(r->shadow + (lo - r->base), hi - lo, hi - lo,
+			   MREMAP_MAYMOVE | MREMAP_FIXED, (void *)lo) == MAP_FAILED)
+		off_log("a forked process cannot have %llu KiB of a mapped file at %#lx (%s): it gets SIGSEGV there",
+			(unsigned long long)(hi - lo) >> 10, (unsigned long)lo,
+			strerrordesc_np(errno));
 }
 
 /* What was PLAIN was inherited, written or not; the rest is not there. */

@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -47,18 +48,23 @@ static void (*atfork_parent)(void);
 static void (*atfork_child)(void);
 static _Atomic int atfork_known;
 
+/* Its set-up failed: it would be tried again, and again without looking (mem_init). */
+static _Atomic bool dead;
+
 void *mem_alloc(size_t size)
 {
-	return off_je_malloc(size);
+	return atomic_load_explicit(&dead, memory_order_relaxed) ? NULL : off_je_malloc(size);
 }
 
 void *mem_zalloc(size_t size)
 {
-	return off_je_calloc(1, size);
+	return atomic_load_explicit(&dead, memory_order_relaxed) ? NULL : off_je_calloc(1, size);
 }
 
 void *mem_realloc(void *ptr, size_t size)
 {
+	if (atomic_load_explicit(&dead, memory_order_relaxed))
+		return NULL;
 	return off_je_realloc(ptr, size ? size : 1);
 }
 
@@ -87,13 +93,13 @@ int mem_init(void)
 	if (p == MAP_FAILED)
 		return -ENOMEM;
 	atomic_store(&spare, p);
-	mem_free(mem_alloc(1));
+	p = mem_alloc(1);
+	atomic_store(&dead, !p);
+	mem_free(p);
 	p = atomic_exchange(&spare, NULL);
 	if (p)
 		off_sys_munmap(p, PAGE);
-	p = mem_alloc(1);
-	mem_free(p);
-	return p ? 0 : -ENOMEM;
+	return atomic_load(&dead) ? -ENOMEM : 0;
 }
 
 void *off_mem_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);

@@ -129,7 +129,8 @@ static const char *judge(const struct slot *s, int status, const char *said)
 		return "no end";
 	/* The child of a fork that failures kept from having the memory. */
 	if (s->f->hits && ((WTERMSIG(status) == SIGSEGV && strstr(said, "it gets SIGSEGV there")) ||
-			   strstr(said, "of a forked process cannot be served in it"))) {
+			   strstr(said, "of a forked process cannot be served in it") ||
+			   strstr(said, "its descriptor did not come over a fork"))) {
 		stopped++;
 		return NULL;
 	}
