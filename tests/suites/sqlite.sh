@@ -13,8 +13,8 @@ WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 60000)
 INSERT INTO t SELECT i, printf('value %08d', i * 7919 % 60013), NULL FROM n;
 CREATE INDEX tv ON t(v);
 UPDATE t SET b = CAST(replace(hex(zeroblob(60)), '00', printf('%08d', k)) AS BLOB);
-UPDATE t SET b = CAST(replace(hex(zeroblob(100000)), '00', printf('%08d', k)) AS BLOB) WHERE k <= 60;
-UPDATE t SET b = CAST(substr(b, 2) AS BLOB) WHERE k <= 60;
+UPDATE t SET b = CAST(replace(hex(zeroblob(100000)), '00', printf('%08d', k)) AS BLOB) WHERE k <= 150;
+UPDATE t SET b = CAST(substr(b, 2) AS BLOB) WHERE k <= 150;
 SELECT 'rows ' || count(*) || ' ' || sum(length(b)) || ' ' || sum(unicode(b)) FROM t;
 BEGIN;
 UPDATE t SET v = v || ' again';
