@@ -454,9 +454,23 @@ static void store(uint32_t c)
 		save_or_keep(c);
 }
 
-/* They are in a file. */
+/* Room beside the plan is for what is written again and again. This was not, since it was
+ * packed: so it is written out once, and need not be unpacked in every pass. */
+static bool leaves_pool(uint32_t c)
+{
+	struct anon_chunk *a = anon_at(c);
+
+	if (a->store != STORE_POOL || a->source || a->rewritten || !placement_over() || save(c))
+		return false;
+	unpooled(a);
+	return true;
+}
+
+/* They are stored already. */
 static void let_go(uint32_t c)
 {
+	if (leaves_pool(c))
+		return;
 	if (anon_at(c)->store != STORE_ORIGIN || !pack(c, placement_room(), false))
 		anon_put_frame(c);
 }

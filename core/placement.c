@@ -20,7 +20,7 @@
  *     Loops that are shorter for a while, as when a heap is filled, are not
  *     taken for the whole; what is not there any more is no part of it.
  * (3) A quarter of the budget, beside the plan, may hold what would have to be
- *     written otherwise.
+ *     written otherwise; what is read unchanged after that leaves it (anon_io.c).
  * (4) Where all is packed nothing is read: then some chunks are, now and then, to
  *     see the disk again.
  * Lock: none; pager thread.
@@ -262,6 +262,11 @@ bool placement_room(void)
 bool placement_spare(void)
 {
 	return below(limit());
+}
+
+bool placement_over(void)
+{
+	return planned && pool_bytes() > target;
 }
 
 bool placement_short(bool *over)

@@ -22,6 +22,8 @@ bool placement_probe(void);
  * have to be written. */
 bool placement_room(void);
 bool placement_spare(void);
+/* More is packed than the plan wants, by what is there beside it. */
+bool placement_over(void);
 /* Room is to be made: placement_room found none since the last call; or, over, there
  * is more than may be. */
 bool placement_short(bool *over);
