@@ -447,15 +447,27 @@ static bool pack(uint32_t c, bool room, bool must)
 	return true;
 }
 
+/* Room beside the plan is for what would be written again and again; and for all while
+ * there is no plan, or no more may be written now. */
+static bool may_spare(const struct anon_chunk *a)
+{
+	return a->rewritten || a->skew || !placement_planned() || spill_wait_ns(now_ns());
+}
+
 /* Its bytes are nowhere else. */
 static void store(uint32_t c)
 {
-	if (!pack(c, placement_spare(), true))
-		save_or_keep(c);
+	bool spare = may_spare(anon_at(c));
+
+	if (pack(c, spare ? placement_spare() : placement_room(), true))
+		return;
+	if (!spare && (!save(c) || pack(c, placement_spare(), true)))
+		return;		/* the spill file, if it has room */
+	save_or_keep(c);
 }
 
-/* Room beside the plan is for what is written again and again. This was not, since it was
- * packed: so it is written out once, and need not be unpacked in every pass. */
+/* See may_spare. This was not written since it was packed: so it is written out once, and
+ * need not be unpacked in every pass. */
 static bool leaves_pool(uint32_t c)
 {
 	struct anon_chunk *a = anon_at(c);

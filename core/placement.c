@@ -264,6 +264,11 @@ bool placement_spare(void)
 	return below(limit());
 }
 
+bool placement_planned(void)
+{
+	return planned;
+}
+
 bool placement_over(void)
 {
 	return planned && pool_bytes() > target;

@@ -22,6 +22,7 @@ bool placement_probe(void);
  * have to be written. */
 bool placement_room(void);
 bool placement_spare(void);
+bool placement_planned(void);	/* a plan is in force */
 /* More is packed than the plan wants, by what is there beside it. */
 bool placement_over(void);
 /* Room is to be made: placement_room found none since the last call; or, over, there
