@@ -595,21 +595,31 @@ bool anon_room(void)
 	return out < SAVE_FRAMES;
 }
 
-/* False: not now. */
-static bool write_out(uint32_t c, char *from)
+/* 0; -EAGAIN: not now; other -errno: it cannot be. */
+static int write_out(uint32_t c, char *from)
 {
 	struct anon_chunk *a = anon_at(c);
 	struct io_job io = { .kind = IO_WRITE, .buf = from, .off = spill_offset(a->ref),
 		.len = CHUNK, .chunk = c | IO_TAG_WRITE };
-	int direct, buffered;
+	int direct, buffered, err = spill_fds(a->ref, &direct, &buffered);
 
-	if (spill_fds(a->ref, &direct, &buffered))
-		return false;
+	if (err)
+		return err;
 	io.fd = direct >= 0 ? direct : buffered;
 	if (pg.io->submit(&io))
-		return false;
+		return -EAGAIN;
 	spill_written(CHUNK);
-	return true;
+	return 0;
+}
+
+static void write_failed(uint32_t c, int res)
+{
+	stat_add(ST_IO_ERRORS, 1);
+	if (!said_write)
+		off_log("a write to the spill file failed (%s): what it held stays in memory; see the disk of OFFLOAD_SPILL",
+			res < 0 ? strerrordesc_np(-res) : "short write");
+	said_write = true;
+	keep_busy(c);
 }
 
 /* It waited, and is written from now on, or sealed. */
@@ -625,10 +635,16 @@ static void begin_write(uint32_t c, enum busy busy)
 static bool write_first(void)
 {
 	uint32_t c = queue[0];
+	int err = write_out(c, anon_frame(c));
 
-	if (!write_out(c, anon_frame(c)))
+	if (err == -EAGAIN)
 		return false;
-	begin_write(c, BUSY_WRITING);
+	if (err) {
+		anon_unqueue(c);
+		write_failed(c, err);
+	} else {
+		begin_write(c, BUSY_WRITING);
+	}
 	return true;
 }
 
@@ -669,9 +685,19 @@ static void sealed(uint32_t c, const struct job *j)
 {
 	struct anon_chunk *a = anon_at(c);
 
+	int err = a->wanted ? -EAGAIN : write_out(c, j->image);
+
 	a->seal = j->seal;
-	if (a->wanted || !write_out(c, j->image)) {
+	if (err == -EAGAIN) {
 		unsealed(c);
+		return;
+	}
+	if (err) {
+		seal_give(c);
+		writing--;
+		out--;
+		a->busy = BUSY_NO;
+		write_failed(c, err);
 		return;
 	}
 	a->busy = BUSY_WRITING;
@@ -685,16 +711,6 @@ uint32_t anon_save_more(void)
 	while (queued && writing < WRITES_MAX && !spill_wait_ns(now_ns()) && begin())
 		;
 	return out;
-}
-
-static void write_failed(uint32_t c, int res)
-{
-	stat_add(ST_IO_ERRORS, 1);
-	if (!said_write)
-		off_log("a write to the spill file failed (%s): what it held stays in memory; see the disk of OFFLOAD_SPILL",
-			res < 0 ? strerrordesc_np(-res) : "short write");
-	said_write = true;
-	keep_busy(c);
 }
 
 static void write_done(uint32_t c, int res)
