@@ -14,7 +14,7 @@
  */
 /* env: OFFLOAD_RAM=16M OFFLOAD_HOST_MIN=64K */
 /* needs: regions evictions */
-/* seeds: 20 1000 */
+/* seeds: 12 1000 */
 #include "anon.h"
 
 #define THREADS		4
