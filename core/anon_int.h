@@ -56,6 +56,8 @@ struct anon_chunk {
 struct anon_chunk *anon_at(uint32_t c);
 char *anon_frame(uint32_t c);	/* of a chunk that has one */
 void anon_put_frame(uint32_t c);	/* gives it back, if it has one */
+/* Its packed copy is no longer kept; it is in place, or can be read from its file. */
+void anon_unpool(struct anon_chunk *a);
 void anon_empty(uint32_t c);	/* it holds nothing; not busy */
 /* Frees what is stored of it; nothing of it is known any more. Not busy. */
 void anon_forget(uint32_t c);

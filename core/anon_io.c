@@ -42,7 +42,6 @@
 #define JOBS		64		/* more than can be under way */
 #define SECONDS_MOST	64
 #define LOOKS_MOST	8
-#define SHED_LOOKS	256
 
 static struct job job[JOBS];
 static uint32_t queue[SAVE_FRAMES];	/* QUEUED, oldest first */
@@ -289,13 +288,6 @@ void anon_read_done(uint32_t c, int res)
 	start(c, BUSY_CHECKING, run_check, a->hash);
 }
 
-/* Its packed copy is no longer kept; it is in place, or can be read from its file. */
-static void unpooled(struct anon_chunk *a)
-{
-	pool_free(a->slot);
-	a->store = a->source ? STORE_ORIGIN : STORE_NONE;
-}
-
 /* From a disk: a read may have failed, or been short or wrong, for once. From the
  * pool: the worker may have had no memory. True: it is right after all. */
 static bool once_more(uint32_t c)
@@ -305,7 +297,7 @@ static bool once_more(uint32_t c)
 	if (a->store == STORE_POOL && !pool_get(a->slot, anon_frame(c), CHUNK))
 		return true;
 	if (a->store == STORE_POOL && a->source)
-		unpooled(a);
+		anon_unpool(a);
 	else if (a->store == STORE_POOL)
 		lost(c, "its packed copy in memory", "", "it is damaged (checksum)",
 		     "test this machine's memory, or the program with OFFLOAD_PAGER=off for stray writes");
@@ -474,7 +466,7 @@ static bool leaves_pool(uint32_t c)
 
 	if (a->store != STORE_POOL || a->source || a->rewritten || !placement_over() || save(c))
 		return false;
-	unpooled(a);
+	anon_unpool(a);
 	return true;
 }
 
@@ -792,20 +784,4 @@ void anon_io_reset(void)
 	memset(job, 0, sizeof(job));
 	seal_rooms_reset();
 	queued = writing = out = seconds = reading = 0;
-}
-
-void anon_shed(void)
-{
-	static uint32_t at;
-	struct region *r = pg.heap;
-
-	for (uint32_t i = 0; r && i < SHED_LOOKS && i < r->n; i++) {
-		struct anon_chunk *a;
-
-		at = at + 1 < r->n ? at + 1 : 0;
-		a = anon_at(r->first + at);
-		if (a->store == STORE_POOL && !a->busy &&
-		    pol_stays(pg.pol, r->first + at))
-			unpooled(a);
-	}
 }

@@ -22,6 +22,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define SHED_LOOKS	256
+
 #define ANON_ORDER	(1U << 24)	/* after every span of a file */
 
 static struct anon_chunk *table;	/* by chunk - first */
@@ -245,4 +247,28 @@ int anon_cleared(struct region *r, uintptr_t lo, uintptr_t hi)
 		left |= drop_part(c, inner_hi, hi) ? 0 : 2;
 	}
 	return left;
+}
+
+/* ---- the pool ------------------------------------------------------------------------ */
+
+void anon_unpool(struct anon_chunk *a)
+{
+	pool_free(a->slot);
+	a->store = a->source ? STORE_ORIGIN : STORE_NONE;
+}
+
+void anon_shed(void)
+{
+	static uint32_t at;
+	struct region *r = pg.heap;
+
+	for (uint32_t i = 0; r && i < SHED_LOOKS && i < r->n; i++) {
+		struct anon_chunk *a;
+
+		at = at + 1 < r->n ? at + 1 : 0;
+		a = anon_at(r->first + at);
+		if (a->store == STORE_POOL && !a->busy &&
+		    pol_stays(pg.pol, r->first + at))
+			anon_unpool(a);
+	}
 }
