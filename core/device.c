@@ -102,9 +102,21 @@ bool device_tells(void)
 	return off_opt.vram && off_opt.report != OPT_REPORT_PHYSICAL && core_on();
 }
 
+/* The host's part of the pool: what homes could have there when it was first asked for.
+ * Programs take a total for what never changes. */
+static uint64_t pool_host(int dev, uint64_t now)
+{
+	static _Atomic uint64_t first[DEVICES];
+	uint64_t was = 0;
+
+	if (dev < 0 || dev >= DEVICES)
+		return now;
+	return atomic_compare_exchange_strong(&first[dev], &was, now) ? now : was;
+}
+
 void device_told(int dev, uint64_t *free, uint64_t *total)
 {
-	uint64_t all = *total, used = 0, host = 0;
+	uint64_t all = *total, used = 0, host = 0, part;
 
 	if (!device_tells())
 		return;
@@ -120,8 +132,10 @@ void device_told(int dev, uint64_t *free, uint64_t *total)
 		return;
 	/* The pool is what the card may hold and what homes may take of the host. */
 	used = vmm_host_room();
-	*total += host + used;
-	*free += used;
+	part = pool_host(dev, host + used);
+	*total += part;
+	part = part > host ? part - host : 0;
+	*free += used < part ? used : part;
 }
 
 void device_count_copy(int dev, uint64_t h2d, uint64_t d2h)

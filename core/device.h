@@ -88,7 +88,8 @@ bool device_drop(uint64_t base, struct device_region *was);
 void device_put_back(const struct device_region *was);
 /* Every region in [base, base+len), or of an owner: after the driver did it. */
 void device_drop_range(uint64_t base, uint64_t len);
-void device_drop_owner(uintptr_t owner);
+/* gone, or NULL: called, without a lock, for each that is the program's own memory. */
+void device_drop_owner(uintptr_t owner, void (*gone)(const struct device_region *r));
 /* The region an address is in. No lock, and no slower for there being many. */
 bool device_find(uint64_t addr, struct device_region *out);
 void device_mark(uint64_t addr, unsigned int marks);

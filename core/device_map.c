@@ -715,13 +715,31 @@ void device_drop_range(uint64_t base, uint64_t len)
 	end_change();
 }
 
-void device_drop_owner(uintptr_t owner)
+/* Some at a time, for `gone` is not called with the lock. */
+#define GONE 16u
+
+void device_drop_owner(uintptr_t owner, void (*gone)(const struct device_region *r))
 {
-	begin_change();
-	for (uint32_t n = 0; owner && n < fresh; n++)
-		if (slot_of(n)->live && slot_of(n)->r.owner == owner)
-			remove_slot(slot_of(n));
-	end_change();
+	struct device_region r[GONE];
+	uint32_t n;
+
+	do {
+		n = 0;
+		begin_change();
+		for (uint32_t i = 0; owner && i < fresh; i++) {
+			if (!slot_of(i)->live || slot_of(i)->r.owner != owner)
+				continue;
+			if (gone && slot_of(i)->r.kind == DEVICE_REGISTERED) {
+				if (n == GONE)
+					continue;
+				r[n++] = slot_of(i)->r;
+			}
+			remove_slot(slot_of(i));
+		}
+		end_change();
+		for (uint32_t i = 0; i < n; i++)
+			gone(&r[i]);
+	} while (n == GONE);
 }
 
 /* ---- forks -------------------------------------------------------------------------- */

@@ -163,7 +163,7 @@ static CUresult on_ctx_destroy(__typeof__(&cuCtxDestroy_v2) real, CUcontext ctx)
 		forget_context(ctx);
 		current = UNKNOWN;
 		device_fn_forget();
-		device_drop_owner((uintptr_t)ctx);
+		device_drop_owner((uintptr_t)ctx, cuda_unregistered);
 		vmm_drop_owner((uintptr_t)ctx);
 	}
 	return r;
@@ -227,7 +227,7 @@ static CUresult on_primary_end(__typeof__(&cuDevicePrimaryCtxRelease_v2) real, C
 	ctx = __atomic_load_n(&primary[dev], __ATOMIC_RELAXED);
 	forget_context(ctx);
 	device_fn_forget();
-	device_drop_owner((uintptr_t)ctx);
+	device_drop_owner((uintptr_t)ctx, cuda_unregistered);
 	vmm_drop_owner((uintptr_t)ctx);
 	return r;
 }

@@ -116,6 +116,8 @@ bool cuda_room(size_t len, bool again);
 CUresult cuda_unplace(uint32_t number);
 /* The region of an address, if we placed it. */
 bool cuda_placed(CUdeviceptr at, struct device_region *r);
+/* cuda_mem.c: a context ended that memory of the program was registered in. */
+void cuda_unregistered(const struct device_region *r);
 /* As cuPointerGetAttribute; CUDA_ERROR_NOT_FOUND: ask the driver. */
 CUresult cuda_placed_attribute(void *out, CUpointer_attribute what, CUdeviceptr at,
 			       const struct device_region *r);

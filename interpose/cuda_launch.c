@@ -661,25 +661,19 @@ static CUresult on_exec_destroy(__typeof__(&cuGraphExecDestroy) real, CUgraphExe
 #define ARG_module_unload m
 static CUresult on_module_unload(__typeof__(&cuModuleUnload) real, CUmodule m)
 {
-	CUresult r;
-
 	device_image_end((uintptr_t)m);
-	r = real(m);
 	device_fn_forget();
-	return r;
+	return real(m);
 }
 
 #define SIG_library_unload (CUlibrary l)
 #define ARG_library_unload l
 static CUresult on_library_unload(__typeof__(&cuLibraryUnload) real, CUlibrary l)
 {
-	CUresult r;
-
 	device_image_end((uintptr_t)l);
-	r = real(l);
 	memset(kernels, 0, sizeof(kernels));
 	device_fn_forget();
-	return r;
+	return real(l);
 }
 
 #define SIG_get_kernel (CUkernel *kernel, CUlibrary l, const char *name)

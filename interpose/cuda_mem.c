@@ -260,6 +260,13 @@ static CUresult on_host_register(__typeof__(&cuMemHostRegister_v2) real, void *b
 	return r;
 }
 
+/* Its context ended, and so did that. */
+void cuda_unregistered(const struct device_region *r)
+{
+	if (core_overlaps((void *)r->base, r->len))
+		core_unlocked((void *)r->base, r->len);
+}
+
 #define SIG_host_unregister (void *base)
 #define ARG_host_unregister base
 static CUresult on_host_unregister(__typeof__(&cuMemHostUnregister) real, void *base)

@@ -112,6 +112,9 @@ done
 	fail "a pool of 64M and 32M tells $(told OFFLOAD_VRAM=64M OFFLOAD_RAM=32M)"
 [ "$(told OFFLOAD_VRAM=2M OFFLOAD_RAM=32M)" = "$((34 * m)) $((34 * m)) $((31 * m)) $((30 * m))" ] ||
 	fail "a pool of 2M and 32M tells $(told OFFLOAD_VRAM=2M OFFLOAD_RAM=32M)"
+# It is the same whatever the host's memory is used for meanwhile.
+OFFLOAD_VRAM=2M TOLD_AGAIN=1 LD_PRELOAD=$lib "$account" told | grep -q '^again 1' ||
+	fail "the pool's total changes"
 # More than both together can hold is refused as the driver refuses; less is not.
 for n in 1 3 6 7 9; do
 	got=$(env OFFLOAD_VRAM=2M OFFLOAD_RAM=6M LD_PRELOAD="$lib" "$account" admitted $n | grep '^admitted')

@@ -145,14 +145,14 @@ static void odd_ones(void **state)
 	assert_false(device_find(0, &was));
 	assert_false(device_find(UINT64_MAX, &was));
 	assert_false(device_drop(BASE, &was));
-	device_drop_owner(0);
+	device_drop_owner(0, NULL);
 	device_handle_release(77);
 	r = region(BASE, 100);
 	r.owner = 5;
 	assert_true(device_add(&r));
-	device_drop_owner(6);
+	device_drop_owner(6, NULL);
 	assert_true(device_find(BASE + 99, &was));
-	device_drop_owner(5);
+	device_drop_owner(5, NULL);
 	assert_false(device_find(BASE + 99, &was));
 }
 
