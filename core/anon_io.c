@@ -614,6 +614,29 @@ static void write_failed(uint32_t c, int res)
 	keep_busy(c);
 }
 
+static void write_done(uint32_t c, int res)
+{
+	struct anon_chunk *a = anon_at(c);
+
+	writing--;
+	seal_give(c);
+	if (a->gone) {
+		gone_done(c);
+		return;
+	}
+	out--;
+	a->busy = BUSY_NO;
+	if (res != (int)CHUNK) {
+		write_failed(c, res);
+		return;
+	}
+	a->store = STORE_SPILL;
+	if (a->wanted)
+		keep(c);
+	else
+		anon_put_frame(c);
+}
+
 /* It waited, and is written from now on, or sealed. */
 static void begin_write(uint32_t c, enum busy busy)
 {
@@ -676,24 +699,17 @@ static void unsealed(uint32_t c)
 static void sealed(uint32_t c, const struct job *j)
 {
 	struct anon_chunk *a = anon_at(c);
-
 	int err = a->wanted ? -EAGAIN : write_out(c, j->image);
 
 	a->seal = j->seal;
 	if (err == -EAGAIN) {
 		unsealed(c);
-		return;
+	} else if (err) {
+		write_done(c, err);
+	} else {
+		a->busy = BUSY_WRITING;
+		stat_add(ST_IO_SEALED, CHUNK);
 	}
-	if (err) {
-		seal_give(c);
-		writing--;
-		out--;
-		a->busy = BUSY_NO;
-		write_failed(c, err);
-		return;
-	}
-	a->busy = BUSY_WRITING;
-	stat_add(ST_IO_SEALED, CHUNK);
 }
 
 uint32_t anon_save_more(void)
@@ -703,29 +719,6 @@ uint32_t anon_save_more(void)
 	while (queued && writing < WRITES_MAX && !spill_wait_ns(now_ns()) && begin())
 		;
 	return out;
-}
-
-static void write_done(uint32_t c, int res)
-{
-	struct anon_chunk *a = anon_at(c);
-
-	writing--;
-	seal_give(c);
-	if (a->gone) {
-		gone_done(c);
-		return;
-	}
-	out--;
-	a->busy = BUSY_NO;
-	if (res != (int)CHUNK) {
-		write_failed(c, res);
-		return;
-	}
-	a->store = STORE_SPILL;
-	if (a->wanted)
-		keep(c);
-	else
-		anon_put_frame(c);
 }
 
 /* ---- completions ---------------------------------------------------------------------- */

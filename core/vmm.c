@@ -371,7 +371,7 @@ static int place(struct vmm_region *r)
 {
 	struct vmm_device *d = &vmm_dev[r->dev];
 	uint32_t n = r->n;
-	int err = vmm_movable(r->dev) ? place_extents(r) : place_whole(r);
+	int err = vmm_moves(r->dev) ? place_extents(r) : place_whole(r);
 
 	if (d->mode == VMM_MIXED && (err == -EINVAL || err == -ENOTSUP)) {
 		d->mode = VMM_WHOLE;
@@ -526,7 +526,7 @@ bool vmm_make_room(int dev, uintptr_t ctx, uint64_t len, bool again)
 	int saved = errno;
 
 	if (!atomic_load(&vmm_on) || (unsigned int)dev >= DEVICES || vmm_captures() ||
-	    !vmm_movable(dev))
+	    !vmm_moves(dev))
 		return false;
 	used = vmm_stat(dev, SD_RESIDENT);
 	budget = vmm_stat(dev, SD_BUDGET);

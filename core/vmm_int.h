@@ -101,9 +101,15 @@ uint64_t vmm_room(int dev, uintptr_t ctx, uint64_t keep);
 bool vmm_in_device(uint32_t i, uint32_t n, uint32_t many);
 
 /* The homes of a device's regions are extents, and can move. */
-static inline bool vmm_movable(int dev)
+static inline bool vmm_moves(int dev)
 {
 	return vmm_dev[dev].mode == VMM_MIXED || vmm_dev[dev].mode == VMM_MANAGED;
+}
+
+/* One of the device's whose homes may change. */
+static inline bool vmm_movable(const struct vmm_region *r, int dev)
+{
+	return r && r->dev == dev && r->n && !r->fixed;
 }
 
 /* ---- vmm_managed.c: in the turn --------------------------------------------------- */

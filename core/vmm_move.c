@@ -96,11 +96,6 @@ int vmm_move(struct vmm_region *r, uint32_t i)
 
 /* ---- which ones -------------------------------------------------------------------- */
 
-static bool movable(const struct vmm_region *r, int dev)
-{
-	return r && r->dev == dev && r->n && !r->fixed;
-}
-
 /* From the region after the last one on, in turn, the last extent first: what is read
  * from the start has longest to wait for it. */
 static bool victim(int dev, struct vmm_region **r, uint32_t *i)
@@ -108,7 +103,7 @@ static bool victim(int dev, struct vmm_region **r, uint32_t *i)
 	for (uint32_t k = 0; k < VMM_REGIONS; k++) {
 		struct vmm_region *v = vmm_nth((cursor + k) % VMM_REGIONS);
 
-		for (uint32_t e = movable(v, dev) ? v->n : 0; e-- > 0;)
+		for (uint32_t e = vmm_movable(v, dev) ? v->n : 0; e-- > 0;)
 			if (!v->ext[e].host) {
 				cursor = (cursor + k) % VMM_REGIONS;
 				*r = v;
@@ -163,7 +158,7 @@ void vmm_shuffle(int dev)
 	for (uint32_t k = 0; k < VMM_REGIONS; k++) {
 		struct vmm_region *r = vmm_nth(k);
 
-		for (uint32_t i = 0; movable(r, dev) && i < r->n; i++) {
+		for (uint32_t i = 0; vmm_movable(r, dev) && i < r->n; i++) {
 			if (torture_random(8))
 				continue;
 			if (!closed && vmm_gate_close(dev, r->ctx))

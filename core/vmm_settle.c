@@ -43,11 +43,6 @@ static bool worked_on(const struct vmm_region *r)
 	return device_find(r->base, &d) && d.marks & DEVICE_USED && !(d.marks & DEVICE_FILLED);
 }
 
-static bool movable(const struct vmm_region *r, int dev)
-{
-	return r && r->dev == dev && r->n && !r->fixed;
-}
-
 /* The first extent at or after *at of a region of that kind, in such a home. */
 static struct vmm_region *next(int dev, bool (*kind)(const struct vmm_region *), bool host,
 			       uint32_t *at, uint32_t *i)
@@ -55,7 +50,7 @@ static struct vmm_region *next(int dev, bool (*kind)(const struct vmm_region *),
 	for (; *at < VMM_REGIONS; *at += 1, *i = 0) {
 		struct vmm_region *r = vmm_nth(*at);
 
-		if (!movable(r, dev) || !kind(r))
+		if (!vmm_movable(r, dev) || !kind(r))
 			continue;
 		for (; *i < r->n; *i += 1)
 			if (r->ext[*i].host == host)
@@ -135,7 +130,7 @@ void vmm_idle(int dev)
 	int saved = errno;
 
 	if (!atomic_load_explicit(&vmm_on, memory_order_relaxed) || vmm_captures() ||
-	    (unsigned int)dev >= DEVICES || !vmm_movable(dev))
+	    (unsigned int)dev >= DEVICES || !vmm_moves(dev))
 		return;
 	vmm_take_turn();
 	if (skipped++ >= wait_for && vmm_stat(dev, SD_HOST_HOME)) {

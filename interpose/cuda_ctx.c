@@ -153,6 +153,15 @@ static CUresult on_ctx_create4(__typeof__(&cuCtxCreate_v4) real, CUcontext *ctx,
 	return ctx_made(real(ctx, p, flags, dev), ctx, dev);
 }
 
+/* After the driver did it. */
+static void ended(CUcontext ctx)
+{
+	forget_context(ctx);
+	device_fn_forget();
+	device_drop_owner((uintptr_t)ctx, cuda_unregistered);
+	vmm_drop_owner((uintptr_t)ctx);
+}
+
 #define SIG_ctx_destroy (CUcontext ctx)
 #define ARG_ctx_destroy ctx
 static CUresult on_ctx_destroy(__typeof__(&cuCtxDestroy_v2) real, CUcontext ctx)
@@ -160,11 +169,8 @@ static CUresult on_ctx_destroy(__typeof__(&cuCtxDestroy_v2) real, CUcontext ctx)
 	CUresult r = real(ctx);
 
 	if (r == CUDA_SUCCESS) {
-		forget_context(ctx);
 		current = UNKNOWN;
-		device_fn_forget();
-		device_drop_owner((uintptr_t)ctx, cuda_unregistered);
-		vmm_drop_owner((uintptr_t)ctx);
+		ended(ctx);
 	}
 	return r;
 }
@@ -220,15 +226,9 @@ static bool still_active(CUdevice dev)
 static CUresult on_primary_end(__typeof__(&cuDevicePrimaryCtxRelease_v2) real, CUdevice dev)
 {
 	CUresult r = real(dev);
-	CUcontext ctx;
 
-	if (r != CUDA_SUCCESS || (unsigned int)dev >= DEVICES || still_active(dev))
-		return r;
-	ctx = __atomic_load_n(&primary[dev], __ATOMIC_RELAXED);
-	forget_context(ctx);
-	device_fn_forget();
-	device_drop_owner((uintptr_t)ctx, cuda_unregistered);
-	vmm_drop_owner((uintptr_t)ctx);
+	if (r == CUDA_SUCCESS && (unsigned int)dev < DEVICES && !still_active(dev))
+		ended(__atomic_load_n(&primary[dev], __ATOMIC_RELAXED));
 	return r;
 }
 

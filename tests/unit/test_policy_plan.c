@@ -11,31 +11,13 @@
 #include <cmocka.h>
 
 #include "policy/policy_int.h"
+#include "tests/unit/plan_test.h"
 
 #define GB 1e9
-
-static uint64_t seed;
-
-/* 0 to 1 */
-static double any(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return (double)(seed >> 11) / (double)(1ull << 53);
-}
 
 static double between(double lo, double hi)
 {
 	return lo + any() * (hi - lo);
-}
-
-static void close_to(double a, double b)
-{
-	double d = a > b ? a - b : b - a, most = a > b ? a : b;
-
-	if (!(d <= 1e-7 * most + 1e-12))
-		fail_msg("%.12g is not %.12g", a, b);
 }
 
 /* A 10 GB bf16 loop in 6 GB on two cores, 2.5 GB/s of disk, little to compute. */

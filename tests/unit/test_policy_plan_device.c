@@ -9,28 +9,10 @@
 #include <cmocka.h>
 
 #include "policy/policy_int.h"
+#include "tests/unit/plan_test.h"
 
 #define MB 1e6
 #define GB 1e9
-
-static uint64_t seed;
-
-/* 0 to 1 */
-static double any(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return (double)(seed >> 11) / (double)(1ull << 53);
-}
-
-static void close_to(double a, double b)
-{
-	double d = a > b ? a - b : b - a, most = a > b ? a : b;
-
-	if (!(d <= 1e-7 * most + 1e-12))
-		fail_msg("%.12g is not %.12g", a, b);
-}
 
 /* A card of 6 GB, a link of 20 GB/s, and a pass of 50 ms. */
 static struct pol_dev_in card(void)
