@@ -234,7 +234,7 @@ $(B)/cuda/nvml/libnvidia-ml.so.1: $(B)/o/tests/cuda/lib_nvml.o
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -shared -o $@ $< -Wl,-soname,libnvidia-ml.so.1 $(LDFLAGS)
-$(B)/cuda/account: $(B)/o/tests/cuda/account.o $(B)/emu/libcuda.so.1
+$(B)/cuda/account: $(B)/o/tests/cuda/account.o $(B)/o/tests/cuda/account_more.o $(B)/emu/libcuda.so.1
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ $^ -Wl,-rpath,'$$ORIGIN/../emu' -pthread $(LDFLAGS)

@@ -116,14 +116,16 @@ static uint64_t pool_host(int dev, uint64_t now)
 
 void device_told(int dev, uint64_t *free, uint64_t *total)
 {
-	uint64_t all = *total, used = 0, host = 0, part;
+	uint64_t all = *total, used = 0, host = 0, spare = 0, part;
 
 	if (!device_tells())
 		return;
 	*total = budget_of(all);
 	if (dev >= 0 && dev < DEVICES) {
-		used = vmm_stat(dev, SD_RESIDENT);
-		host = vmm_stat(dev, SD_HOST_HOME);
+		spare = vmm_spare(dev, true);
+		used = vmm_stat(dev, SD_RESIDENT) - vmm_spare(dev, false);
+		host = vmm_stat(dev, SD_HOST_HOME) - spare;
+		*free += vmm_spare(dev, false);
 	}
 	used = used < *total ? used : *total;
 	if (*free > *total - used)
@@ -131,7 +133,7 @@ void device_told(int dev, uint64_t *free, uint64_t *total)
 	if (off_opt.device == OPT_DEVICE_OFF || off_opt.report == OPT_REPORT_VRAM)
 		return;
 	/* The pool is what the card may hold and what homes may take of the host. */
-	used = vmm_host_room();
+	used = vmm_host_room() + spare;
 	part = pool_host(dev, host + used);
 	*total += part;
 	part = part > host ? part - host : 0;

@@ -23,7 +23,7 @@ enum device_kind {
 	DEVICE_FOREIGN,		/* another process's, opened here */
 	DEVICE_PINNED,		/* host memory of the driver's */
 	DEVICE_REGISTERED,	/* host memory of the program's, pinned */
-	DEVICE_GLOBAL,		/* a variable of a module: its end is not seen */
+	DEVICE_GLOBAL,		/* a variable of a module or library */
 };
 
 /* What happened to a region, for who wants to move it. */
@@ -38,7 +38,7 @@ enum device_mark {
 struct device_region {
 	uint64_t base, len;
 	uintptr_t owner;	/* context whose end is its end; 0: none */
-	uint64_t handle;	/* MAPPED: of what */
+	uint64_t handle;	/* MAPPED: of what; GLOBAL: of which module or library */
 	uint32_t id;		/* unique while it lives */
 	uint32_t placed;	/* PLAIN: our own region of it (vmm.h); 0: the driver's */
 	uint16_t marks;
@@ -90,6 +90,8 @@ void device_put_back(const struct device_region *was);
 void device_drop_range(uint64_t base, uint64_t len);
 /* gone, or NULL: called, without a lock, for each that is the program's own memory. */
 void device_drop_owner(uintptr_t owner, void (*gone)(const struct device_region *r));
+/* The variables of a module or library: before the driver unloads it. */
+void device_drop_globals(uint64_t handle);
 /* The region an address is in. No lock, and no slower for there being many. */
 bool device_find(uint64_t addr, struct device_region *out);
 void device_mark(uint64_t addr, unsigned int marks);
@@ -108,11 +110,13 @@ struct device_fn;
 /* What is known of a function, or NULL: say it by device_fn_add. No lock. */
 const struct device_fn *device_fn(uintptr_t handle);
 /* n parameters in order; n below 0: they cannot be had. NULL: no memory. name may be
- * NULL. Kept until device_fn_forget. */
-const struct device_fn *device_fn_add(uintptr_t handle, const struct device_param *p,
-				      int n, const char *name);
-/* A module goes: its functions' handles may come again, as others. */
-void device_fn_forget(void);
+ * NULL. owner: the module or library it ends with, 0: not known. Holds until device_fn_forget. */
+const struct device_fn *device_fn_add(uintptr_t handle, uintptr_t owner,
+				      const struct device_param *p, int n, const char *name);
+/* A number that no other function has, nor that handle once it was forgotten; 0: it is. */
+uintptr_t device_fn_life(const struct device_fn *fn);
+/* An owner goes (0: any may), and its functions with it: their handles may come again, as others. */
+void device_fn_forget(uintptr_t owner);
 
 /* ---- what images say of kernels: device_image.c. For drivers that do not tell ------- */
 
@@ -123,6 +127,8 @@ void device_image(uintptr_t owner, const void *image);
 void device_image_fn(uintptr_t handle, uintptr_t owner, const char *name);
 void device_image_same(uintptr_t handle, uintptr_t as);
 void device_image_module(uintptr_t module, uintptr_t library);
+/* The same of an image in a file. */
+void device_image_file(uintptr_t owner, const char *path);
 /* The module or library goes, and what is known of its handles. */
 void device_image_end(uintptr_t owner);
 /* How many parameters a handle's kernel has, most at the most, to p; -1: not known. Its name

@@ -14,7 +14,9 @@
 #include "core/device_int.h"
 #include "core/image.h"
 
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -224,6 +226,28 @@ void device_image(uintptr_t owner, const void *image)
 		owners = o;
 		device_fn_unlock();
 	}
+	mem_free(bytes);
+	errno = saved;
+}
+
+void device_image_file(uintptr_t owner, const char *path)
+{
+	int saved = errno, fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t len = 0, room = 0;
+	char *bytes = NULL;
+	struct stat st;
+	ssize_t got;
+
+	if (fd >= 0 && !fstat(fd, &st) && st.st_size > 0 && (uint64_t)st.st_size <= IMAGE_BYTES) {
+		room = (size_t)st.st_size;
+		bytes = mem_zalloc(room + 1);	/* text ends with a zero */
+	}
+	while (bytes && len < room && (got = pread(fd, bytes + len, room - len, (off_t)len)) > 0)
+		len += (size_t)got;
+	if (fd >= 0)
+		close(fd);
+	if (bytes && len == room)
+		device_image(owner, bytes);
 	mem_free(bytes);
 	errno = saved;
 }

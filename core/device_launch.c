@@ -4,8 +4,9 @@
  * (1) A function's parameters are asked for once; after that a launch costs a look
  *     into a table and a compare for each of its words, a look-up for those that are
  *     in the bounds of all regions.
- * (2) Readers take no lock: what is in the table never changes and is never given
- *     back. After device_fn_forget an entry is as good as absent, and asked for again.
+ * (2) Readers take no lock: what is in the table is never given back, and nothing of it
+ *     changes but whether it holds. After device_fn_forget an entry is as good as
+ *     absent, and asked for again; the same answer makes it hold again.
  * (3) What is found here is a guess: a number may look like an address, and a kernel
  *     may find others in memory. It steers, it does not decide.
  * Lock: `lock`, leaf, for adding.
@@ -20,26 +21,32 @@
 struct word_run { uint32_t param, offset, words, size; };
 
 struct device_fn {
-	uintptr_t handle;
-	uint32_t age;
-	int n;			/* runs; below 0: unknown */
-	uint32_t params;	/* all of them */
-	const char *name;	/* or NULL */
+	uintptr_t handle, owner;
+	uintptr_t life;			/* 0: it does not hold. By atomics */
+	int n;				/* runs; below 0: unknown */
+	uint32_t params;		/* all of them */
+	const char *name;		/* or NULL */
+	struct device_fn *before;	/* what the handle was before */
 	struct word_run run[];
 };
 
 struct table {
 	uint32_t cap, n;
-	const struct device_fn *at[];
+	struct device_fn *at[];
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct table *table;
-static uint32_t age;
+static uintptr_t lives;
 
 static uint32_t place(const struct table *t, uintptr_t handle)
 {
 	return (uint32_t)(handle * 0x9e3779b97f4a7c15ull >> 32) & (t->cap - 1);
+}
+
+uintptr_t device_fn_life(const struct device_fn *fn)
+{
+	return __atomic_load_n(&fn->life, __ATOMIC_RELAXED);
 }
 
 const struct device_fn *device_fn(uintptr_t handle)
@@ -52,19 +59,27 @@ const struct device_fn *device_fn(uintptr_t handle)
 		if (!f)
 			return NULL;
 		if (f->handle == handle)
-			return f->age == __atomic_load_n(&age, __ATOMIC_RELAXED) ? f : NULL;
+			return device_fn_life(f) ? f : NULL;
 	}
 	return NULL;
 }
 
-static void put(struct table *t, const struct device_fn *f)
+/* Where it is, or would be. */
+static struct device_fn **entry(struct table *t, uintptr_t handle)
 {
-	uint32_t i = place(t, f->handle);
+	uint32_t i = place(t, handle);
 
-	while (t->at[i] && t->at[i]->handle != f->handle)
+	while (t->at[i] && t->at[i]->handle != handle)
 		i = (i + 1) & (t->cap - 1);
-	t->n += !t->at[i];
-	__atomic_store_n(&t->at[i], f, __ATOMIC_RELEASE);
+	return &t->at[i];
+}
+
+static void put(struct table *t, struct device_fn *f)
+{
+	struct device_fn **at = entry(t, f->handle);
+
+	t->n += !*at;
+	__atomic_store_n(at, f, __ATOMIC_RELEASE);
 }
 
 /* The old table stays: somebody may be reading it. */
@@ -100,8 +115,44 @@ static int runs(struct word_run *run, const struct device_param *p, int n)
 	return k;
 }
 
-const struct device_fn *device_fn_add(uintptr_t handle, const struct device_param *p,
-				      int n, const char *name)
+static bool alike(const struct device_fn *a, const struct device_fn *b)
+{
+	return a->owner == b->owner && a->n == b->n && a->params == b->params &&
+	       !a->name == !b->name && (!a->name || !strcmp(a->name, b->name)) &&
+	       (a->n <= 0 || !memcmp(a->run, b->run, (size_t)a->n * sizeof(*a->run)));
+}
+
+/* The handle was that before: then f is not needed. Entries are not given back, so there
+ * is one for each thing a handle ever was, however often it comes again. */
+static struct device_fn *again(struct device_fn *f)
+{
+	struct device_fn **at = entry(table, f->handle), *old = *at;
+	uintptr_t life = ++lives;
+
+	f->life = life;
+	while (old && !alike(old, f))
+		old = old->before;
+	if (!old) {
+		f->before = *at;
+		put(table, f);
+		return f;
+	}
+	mem_free(f);
+	if (old != *at) {	/* to the front */
+		struct device_fn *d = *at;
+
+		while (d->before != old)
+			d = d->before;
+		d->before = old->before;
+		old->before = *at;
+	}
+	__atomic_store_n(&old->life, life, __ATOMIC_RELAXED);
+	__atomic_store_n(at, old, __ATOMIC_RELEASE);
+	return old;
+}
+
+const struct device_fn *device_fn_add(uintptr_t handle, uintptr_t owner,
+				      const struct device_param *p, int n, const char *name)
 {
 	size_t len = name ? strlen(name) + 1 : 0;
 	int many = n > 0 ? n : 0, saved = errno;
@@ -109,27 +160,34 @@ const struct device_fn *device_fn_add(uintptr_t handle, const struct device_para
 
 	if (!f)
 		return NULL;
-	*f = (struct device_fn){ .handle = handle, .n = n < 0 ? n : 0, .params = (uint32_t)many };
+	*f = (struct device_fn){ .handle = handle, .owner = owner,
+				 .n = n < 0 ? n : 0, .params = (uint32_t)many };
 	if (n > 0)
 		f->n = runs(f->run, p, n);
 	if (name)
 		f->name = memcpy(&f->run[many], name, len);
 	pthread_mutex_lock(&lock);
-	f->age = age;
 	if ((!table || table->n * 2 >= table->cap) && !grow()) {
 		mem_free(f);
 		f = NULL;
 	} else {
-		put(table, f);
+		f = again(f);
 	}
 	pthread_mutex_unlock(&lock);
 	errno = saved;
 	return f;
 }
 
-void device_fn_forget(void)
+void device_fn_forget(uintptr_t owner)
 {
-	__atomic_fetch_add(&age, 1, __ATOMIC_RELAXED);
+	pthread_mutex_lock(&lock);
+	for (uint32_t i = 0; table && i < table->cap; i++) {
+		struct device_fn *f = table->at[i];
+
+		if (f && (!owner || !f->owner || f->owner == owner))
+			__atomic_store_n(&f->life, 0, __ATOMIC_RELAXED);
+	}
+	pthread_mutex_unlock(&lock);
 }
 
 /* ---- launches ------------------------------------------------------------------------ */

@@ -742,6 +742,16 @@ void device_drop_owner(uintptr_t owner, void (*gone)(const struct device_region 
 	} while (n == GONE);
 }
 
+void device_drop_globals(uint64_t handle)
+{
+	begin_change();
+	for (uint32_t i = 0; i < fresh; i++)
+		if (slot_of(i)->live && slot_of(i)->r.kind == DEVICE_GLOBAL &&
+		    slot_of(i)->r.handle == handle)
+			remove_slot(slot_of(i));
+	end_change();
+}
+
 /* ---- forks -------------------------------------------------------------------------- */
 
 void device_map_lock(void)

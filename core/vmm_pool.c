@@ -3,7 +3,7 @@
  *
  * (1) Making a handle is three quarters of what placing an extent costs: some are kept.
  *     They are memory all the same, counted as such, and given back before anybody is
- *     told that there is none.
+ *     told that there is none: the program is told that they are free.
  * (2) Host memory of handles is charged to no cgroup: it is counted here, beside what the
  *     cgroup and the machine say.
  * Lock: `lock`, leaf, for what is known of host memory; the rest is in the turn.
@@ -20,6 +20,7 @@ struct kept { uint64_t handle, len; int dev; bool host; };
 
 static struct kept kept[KEPT];
 static uint32_t n_kept;
+static _Atomic uint64_t spare[DEVICES][2];	/* bytes of them; host: [1] */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t host_used;		/* bytes of host handles and pinned regions */
 static uint64_t host_room, read_at;	/* what was left then, in all */
@@ -116,8 +117,23 @@ static void release(const struct kept *k)
 		vmm_count(k->dev, k->host, -(int64_t)k->len);
 }
 
+static struct kept unkeep(uint32_t i)
+{
+	struct kept k = kept[i];
+
+	kept[i] = kept[--n_kept];
+	atomic_fetch_sub(&spare[k.dev][k.host], k.len);
+	return k;
+}
+
+uint64_t vmm_spare(int dev, bool host)
+{
+	return atomic_load_explicit(&spare[dev][host], memory_order_relaxed);
+}
+
 bool vmm_handle_flush(int dev)
 {
+	struct kept k;
 	bool some = false;
 
 	for (uint32_t i = 0; i < n_kept;) {
@@ -125,9 +141,9 @@ bool vmm_handle_flush(int dev)
 			i++;
 			continue;
 		}
-		some |= !kept[i].host;
-		release(&kept[i]);
-		kept[i] = kept[--n_kept];
+		k = unkeep(i);
+		some |= !k.host;
+		release(&k);
 	}
 	return some;
 }
@@ -138,8 +154,7 @@ int vmm_handle_get(int dev, bool host, uint64_t len, uint64_t *handle)
 
 	for (uint32_t i = n_kept; i-- > 0;)
 		if (kept[i].dev == dev && kept[i].host == host && kept[i].len == len) {
-			*handle = kept[i].handle;
-			kept[i] = kept[--n_kept];
+			*handle = unkeep(i).handle;
 			return 0;
 		}
 	if (host && vmm_host_room() < len)
@@ -157,31 +172,24 @@ void vmm_handle_put(int dev, bool host, uint64_t len, uint64_t handle)
 
 	for (uint32_t i = 0; i < n_kept; i++)
 		alike += kept[i].dev == dev && kept[i].host == host;
-	if (n_kept == KEPT || alike >= KEPT_EXTENTS || len != vmm_dev[dev].extent)
+	if (n_kept == KEPT || alike >= KEPT_EXTENTS || len != vmm_dev[dev].extent) {
 		release(&k);
-	else
-		kept[n_kept++] = k;
+		return;
+	}
+	kept[n_kept++] = k;
+	atomic_fetch_add(&spare[dev][host], len);
 }
 
 /* ---- the budget ------------------------------------------------------------------------- */
 
-static uint64_t kept_bytes(int dev, bool host)
-{
-	uint64_t n = 0;
-
-	for (uint32_t i = 0; i < n_kept; i++)
-		n += kept[i].dev == dev && kept[i].host == host ? kept[i].len : 0;
-	return n;
-}
-
 uint64_t vmm_host_left(int dev)
 {
-	return vmm_host_room() + kept_bytes(dev, true);
+	return vmm_host_room() + vmm_spare(dev, true);
 }
 
 uint64_t vmm_room(int dev, uintptr_t ctx, uint64_t keep)
 {
-	uint64_t idle = kept_bytes(dev, false), card = UINT64_MAX, room;
+	uint64_t idle = vmm_spare(dev, false), card = UINT64_MAX, room;
 
 	room = less(vmm_stat(dev, SD_BUDGET), less(vmm_stat(dev, SD_RESIDENT), idle) + keep);
 	/* What others have only the driver knows; and it needs some for itself (modules,
@@ -206,6 +214,7 @@ void vmm_pool_unlock(void)
 void vmm_pool_child(void)
 {
 	n_kept = 0;
+	memset(spare, 0, sizeof(spare));
 	host_used = read_at = 0;
 	pthread_mutex_unlock(&lock);
 }

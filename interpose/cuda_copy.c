@@ -2,7 +2,7 @@
 /* cuda_copy.c - copies between host and devices, and memory that is set.
  *
  * (1) Counted when the driver took them, at the device whose memory it is; that they
- *     are done later changes no count.
+ *     are done later changes no count. What a stream captures is not counted.
  * (2) Where a call does not say which side an address is on, the region table does;
  *     an address it does not know is the host's.
  * (3) Whole blocks are counted by their bytes, not by what lies between their rows.
@@ -26,6 +26,11 @@ static struct end host_end(void)
 static bool on_host(const struct device_region *r)
 {
 	return r->kind == DEVICE_PINNED || r->kind == DEVICE_REGISTERED;
+}
+
+static struct end array_end(void)
+{
+	return (struct end){ .dev = cuda_device(), .array = true };
 }
 
 static struct end device_end(CUdeviceptr at)
@@ -52,7 +57,7 @@ static struct end typed_end(CUmemorytype type, CUdeviceptr at)
 	case CU_MEMORYTYPE_DEVICE:
 		return device_end(at);
 	case CU_MEMORYTYPE_ARRAY:
-		return (struct end){ .dev = cuda_device(), .array = true };
+		return array_end();
 	case CU_MEMORYTYPE_UNIFIED:
 		return any_end(at);
 	default:
@@ -63,18 +68,19 @@ static struct end typed_end(CUmemorytype type, CUdeviceptr at)
 static void count(struct end to, struct end from, uint64_t bytes)
 {
 	const char *what = from.host ? "h2d" : to.host ? "d2h" : "d2d";
+	bool done = !cuda_captured(copied_on);
 
 	if (to.host && from.host)
 		return;
-	if (from.host)
+	if (done && from.host)
 		device_count_copy(to.dev, bytes, 0);
-	else if (to.host)
+	else if (done && to.host)
 		device_count_copy(from.dev, 0, bytes);
 	if (!to.host && !to.array) {
 		device_mark(to.addr, from.host ? DEVICE_FILLED : DEVICE_WRITTEN);
 		vmm_wrote(to.addr, bytes, (uintptr_t)copied_on);
 	}
-	if (device_tape_on())
+	if (done && device_tape_on())
 		device_tape_copy(to.host ? from.dev : to.dev, what,
 				 to.host ? from.addr : to.addr, bytes);
 }
@@ -113,7 +119,7 @@ static CUresult set(CUresult r, CUdeviceptr to, uint64_t bytes)
 		return r;
 	device_mark(to, DEVICE_WRITTEN);
 	vmm_wrote(to, bytes, (uintptr_t)copied_on);
-	if (device_tape_on())
+	if (device_tape_on() && !cuda_captured(copied_on))
 		device_tape_copy(device_end(to).dev, "set", to, bytes);
 	return r;
 }
@@ -227,6 +233,69 @@ static CUresult on_peer_async(__typeof__(&cuMemcpyPeerAsync) real, CUdeviceptr t
 {
 	copied_on = s;
 	return on_device(EACH(to, from, n, real(to_, to_ctx, from_, from_ctx, n_, s)), to, from, n);
+}
+
+/* ---- runs of bytes in arrays: the driver's own memory --------------------------------- */
+
+static CUresult arrays(CUresult r, struct end to, struct end from, uint64_t bytes)
+{
+	if (r == CUDA_SUCCESS && device_begun())
+		count(to, from, bytes);
+	return r;
+}
+
+#define SIG_dtoa (CUarray to, size_t at, CUdeviceptr from, size_t n)
+#define ARG_dtoa to, at, from, n
+static CUresult on_dtoa(__typeof__(&cuMemcpyDtoA_v2) real, CUarray to, size_t at,
+			CUdeviceptr from, size_t n)
+{
+	copied_on = NULL;
+	return arrays(EACH(at, from, n, real(to, to_, from_, n_)), array_end(), device_end(from), n);
+}
+
+#define SIG_atod (CUdeviceptr to, CUarray from, size_t at, size_t n)
+#define ARG_atod to, from, at, n
+static CUresult on_atod(__typeof__(&cuMemcpyAtoD_v2) real, CUdeviceptr to, CUarray from,
+			size_t at, size_t n)
+{
+	copied_on = NULL;
+	return arrays(EACH(to, at, n, real(to_, from, from_, n_)), device_end(to), array_end(), n);
+}
+
+#define SIG_htoa (CUarray to, size_t at, const void *from, size_t n)
+#define ARG_htoa to, at, from, n
+static CUresult on_htoa(__typeof__(&cuMemcpyHtoA_v2) real, CUarray to, size_t at,
+			const void *from, size_t n)
+{
+	copied_on = NULL;
+	return arrays(real(to, at, from, n), array_end(), host_end(), n);
+}
+
+#define SIG_htoa_async (CUarray to, size_t at, const void *from, size_t n, CUstream s)
+#define ARG_htoa_async to, at, from, n, s
+static CUresult on_htoa_async(__typeof__(&cuMemcpyHtoAAsync_v2) real, CUarray to, size_t at,
+			      const void *from, size_t n, CUstream s)
+{
+	copied_on = s;
+	return arrays(real(to, at, from, n, s), array_end(), host_end(), n);
+}
+
+#define SIG_atoh (void *to, CUarray from, size_t at, size_t n)
+#define ARG_atoh to, from, at, n
+static CUresult on_atoh(__typeof__(&cuMemcpyAtoH_v2) real, void *to, CUarray from, size_t at,
+			size_t n)
+{
+	copied_on = NULL;
+	return arrays(real(to, from, at, n), host_end(), array_end(), n);
+}
+
+#define SIG_atoh_async (void *to, CUarray from, size_t at, size_t n, CUstream s)
+#define ARG_atoh_async to, from, at, n, s
+static CUresult on_atoh_async(__typeof__(&cuMemcpyAtoHAsync_v2) real, void *to, CUarray from,
+			      size_t at, size_t n, CUstream s)
+{
+	copied_on = s;
+	return arrays(real(to, from, at, n, s), host_end(), array_end(), n);
 }
 
 /* ---- blocks ------------------------------------------------------------------------- */
@@ -482,7 +551,7 @@ static struct end operand(const CUmemcpy3DOperand *o)
 {
 	if (o->type == CU_MEMCPY_OPERAND_TYPE_POINTER)
 		return any_end(o->op.ptr.ptr);
-	return (struct end){ .dev = cuda_device(), .array = true };
+	return array_end();
 }
 
 /* An extent counts elements where an array is part of it: one byte each is the least. */

@@ -2,8 +2,8 @@
 /* cuda_ctx.c - contexts: which device a thread is on, what ends with a context, and what
  * may be done where a program waits.
  *
- * (1) Which device a thread launches on is remembered, and asked for again after a change
- *     that does not say (cuda_device).
+ * (1) Which device a thread launches on is remembered, with those of the contexts that it
+ *     pushed others over, and asked for again after a change that does not say (cuda_device).
  * (2) A call is made first; what it ended is taken out after.
  * Lock: none; core has its own.
  */
@@ -11,14 +11,21 @@
 
 #define CONTEXTS	CUDA_CONTEXTS
 #define UNKNOWN		(-2)
+#define PUSHED		16u	/* deeper ones are asked for */
 #define TAKEN		((CUcontext)-1)	/* a place that is being written */
 
-struct context { CUcontext ctx; int dev; };
+struct context {
+	CUcontext ctx;
+	int dev;
+	int attached;	/* with who made it; 0: a device's own, never ends so */
+};
 
 static struct context contexts[CONTEXTS];	/* a ring; by atomics, ctx first out, last in */
 static uint32_t next_context;
 static CUcontext primary[DEVICES];
 static _Thread_local int current __attribute__((tls_model("initial-exec"))) = UNKNOWN;
+static _Thread_local int below[PUSHED] __attribute__((tls_model("initial-exec")));
+static _Thread_local uint32_t pushed __attribute__((tls_model("initial-exec")));
 
 /* ---- which device ------------------------------------------------------------------ */
 
@@ -52,7 +59,7 @@ static void forget_context(CUcontext ctx)
 
 /* Where it is already, else in a free place, else in another's: one that is not known can
  * not be waited for, and homes stay where they are from then on. */
-static void note_context(CUcontext ctx, int dev)
+static void note_context(CUcontext ctx, int dev, int attached)
 {
 	uint32_t at = CONTEXTS;
 
@@ -71,7 +78,8 @@ static void note_context(CUcontext ctx, int dev)
 		at = __atomic_fetch_add(&next_context, 1, __ATOMIC_RELAXED) % CONTEXTS;
 	}
 	__atomic_store_n(&contexts[at].ctx, TAKEN, __ATOMIC_RELAXED);
-	__atomic_store_n(&contexts[at].dev, dev, __ATOMIC_RELEASE);
+	__atomic_store_n(&contexts[at].dev, dev, __ATOMIC_RELAXED);
+	__atomic_store_n(&contexts[at].attached, attached, __ATOMIC_RELEASE);
 	__atomic_store_n(&contexts[at].ctx, ctx, __ATOMIC_RELEASE);
 }
 
@@ -81,6 +89,16 @@ static int device_of(CUcontext ctx)
 		if (__atomic_load_n(&contexts[i].ctx, __ATOMIC_ACQUIRE) == ctx)
 			return __atomic_load_n(&contexts[i].dev, __ATOMIC_RELAXED);
 	return UNKNOWN;
+}
+
+/* One more, or one less. True: that was the last. */
+static bool attach(CUcontext ctx, int n)
+{
+	for (uint32_t i = 0; ctx && i < CONTEXTS; i++)
+		if (__atomic_load_n(&contexts[i].ctx, __ATOMIC_ACQUIRE) == ctx &&
+		    __atomic_load_n(&contexts[i].attached, __ATOMIC_RELAXED))
+			return !__atomic_add_fetch(&contexts[i].attached, n, __ATOMIC_RELAXED);
+	return false;
 }
 
 bool cuda_context(uint32_t i, CUcontext *ctx)
@@ -119,11 +137,26 @@ int cuda_meet(void)
 
 /* ---- contexts ------------------------------------------------------------------------ */
 
+static void push(int dev)
+{
+	if (pushed < PUSHED)
+		below[pushed] = current;
+	pushed++;
+	current = dev;
+}
+
+static void pop(void)
+{
+	bool known = pushed && --pushed < PUSHED;
+
+	current = known ? below[pushed] : UNKNOWN;
+}
+
 static CUresult ctx_made(CUresult r, CUcontext *ctx, CUdevice dev)
 {
 	if (r == CUDA_SUCCESS && ctx) {
-		note_context(*ctx, dev);
-		current = dev;
+		note_context(*ctx, dev, 1);
+		push(dev);
 	}
 	return r;
 }
@@ -157,7 +190,7 @@ static CUresult on_ctx_create4(__typeof__(&cuCtxCreate_v4) real, CUcontext *ctx,
 static void ended(CUcontext ctx)
 {
 	forget_context(ctx);
-	device_fn_forget();
+	device_fn_forget(0);
 	device_drop_owner((uintptr_t)ctx, cuda_unregistered);
 	vmm_drop_owner((uintptr_t)ctx);
 }
@@ -169,6 +202,33 @@ static CUresult on_ctx_destroy(__typeof__(&cuCtxDestroy_v2) real, CUcontext ctx)
 	CUresult r = real(ctx);
 
 	if (r == CUDA_SUCCESS) {
+		pushed = 0;	/* it may lie anywhere in it */
+		current = UNKNOWN;
+		ended(ctx);
+	}
+	return r;
+}
+
+/* Of the current one. */
+#define SIG_ctx_attach (CUcontext *ctx, unsigned int flags)
+#define ARG_ctx_attach ctx, flags
+static CUresult on_ctx_attach(__typeof__(&cuCtxAttach) real, CUcontext *ctx, unsigned int flags)
+{
+	CUresult r = real(ctx, flags);
+
+	if (r == CUDA_SUCCESS && ctx)
+		attach(*ctx, 1);
+	return r;
+}
+
+#define SIG_ctx_detach (CUcontext ctx)
+#define ARG_ctx_detach ctx
+static CUresult on_ctx_detach(__typeof__(&cuCtxDetach) real, CUcontext ctx)
+{
+	CUresult r = real(ctx);
+
+	if (r == CUDA_SUCCESS && attach(ctx, -1)) {
+		pushed = 0;
 		current = UNKNOWN;
 		ended(ctx);
 	}
@@ -186,13 +246,25 @@ static CUresult on_ctx_set(__typeof__(&cuCtxSetCurrent) real, CUcontext ctx)
 	return r;
 }
 
+#define SIG_ctx_push (CUcontext ctx)
+#define ARG_ctx_push ctx
+static CUresult on_ctx_push(__typeof__(&cuCtxPushCurrent_v2) real, CUcontext ctx)
+{
+	CUresult r = real(ctx);
+
+	if (r == CUDA_SUCCESS)
+		push(device_of(ctx));
+	return r;
+}
+
 #define SIG_ctx_pop (CUcontext *ctx)
 #define ARG_ctx_pop ctx
 static CUresult on_ctx_pop(__typeof__(&cuCtxPopCurrent_v2) real, CUcontext *ctx)
 {
 	CUresult r = real(ctx);
 
-	current = UNKNOWN;
+	if (r == CUDA_SUCCESS)
+		pop();
 	return r;
 }
 
@@ -204,7 +276,7 @@ static CUresult on_primary_retain(__typeof__(&cuDevicePrimaryCtxRetain) real, CU
 	CUresult r = real(ctx, dev);
 
 	if (r == CUDA_SUCCESS && ctx) {
-		note_context(*ctx, dev);
+		note_context(*ctx, dev, 0);
 		if ((unsigned int)dev < DEVICES)
 			__atomic_store_n(&primary[dev], *ctx, __ATOMIC_RELAXED);
 	}
@@ -236,6 +308,7 @@ static CUresult on_primary_end(__typeof__(&cuDevicePrimaryCtxRelease_v2) real, C
 #define ARG_ctx_wait 0	/* nothing */
 static CUresult waited(CUresult r)
 {
+	cuda_look();
 	if (r == CUDA_SUCCESS) {
 		vmm_idle(cuda_device());
 		vmm_synced();
@@ -249,6 +322,7 @@ static CUresult on_stream_wait(__typeof__(&cuStreamSynchronize) real, CUstream s
 {
 	CUresult r = real(s);
 
+	cuda_look();
 	vmm_synced();
 	return r;
 }

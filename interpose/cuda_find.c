@@ -14,9 +14,9 @@
  *     slots that hold a hooked function's address get its hook, and slots that are
  *     to be bound at their first use, if the first to define the name is the driver.
  *     This is done in our constructor, and later when objects were loaded since:
- *     at the next look-up by name, whoever makes it, and at cuInit. An object that
- *     is linked with the driver, is loaded later and calls it from its constructor
- *     makes those calls past us.
+ *     at the next look-up by name, whoever makes it, at cuInit, and at hooked calls that
+ *     allocate, free, load or wait. An object that is linked with the driver, is loaded
+ *     later and calls it before any of these makes those calls past us.
  * (3) A hook is given out only after its row has the real function.
  * (4) Nothing of the driver's own is changed, nor what it binds to.
  * (5) No slot that the library cannot place is touched; each name of the driver's that

@@ -26,6 +26,7 @@ bool cuda_reads_images(void)
 
 static CUresult loaded(CUresult r, const void *owner, const void *image)
 {
+	cuda_look();
 	if (r == CUDA_SUCCESS && cuda_reads_images() && device_begin())
 		device_image((uintptr_t)owner, image);
 	return r;
@@ -64,6 +65,36 @@ static CUresult on_load_library(__typeof__(&cuLibraryLoadData) real, CUlibrary *
 	CUresult r = real(ARG_load_library);
 
 	return l ? loaded(r, *l, image) : r;
+}
+
+static CUresult loaded_file(CUresult r, const void *owner, const char *path)
+{
+	if (r == CUDA_SUCCESS && cuda_reads_images() && device_begin())
+		device_image_file((uintptr_t)owner, path);
+	return r;
+}
+
+#define SIG_load_file (CUmodule *m, const char *path)
+#define ARG_load_file m, path
+static CUresult on_load_file(__typeof__(&cuModuleLoad) real, CUmodule *m, const char *path)
+{
+	CUresult r = real(m, path);
+
+	return m ? loaded_file(r, *m, path) : r;
+}
+
+#define SIG_load_library_file (CUlibrary *l, const char *path, CUjit_option *options, \
+			       void **values, unsigned int n, CUlibraryOption *more, \
+			       void **more_values, unsigned int m)
+#define ARG_load_library_file l, path, options, values, n, more, more_values, m
+static CUresult on_load_library_file(__typeof__(&cuLibraryLoadFromFile) real, CUlibrary *l,
+				     const char *path, CUjit_option *options, void **values,
+				     unsigned int n, CUlibraryOption *more, void **more_values,
+				     unsigned int m)
+{
+	CUresult r = real(ARG_load_library_file);
+
+	return l ? loaded_file(r, *l, path) : r;
 }
 
 #define SIG_get_function (CUfunction *f, CUmodule m, const char *name)

@@ -84,6 +84,7 @@ void *cuda_hook(const char *name, void *at);
 	N(cuCtxGetCurrent) N(cuCtxGetDevice) N(cuDeviceGetName) N(cuDeviceGetUuid_v2) \
 	N(cuDeviceGetUuid) N(cuDevicePrimaryCtxGetState) N(cuFuncGetParamInfo) \
 	N(cuKernelGetParamInfo) N(cuDriverGetVersion) N(cuFuncGetName) N(cuKernelGetName) \
+	N(cuFuncGetModule) N(cuStreamIsCapturing) N(cuDeviceGetCount) \
 	N(cuStreamCreate) N(cuEventCreate) N(cuEventRecord) N(cuEventQuery) \
 	N(cuMemAdvise) N(cuMemPrefetchAsync) N(cuStreamWaitEvent) \
 	N(cuThreadExchangeStreamCaptureMode) \
@@ -154,6 +155,11 @@ uint64_t cuda_piece(uint64_t to, uint64_t from, uint64_t n);
 
 /* The driver does not tell the parameters of kernels: device_image.c does. */
 bool cuda_reads_images(void);
+
+/* ---- cuda_launch.c --------------------------------------------------------------- */
+
+/* A call that a stream took is part of what it captures, and not done yet. */
+bool cuda_captured(CUstream s);
 
 /* ---- cuda_ctx.c -------------------------------------------------------------------- */
 

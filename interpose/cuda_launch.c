@@ -14,23 +14,40 @@
 #define MAX_PARAMS 512	/* 32 KiB of them cannot hold more that matter */
 #define KERNELS 4096u	/* power of two; beyond, they are asked as functions first */
 
-static uintptr_t kernels[KERNELS];	/* by hash of the handle */
+struct kernel_of { uintptr_t kernel, library; };	/* by atomics */
+
+static struct kernel_of kernels[KERNELS];	/* by hash of the handle */
 
 /* ---- functions ------------------------------------------------------------------------ */
 
-static uintptr_t *kernel_slot(const void *handle)
+static struct kernel_of *kernel_slot(const void *handle)
 {
 	return &kernels[(uintptr_t)handle * 0x9e3779b97f4a7c15ull >> 40 & (KERNELS - 1)];
 }
 
-static void note_kernel(CUkernel k)
+static void note_kernel(CUkernel k, CUlibrary l)
 {
-	__atomic_store_n(kernel_slot(k), (uintptr_t)k, __ATOMIC_RELAXED);
+	struct kernel_of *at = kernel_slot(k);
+
+	__atomic_store_n(&at->library, (uintptr_t)l, __ATOMIC_RELAXED);
+	__atomic_store_n(&at->kernel, (uintptr_t)k, __ATOMIC_RELEASE);
 }
 
-static bool is_kernel(const void *f)
+static bool is_kernel(const void *f, uintptr_t *library)
 {
-	return __atomic_load_n(kernel_slot(f), __ATOMIC_RELAXED) == (uintptr_t)f;
+	struct kernel_of *at = kernel_slot(f);
+	bool is = __atomic_load_n(&at->kernel, __ATOMIC_ACQUIRE) == (uintptr_t)f;
+
+	*library = is ? __atomic_load_n(&at->library, __ATOMIC_RELAXED) : 0;
+	return is;
+}
+
+static void forget_kernels(CUlibrary l)
+{
+	for (uint32_t i = 0; i < KERNELS; i++)
+		if (__atomic_load_n(&kernels[i].library, __ATOMIC_RELAXED) == (uintptr_t)l ||
+		    !kernels[i].library)
+			__atomic_store_n(&kernels[i].kernel, 0, __ATOMIC_RELAXED);
 }
 
 static CUresult ask(CUfunction f, bool kernel, size_t i, size_t *off, size_t *size)
@@ -83,11 +100,26 @@ static const char *name_of(CUfunction f, bool kernel, char *own, size_t room)
 static __attribute__((noinline, cold)) const struct device_fn *learn(CUfunction f)
 {
 	struct device_param p[MAX_PARAMS];
-	bool kernel = is_kernel(f);
+	uintptr_t owner;
+	bool kernel = is_kernel(f, &owner);
 	int n = read_params(f, kernel, p);
+	CUmodule m = NULL;
 	char own[256];
 
-	return device_fn_add((uintptr_t)f, p, n, name_of(f, kernel, own, sizeof(own)));
+	if (!kernel && DRIVER(cuFuncGetModule) && DRIVER(cuFuncGetModule)(&m, f) == CUDA_SUCCESS)
+		owner = (uintptr_t)m;
+	return device_fn_add((uintptr_t)f, owner, p, n, name_of(f, kernel, own, sizeof(own)));
+}
+
+/* A call was taken by a stream that captures: it becomes part of a graph, and is not done now.
+ * No stream: the thread's, for the legacy one captures nothing. */
+bool cuda_captured(CUstream s)
+{
+	CUstreamCaptureStatus now = CU_STREAM_CAPTURE_STATUS_NONE;
+
+	return vmm_captures() && DRIVER(cuStreamIsCapturing) &&
+	       DRIVER(cuStreamIsCapturing)(s ? s : CU_STREAM_PER_THREAD, &now) == CUDA_SUCCESS &&
+	       now == CU_STREAM_CAPTURE_STATUS_ACTIVE;
 }
 
 /* The bytes of `extra`, or NULL: none, or they are given another way. */
@@ -106,7 +138,7 @@ static const void *packed_args(void *const *extra, size_t *bytes)
 }
 
 /* Before the call: its arguments are the program's until then. */
-static void look_at(CUfunction f, uintptr_t stream, void *const *params, void *const *extra)
+static void look_at_args(CUfunction f, uintptr_t stream, void *const *params, void *const *extra)
 {
 	const struct device_fn *fn;
 	const void *packed = NULL;
@@ -123,10 +155,20 @@ static void look_at(CUfunction f, uintptr_t stream, void *const *params, void *c
 		device_launch(cuda_device(), stream, fn, params, packed, bytes);
 }
 
+/* Of a launch. True: it is captured. */
+static bool look_at(CUfunction f, CUstream s, void *const *params, void *const *extra)
+{
+	bool captured = cuda_captured(s);
+
+	look_at_args(f, captured ? DEVICE_NODE : (uintptr_t)s, params, extra);
+	return captured;
+}
+
 /* ---- launches whose arguments may be changed (core/vmm.h) -------------------------------- */
 
 struct staging {
 	struct vmm_launch l;
+	const struct device_fn *fn;
 	struct device_patched to;
 	size_t bytes;
 	void *extra[5];
@@ -144,16 +186,15 @@ static void add_word(uint32_t nth, uint64_t value, void *arg)
 }
 
 /* False: nothing is known of its arguments. */
-static bool read_words(struct vmm_launch *l, CUfunction f, void *const *params,
+static bool read_words(struct vmm_launch *l, const struct device_fn *fn, void *const *params,
 		       void *const *extra)
 {
-	const struct device_fn *fn = device_fn((uintptr_t)f);
 	size_t bytes = 0;
 	const void *packed = params ? NULL : packed_args(extra, &bytes);
 
 	l->n = 0;
-	l->fn = (uintptr_t)f;
-	if (!fn || device_unread(fn, params, packed))
+	l->fn = fn ? device_fn_life(fn) : 0;
+	if (!l->fn || device_unread(fn, params, packed))
 		return false;
 	device_words(fn, params, packed, bytes, add_word, l);
 	return true;
@@ -166,7 +207,7 @@ static void kept_by_graph(CUfunction f, void *const *params, void *const *extra)
 
 	if (!atomic_load_explicit(&vmm_stages, memory_order_relaxed) || !f)
 		return;
-	if (read_words(&l, f, params, extra))
+	if (read_words(&l, device_fn((uintptr_t)f), params, extra))
 		vmm_launch_kept(&l);
 	else
 		vmm_doubt(0);
@@ -174,13 +215,12 @@ static void kept_by_graph(CUfunction f, void *const *params, void *const *extra)
 
 static bool patch(struct staging *g, void ***params, void ***extra)
 {
-	const struct device_fn *fn = device_fn(g->l.fn);
 	struct device_word word[VMM_WORDS];
 	const void *packed = *params ? NULL : packed_args(*extra, &g->bytes);
 
 	for (uint32_t i = 0; i < g->l.n; i++)
 		word[i] = (struct device_word){ g->l.arg[i].word, g->l.arg[i].other };
-	if (!fn || !device_patch(fn, *params, packed, g->bytes, g->l.n, word, &g->to))
+	if (!device_patch(g->fn, *params, packed, g->bytes, g->l.n, word, &g->to))
 		return false;
 	if (*params) {
 		*params = g->to.args;
@@ -205,7 +245,8 @@ static void stage_begin(struct staging *g, CUfunction f, CUstream s, bool ptds, 
 		kept_by_graph(f, *params, *extra);
 		return;
 	}
-	if (!f || !read_words(&g->l, f, *params, *extra)) {
+	g->fn = f ? device_fn((uintptr_t)f) : NULL;
+	if (!f || !read_words(&g->l, g->fn, *params, *extra)) {
 		if (f)
 			vmm_doubt(0);
 		return;
@@ -248,9 +289,9 @@ static void stage_begin(struct staging *g, CUfunction f, CUstream s, bool ptds, 
 		l_ = GATED(call); \
 	l_; })
 
-static CUresult launched(CUresult r)
+static CUresult launched(CUresult r, bool captured)
 {
-	if (r == CUDA_SUCCESS && device_begun())
+	if (r == CUDA_SUCCESS && !captured && device_begun())
 		device_count_launch(cuda_device());
 	return r;
 }
@@ -275,8 +316,9 @@ static CUresult on_launch(__typeof__(&cuLaunchKernel) real, CUfunction f, unsign
 			  unsigned int bz, unsigned int shared, CUstream s, void **params,
 			  void **extra)
 {
-	look_at(f, (uintptr_t)s, params, extra);
-	return launched(LAUNCH(real(ARG_launch), staged_launch(real, ARG_launch)));
+	bool captured = look_at(f, s, params, extra);
+
+	return launched(LAUNCH(real(ARG_launch), staged_launch(real, ARG_launch)), captured);
 }
 
 #define SIG_launch_ex (const CUlaunchConfig *config, CUfunction f, void **params, void **extra)
@@ -293,8 +335,10 @@ staged_ex(__typeof__(&cuLaunchKernelEx) real, const CUlaunchConfig *config, CUfu
 static CUresult on_launch_ex(__typeof__(&cuLaunchKernelEx) real, const CUlaunchConfig *config,
 			     CUfunction f, void **params, void **extra)
 {
-	look_at(f, config ? (uintptr_t)config->hStream : 0, params, extra);
-	return launched(LAUNCH(real(config, f, params, extra), staged_ex(real, ARG_launch_ex)));
+	bool captured = look_at(f, config ? config->hStream : NULL, params, extra);
+
+	return launched(LAUNCH(real(config, f, params, extra), staged_ex(real, ARG_launch_ex)),
+			captured);
 }
 
 #define SIG_launch_coop (CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz, \
@@ -315,8 +359,44 @@ static CUresult on_launch_coop(__typeof__(&cuLaunchCooperativeKernel) real, CUfu
 			       unsigned int bx, unsigned int by, unsigned int bz,
 			       unsigned int shared, CUstream s, void **params)
 {
-	look_at(f, (uintptr_t)s, params, NULL);
-	return launched(LAUNCH(real(ARG_launch_coop), staged_coop(real, ARG_launch_coop)));
+	bool captured = look_at(f, s, params, NULL);
+
+	return launched(LAUNCH(real(ARG_launch_coop), staged_coop(real, ARG_launch_coop)), captured);
+}
+
+/* From before parameters were given with a launch: nothing is known of them. */
+#define SIG_launch_old (CUfunction f)
+#define ARG_launch_old f
+static CUresult on_launch_old(__typeof__(&cuLaunch) real, CUfunction f)
+{
+	vmm_doubt(0);
+	return launched(GATED(real(f)), false);
+}
+
+#define SIG_launch_grid (CUfunction f, int x, int y)
+#define ARG_launch_grid f, x, y
+static CUresult on_launch_grid(__typeof__(&cuLaunchGrid) real, CUfunction f, int x, int y)
+{
+	vmm_doubt(0);
+	return launched(GATED(real(f, x, y)), false);
+}
+
+#define SIG_launch_grid_async (CUfunction f, int x, int y, CUstream s)
+#define ARG_launch_grid_async f, x, y, s
+static CUresult on_launch_grid_async(__typeof__(&cuLaunchGridAsync) real, CUfunction f, int x,
+				     int y, CUstream s)
+{
+	vmm_doubt(0);
+	return launched(GATED(real(f, x, y, s)), cuda_captured(s));
+}
+
+#define SIG_mem_ops (CUstream s, unsigned int n, CUstreamBatchMemOpParams *op, unsigned int flags)
+#define ARG_mem_ops s, n, op, flags
+static CUresult on_mem_ops(__typeof__(&cuStreamBatchMemOp) real, CUstream s, unsigned int n,
+			   CUstreamBatchMemOpParams *op, unsigned int flags)
+{
+	vmm_doubt(0);
+	return GATED(real(s, n, op, flags));
 }
 
 #define SIG_host_func (CUstream s, CUhostFn fn, void *data)
@@ -403,14 +483,14 @@ static CUresult on_end_capture(__typeof__(&cuStreamEndCapture) real, CUstream s,
 #define ARG_graph_launch g, s
 static CUresult on_graph_launch(__typeof__(&cuGraphLaunch) real, CUgraphExec g, CUstream s)
 {
-	return launched(LAUNCH(real(g, s), real(g, s)));
+	return launched(LAUNCH(real(g, s), real(g, s)), cuda_captured(s));
 }
 
 static void look_at_node(const CUDA_KERNEL_NODE_PARAMS_v1 *p)
 {
 	if (!p)
 		return;
-	look_at(p->func, DEVICE_NODE, p->kernelParams, p->extra);
+	look_at_args(p->func, DEVICE_NODE, p->kernelParams, p->extra);
 	kept_by_graph(p->func, p->kernelParams, p->extra);
 }
 
@@ -428,11 +508,14 @@ static CUresult on_node_add(__typeof__(&cuGraphAddKernelNode) real, CUgraphNode 
 /* From version 12 on a kernel may stand in the place of the function. */
 static void look_at_node2(const CUDA_KERNEL_NODE_PARAMS_v2 *p)
 {
-	if (p && !p->func && p->kern)
-		note_kernel(p->kern);
+	uintptr_t library;
+
 	if (!p)
 		return;
-	look_at(p->func ? p->func : (CUfunction)p->kern, DEVICE_NODE, p->kernelParams, p->extra);
+	if (!p->func && p->kern && !is_kernel(p->kern, &library))
+		note_kernel(p->kern, NULL);
+	look_at_args(p->func ? p->func : (CUfunction)p->kern, DEVICE_NODE, p->kernelParams,
+		     p->extra);
 	kept_by_graph(p->func ? p->func : (CUfunction)p->kern, p->kernelParams, p->extra);
 }
 
@@ -662,7 +745,8 @@ static CUresult on_exec_destroy(__typeof__(&cuGraphExecDestroy) real, CUgraphExe
 static CUresult on_module_unload(__typeof__(&cuModuleUnload) real, CUmodule m)
 {
 	device_image_end((uintptr_t)m);
-	device_fn_forget();
+	device_fn_forget((uintptr_t)m);
+	device_drop_globals((uintptr_t)m);
 	return real(m);
 }
 
@@ -671,8 +755,9 @@ static CUresult on_module_unload(__typeof__(&cuModuleUnload) real, CUmodule m)
 static CUresult on_library_unload(__typeof__(&cuLibraryUnload) real, CUlibrary l)
 {
 	device_image_end((uintptr_t)l);
-	memset(kernels, 0, sizeof(kernels));
-	device_fn_forget();
+	forget_kernels(l);
+	device_fn_forget(0);	/* of its modules, too */
+	device_drop_globals((uintptr_t)l);
 	return real(l);
 }
 
@@ -684,7 +769,7 @@ static CUresult on_get_kernel(__typeof__(&cuLibraryGetKernel) real, CUkernel *ke
 	CUresult r = real(kernel, l, name);
 
 	if (r == CUDA_SUCCESS && kernel) {
-		note_kernel(*kernel);
+		note_kernel(*kernel, l);
 		if (cuda_reads_images())
 			device_image_fn((uintptr_t)*kernel, (uintptr_t)l, name);
 	}

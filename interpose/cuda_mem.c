@@ -12,6 +12,21 @@
 
 /* ---- recording ----------------------------------------------------------------------- */
 
+/* Where more than one device is, a pool's memory may be of another than the current one. */
+static int device_of_pool(CUdeviceptr at, int current)
+{
+	static int devices;
+	int n = __atomic_load_n(&devices, __ATOMIC_RELAXED), dev;
+
+	if (!n && DRIVER(cuDeviceGetCount) && DRIVER(cuDeviceGetCount)(&n) == CUDA_SUCCESS)
+		__atomic_store_n(&devices, n, __ATOMIC_RELAXED);
+	if (n < 2 || !REAL(cuPointerGetAttribute) || REAL(cuPointerGetAttribute)(&dev,
+			CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, at) != CUDA_SUCCESS)
+		return current;
+	cuda_known(dev);
+	return dev;
+}
+
 static bool record(enum device_kind kind, uint64_t base, uint64_t len, uint64_t handle,
 		   uint32_t placed)
 {
@@ -23,6 +38,8 @@ static bool record(enum device_kind kind, uint64_t base, uint64_t len, uint64_t 
 	if (!base || !len || !device_begin())
 		return false;
 	dev = cuda_meet();
+	if (kind == DEVICE_STREAM)
+		dev = device_of_pool(base, dev);
 	if (dev >= 0 && kind != DEVICE_MAPPED && DRIVER(cuCtxGetCurrent))
 		DRIVER(cuCtxGetCurrent)(&ctx);
 	r.dev = (uint8_t)(dev >= 0 ? dev : 0);
@@ -111,6 +128,7 @@ static CUresult on_alloc(__typeof__(&cuMemAlloc_v2) real, CUdeviceptr *base, siz
 	uint32_t number;
 	CUresult r;
 
+	cuda_look();
 	if (cuda_place(base, len, false, &number, &r))
 		return placed(r, base, len, number);
 	r = WITH_ROOM(len, real(base, len));
@@ -155,6 +173,7 @@ static CUresult on_free(__typeof__(&cuMemFree_v2) real, CUdeviceptr base)
 	struct device_region was;
 	CUresult r;
 
+	cuda_look();
 	if (!cuda_placed(base, &was))
 		return ENDING(base, real(base));
 	if (!device_drop(base, &was))
@@ -165,12 +184,18 @@ static CUresult on_free(__typeof__(&cuMemFree_v2) real, CUdeviceptr base)
 	return r;
 }
 
+/* What a capture allocates is there while its graph is launched: the driver's, not counted. */
+static CUresult stream_memory(CUresult r, const CUdeviceptr *base, size_t len, CUstream s)
+{
+	return cuda_captured(s) ? r : recorded(r, DEVICE_STREAM, base, len);
+}
+
 #define SIG_alloc_async (CUdeviceptr *base, size_t len, CUstream s)
 #define ARG_alloc_async base, len, s
 static CUresult on_alloc_async(__typeof__(&cuMemAllocAsync) real, CUdeviceptr *base, size_t len,
 			       CUstream s)
 {
-	return recorded(WITH_ROOM(len, real(base, len, s)), DEVICE_STREAM, base, len);
+	return stream_memory(WITH_ROOM(len, real(base, len, s)), base, len, s);
 }
 
 #define SIG_alloc_pool (CUdeviceptr *base, size_t len, CUmemoryPool pool, CUstream s)
@@ -178,14 +203,23 @@ static CUresult on_alloc_async(__typeof__(&cuMemAllocAsync) real, CUdeviceptr *b
 static CUresult on_alloc_pool(__typeof__(&cuMemAllocFromPoolAsync) real, CUdeviceptr *base,
 			      size_t len, CUmemoryPool pool, CUstream s)
 {
-	return recorded(WITH_ROOM(len, real(base, len, pool, s)), DEVICE_STREAM, base, len);
+	return stream_memory(WITH_ROOM(len, real(base, len, pool, s)), base, len, s);
 }
 
 #define SIG_free_async (CUdeviceptr base, CUstream s)
 #define ARG_free_async base, s
 static CUresult on_free_async(__typeof__(&cuMemFreeAsync) real, CUdeviceptr base, CUstream s)
 {
-	return ENDING(base, real(base, s));
+	/* A capture's is done when its graph is launched. */
+	return cuda_captured(s) ? real(base, s) : ENDING(base, real(base, s));
+}
+
+/* Variables of modules: regions until the module goes. */
+static CUresult variable(CUresult r, const CUdeviceptr *base, const size_t *len, const void *of)
+{
+	if (r == CUDA_SUCCESS && base && len)
+		record(DEVICE_GLOBAL, *base, *len, (uintptr_t)of, 0);
+	return r;
 }
 
 #define SIG_get_global (CUdeviceptr *base, size_t *len, CUmodule m, const char *name)
@@ -193,9 +227,7 @@ static CUresult on_free_async(__typeof__(&cuMemFreeAsync) real, CUdeviceptr base
 static CUresult on_get_global(__typeof__(&cuModuleGetGlobal_v2) real, CUdeviceptr *base,
 			      size_t *len, CUmodule m, const char *name)
 {
-	CUresult r = real(base, len, m, name);
-
-	return recorded(r, DEVICE_GLOBAL, base, r == CUDA_SUCCESS && len ? *len : 0);
+	return variable(real(base, len, m, name), base, len, m);
 }
 
 #define SIG_library_global (CUdeviceptr *base, size_t *len, CUlibrary l, const char *name)
@@ -203,9 +235,7 @@ static CUresult on_get_global(__typeof__(&cuModuleGetGlobal_v2) real, CUdevicept
 static CUresult on_library_global(__typeof__(&cuLibraryGetGlobal) real, CUdeviceptr *base,
 				  size_t *len, CUlibrary l, const char *name)
 {
-	CUresult r = real(base, len, l, name);
-
-	return recorded(r, DEVICE_GLOBAL, base, r == CUDA_SUCCESS && len ? *len : 0);
+	return variable(real(base, len, l, name), base, len, l);
 }
 
 /* ---- memory of the host -------------------------------------------------------------------- */

@@ -58,7 +58,7 @@ compare() {
 scenario() {
 	local devices=1
 
-	[ "$1" = two_devices ] && devices=2
+	case $1 in two_devices | pushed | pools_elsewhere) devices=2 ;; esac
 	export EMU_DEVICES=$devices EMU_FAIL=
 	[ "$1" = kept ] && EMU_FAIL=cuMemFree_v2:1:999,cuMemFreeHost:1:999
 	"$account" "$1" >"$dir/without" 2>"$dir/err" ||
@@ -72,7 +72,7 @@ scenario() {
 	# The same where most of it has a home on the host; and where only whole regions have.
 	ways=('OFFLOAD_TORTURE=5 EMU_SPAN=0')
 	case $1 in
-	kept | told | registered) return ;;
+	kept | told | registered | pushed) return ;;
 	slyly) ways+=('OFFLOAD_STAGE=safe EMU_DELAY_US=400' 'OFFLOAD_STAGE=safe OFFLOAD_TORTURE=1') ;;
 	places) ways+=(EMU_SPAN=0 EMU_MIX=0 EMU_HOST_VMM=0) ;;
 	plain_copies | blocks | batches | contexts) ways+=(EMU_SPAN=0 EMU_HOST_VMM=0) ;;
@@ -115,6 +115,9 @@ done
 # It is the same whatever the host's memory is used for meanwhile.
 OFFLOAD_VRAM=2M TOLD_AGAIN=1 LD_PRELOAD=$lib "$account" told | grep -q '^again 1' ||
 	fail "the pool's total changes"
+# Handles that are kept for later are nobody's.
+got=$(OFFLOAD_VRAM=64M OFFLOAD_RAM=64M LD_PRELOAD=$lib "$account" given_back)
+[ "$got" = "given_back $((128 * m)) $((128 * m))" ] || fail "kept handles: $got"
 # More than both together can hold is refused as the driver refuses; less is not.
 for n in 1 3 6 7 9; do
 	got=$(env OFFLOAD_VRAM=2M OFFLOAD_RAM=6M LD_PRELOAD="$lib" "$account" admitted $n | grep '^admitted')
@@ -161,8 +164,9 @@ on_tape() {
 	[ "$(grep -cE "^device 0 $2\$" "$dir/tape")" = "$1" ] || fail "tape, driver $driver: not" \
 		"$1 of $2: $(grep -cE "^device 0 $2\$" "$dir/tape")"
 }
-for driver in 13000 12020; do
-	EMU_DRIVER=$driver OFFLOAD_TRACE=$dir/tape LD_PRELOAD=$lib "$account" launches \
+for driver in 13000 12020 "12020 MODULE_FILE=$dir/module.ptx"; do
+	# shellcheck disable=SC2086
+	env EMU_DRIVER=$driver OFFLOAD_TRACE=$dir/tape LD_PRELOAD=$lib "$account" launches \
 		>"$dir/out" 2>"$dir/err" || fail "with a tape: $(tail -n 1 "$dir/err")"
 	head -n 1 "$dir/tape" | grep -q '^offload-tape 1 ' ||
 		fail "tape: $(head -n 1 "$dir/tape")"

@@ -18,34 +18,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "interpose/cuda_abi.h"
+#include "tests/cuda/account.h"
 #include "tests/cuda/account_ptx.h"
 
-#define KIB	1024ul
-#define MIB	(1024 * KIB)
-#define GRAN	(64 * KIB)	/* EMU_GRANULARITY of the script */
-
-#define fail(...) do { \
-	fprintf(stderr, "line %d: ", __LINE__); \
-	fprintf(stderr, __VA_ARGS__); \
-	fputc('\n', stderr); \
-	_exit(1); } while (0)
-#define is(call, err) do { \
-	CUresult r_ = (call); \
-	if (r_ != (err)) \
-		fail("%s: %d, not %d", #call, r_, (int)(err)); } while (0)
-#define ok(call) is(call, CUDA_SUCCESS)
-#define refused(call) do { \
-	if ((call) == CUDA_SUCCESS) \
-		fail("%s: not refused", #call); } while (0)
-
-struct expect {
-	long managed_bytes, resident_bytes, pinned_bytes, regions, h2d_bytes, d2h_bytes,
-	     launches, unread;
-};
-
-static struct expect want[2];
-static CUcontext ctx[2];
+struct expect want[2];
+CUcontext ctx[2];
 static int devices = 1;
 
 static void begin(int n)
@@ -69,14 +46,14 @@ static void end(void)
 }
 
 /* Device memory of the program's, in the device: sign -1 when it ends. */
-static void have(int dev, long bytes, long regions)
+void have(int dev, long bytes, long regions)
 {
 	want[dev].managed_bytes += bytes;
 	want[dev].resident_bytes += bytes;
 	want[dev].regions += regions;
 }
 
-static CUdeviceptr get(size_t len)
+CUdeviceptr get(size_t len)
 {
 	CUdeviceptr p;
 
@@ -320,7 +297,7 @@ static void admitted(int mib)
 
 static unsigned char host[MIB], back[MIB];
 
-static void moved(int dev, long h2d, long d2h)
+void moved(int dev, long h2d, long d2h)
 {
 	want[dev].h2d_bytes += h2d;
 	want[dev].d2h_bytes += d2h;
@@ -423,7 +400,7 @@ static void batches(void)
 
 /* ---- launches ----------------------------------------------------------------------- */
 
-static CUfunction function(CUmodule m, const char *name)
+CUfunction function(CUmodule m, const char *name)
 {
 	CUfunction f;
 
@@ -482,6 +459,21 @@ static void a_graph(CUmodule m, CUdeviceptr p)
 	want[0].launches += 2;
 }
 
+/* From memory, or from a file of that name. */
+static void load(CUmodule *m)
+{
+	const char *path = getenv("MODULE_FILE");
+	FILE *f = path ? fopen(path, "w") : NULL;
+
+	if (!path) {
+		ok(cuModuleLoadData(m, ptx));
+		return;
+	}
+	if (!f || fputs(ptx, f) < 0 || fclose(f))
+		fail("%s", path);
+	ok(cuModuleLoad(m, path));
+}
+
 static void launches(void)
 {
 	CUdeviceptr p = get(4096), total;
@@ -489,15 +481,16 @@ static void launches(void)
 	size_t n;
 
 	ok(cuMemsetD8_v2(p, 0, 4096));
-	ok(cuModuleLoadData(&m, ptx));
+	load(&m);
 	ok(cuModuleGetGlobal_v2(&total, &n, m, "total"));
 	want[0].regions++;
 	all_launches(m, p);
 	a_graph(m, p);
 	ok(cuCtxSynchronize());
 	ok(cuModuleUnload(m));
+	want[0].regions--;	/* the variable goes with it */
 	/* Handles may come again as other functions of other parameters. */
-	ok(cuModuleLoadData(&again, ptx));
+	load(&again);
 	all_launches(again, p);
 	ok(cuCtxSynchronize());
 	show(p, 4096);
@@ -743,6 +736,8 @@ int main(int argc, char **argv)
 		{ "reset", reset, 1 }, { "places", places, 1 }, { "slyly", slyly, 1 }, { "plain_copies", plain_copies, 1 },
 		{ "blocks", blocks, 1 }, { "batches", batches, 1 },
 		{ "two_devices", two_devices, 2 }, { "launches", launches, 1 },
+		{ "captured", captured, 1 }, { "unloaded", unloaded, 1 },
+		{ "pushed", pushed, 2 }, { "pools_elsewhere", pools_elsewhere, 2 },
 		{ "threads", threads, 1 }, { "forked", forked, 1 }, { "told", told, 1 }, { "registered", registered, 1 },
 	};
 
@@ -751,6 +746,11 @@ int main(int argc, char **argv)
 	if (argc == 3 && !strcmp(argv[1], "admitted")) {
 		begin(1);
 		admitted(atoi(argv[2]));
+		return 0;
+	}
+	if (argc == 2 && !strcmp(argv[1], "given_back")) {
+		begin(1);
+		given_back();
 		return 0;
 	}
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {

@@ -123,8 +123,25 @@ void async_graph(struct work *w)
 /* What was never freed is the program's, and goes when it frees it. */
 void async_graph_end(struct range *r)
 {
-	if (!--r->graphs && !r->live)
+	if (--r->graphs)
+		return;
+	if (!r->ctx)
+		vm_forget(r);
+	else if (!r->live)
 		async_end(r);
+}
+
+bool async_orphan(struct range *r)
+{
+	r->pool->used -= r->size;
+	vm_unback(r);
+	if (!r->graphs) {
+		vm_forget(r);
+		return false;
+	}
+	r->ctx = NULL;	/* graphs outlive their context: its address stays taken */
+	r->freeing = true;
+	return true;
 }
 
 /* ---- allocating --------------------------------------------------------------- */

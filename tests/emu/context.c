@@ -391,11 +391,13 @@ static void ctx_end(struct ctx *c)
 			stream_end(s);
 	}
 	for (unsigned i = 0; (r = vm_nth(i));) {
-		if (r->kind != R_RESERVED && r->ctx == c) {
+		if (r->kind == R_RESERVED || r->ctx != c) {
+			i++;
+		} else if (r->kind == R_ASYNC) {
+			i += async_orphan(r);
+		} else {
 			vm_unback(r);
 			vm_forget(r);
-		} else {
-			i++;
 		}
 	}
 	for (unsigned at = 0; host_next(&at, &h);)

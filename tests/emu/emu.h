@@ -384,6 +384,8 @@ void async_live(struct range *r);	/* its allocation has run */
 void async_end(struct range *r);	/* its free has; r is gone unless a graph's */
 void async_graph(struct work *w);	/* W_ALLOC: of a node from now on */
 void async_graph_end(struct range *r);	/* of one node less */
+/* Its context ends, and so does its memory. False: r is gone with it. */
+bool async_orphan(struct range *r);
 struct pool *pool_default(int device);
 
 /* ---- modules (module.c) ------------------------------------------------------- */

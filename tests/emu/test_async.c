@@ -208,6 +208,35 @@ static void managed_never_exceeds_the_device(void)
 	      st.managed_out == 24u << 20);
 }
 
+/* Memory of a graph goes with its context, what is known of it with the graph. */
+static void graphs_outlive_contexts(void)
+{
+	struct emu_device_stats st;
+	CUgraphExec exec;
+	CUcontext other;
+	CUdeviceptr a;
+	CUgraph g;
+	CUstream s;
+
+	setup();
+	OK(cuCtxCreate_v2(&other, 0, 0));
+	s = stream();
+	OK(cuStreamBeginCapture_v2(s, CU_STREAM_CAPTURE_MODE_RELAXED));
+	OK(cuMemAllocAsync(&a, 1 << 20, s));
+	OK(cuStreamEndCapture(s, &g));
+	OK(cuGraphInstantiateWithFlags(&exec, g, 0));
+	OK(cuGraphLaunch(exec, s));
+	OK(cuStreamSynchronize(s));
+	OK(cuCtxDestroy_v2(other));
+	CHECK(!emu_stats(0, &st) && st.used == 0);
+	IS(cuMemFree_v2(a), CUDA_ERROR_INVALID_VALUE);
+	OK(cuGraphExecDestroy(exec));
+	OK(cuGraphDestroy(g));
+	OK(cuMemAllocAsync(&a, 1 << 20, NULL));
+	OK(cuMemFreeAsync(a, NULL));
+	OK(cuCtxSynchronize());
+}
+
 static const struct test_case cases[] = {
 	{ "lives_in_stream_order", lives_in_stream_order, "EMU_DELAY_US=500" },
 	{ "used_too_early", used_too_early, NULL },
@@ -215,6 +244,7 @@ static const struct test_case cases[] = {
 	{ "freed_in_order_elsewhere", freed_in_order_elsewhere, "EMU_DELAY_US=500" },
 	{ "capacity_comes_back", capacity_comes_back, "EMU_DELAY_US=500" },
 	{ "pools", pools, NULL },
+	{ "graphs_outlive_contexts", graphs_outlive_contexts, NULL },
 	{ "managed_is_everyones", managed_is_everyones, NULL },
 	{ "managed_by_the_batch", managed_by_the_batch, NULL },
 	{ "managed_never_exceeds_the_device", managed_never_exceeds_the_device, NULL },

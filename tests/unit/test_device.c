@@ -254,7 +254,7 @@ static void arguments(void **state)
 	char *packed = guarded(64), *part = guarded(28), *word = guarded(8);
 	uint64_t at[4] = { BASE, BASE + MIB, BASE + 2 * MIB, BASE + 3 * MIB };
 	void *args[5] = { guarded(4), word, part, guarded(12), NULL };
-	const struct device_fn *f = device_fn_add(33, p, 5, "f");
+	const struct device_fn *f = device_fn_add(33, 0, p, 5, "f");
 
 	for (int i = 0; i < 4; i++) {
 		struct device_region r = region(at[i], 1000);
@@ -277,13 +277,13 @@ static void arguments(void **state)
 	assert_int_equal(stat_of(SD_UNREAD), 0);
 	device_launch(0, 0, f, NULL, NULL, 0);
 	assert_int_equal(stat_of(SD_UNREAD), 1);
-	device_launch(0, 0, device_fn_add(34, NULL, -1, NULL), args, NULL, 0);
+	device_launch(0, 0, device_fn_add(34, 0, NULL, -1, NULL), args, NULL, 0);
 	assert_int_equal(stat_of(SD_UNREAD), 2);
-	device_fn_forget();
+	device_fn_forget(0);
 	assert_null(device_fn(33));
 	assert_null(device_fn(34));
 	for (uintptr_t i = 1; i < 3000; i++)
-		assert_non_null(device_fn_add(i, NULL, 0, NULL));
+		assert_non_null(device_fn_add(i, 0, NULL, 0, NULL));
 	for (uintptr_t i = 1; i < 3000; i++)
 		assert_non_null(device_fn(i));
 	assert_null(device_fn(3000));
@@ -292,9 +292,40 @@ static void arguments(void **state)
 	device_drop_range(0, UINT64_MAX);
 }
 
+/* A handle of one owner's ends with it, comes again as it was, or as another. */
+static void owners(void **state)
+{
+	const struct device_param p = { 0, 8 };
+	const struct device_fn *a = device_fn_add(5001, 1, &p, 1, "a");
+	const struct device_fn *b = device_fn_add(5002, 2, &p, 1, "b");
+	const struct device_fn *c = device_fn_add(5003, 0, &p, 1, NULL);
+	uintptr_t life = device_fn_life(a);
+
+	assert_int_not_equal(life, device_fn_life(b));
+	device_fn_forget(1);
+	assert_null(device_fn(5001));
+	assert_ptr_equal(device_fn(5002), b);
+	assert_null(device_fn(5003));
+	assert_int_equal(device_fn_life(a), 0);
+	for (int i = 0; i < 3; i++) {
+		const struct device_fn *other = device_fn_add(5001, 1, &p, 1, "other");
+
+		assert_ptr_not_equal(other, a);
+		assert_ptr_equal(device_fn(5001), other);
+		device_fn_forget(1);
+		assert_ptr_equal(device_fn_add(5001, 1, &p, 1, "a"), a);	/* nothing is added */
+		assert_ptr_equal(device_fn(5001), a);
+		assert_int_not_equal(device_fn_life(a), life);
+	}
+	assert_ptr_equal(device_fn_add(5003, 0, &p, 1, NULL), c);
+	device_fn_forget(0);
+	assert_null(device_fn(5002));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(owners),
 		cmocka_unit_test(like_a_list),
 		cmocka_unit_test(odd_ones),
 		cmocka_unit_test(readers_beside),
