@@ -8,14 +8,14 @@
 #     tests/run.sh engine   tests/engine: programs on the CUDA driver API
 #     tests/run.sh check    unit, emu, tests/check/*.sh, every operation failing at its
 #                           first call, engine, the traps (under 10 minutes)
-#     tests/run.sh long     the same with sanitizers, fuzzers, 1 GiB through the codecs,
-#                           others' suites and programs under torture (tests/suites),
-#                           five minutes of operations failing at any call (NTH_SEED),
-#                           1000 seeds of the random device program,
-#                           up to 1000 seeds of the stress and 500 of torture: about
-#                           40 minutes on two cores. OFFLOAD_LONG=N: N times as long
-#                           (3: ten minutes for each fuzzer, and all the seeds on a
-#                           slow machine). FUZZ_SECONDS=N: so long for each fuzzer
+#     tests/run.sh long     the same with sanitizers, ten minutes of fuzzing (each decoder,
+#                           all at once), 1 GiB through the codecs, others' suites and
+#                           programs under torture (tests/suites), four minutes
+#                           of operations failing at any call (NTH_SEED), up to
+#                           1000 seeds of the random device program and of the stress,
+#                           500 of torture: about 40 minutes on two cores.
+#                           OFFLOAD_LONG=N: N times as long (3: all the seeds on a slow
+#                           machine). FUZZ_SECONDS=N: so long for each fuzzer
 #
 # Owns build/test (outputs). Exit status 0 only if something passed and
 # nothing failed; 77 from a test is a skip, counted and told. B: the build
@@ -102,22 +102,38 @@ sanitizers() {
 	done
 }
 
-# Each decoder's fuzzer, all cores at it; what it finds is kept in build/fuzz.
-fuzzers() {
-	local t name cores seconds
+# A decoder's fuzzer; what it finds is kept in build/fuzz.
+fuzzer() {
+	mkdir -p "$B/fuzz/$1" "$B/fuzz/found"
+	single "fuzz/$1" $((seconds + 300)) nice "$B/clang/fuzz/$1" -fork=1 \
+		-max_total_time="$seconds" -timeout=60 -rss_limit_mb=4096 -max_len=2048 \
+		-artifact_prefix="$B/fuzz/found/$1-" "$B/fuzz/$1" "tests/fuzz/corpus/$1"
+}
 
-	cores=$(nproc)
-	seconds=${FUZZ_SECONDS:-$((240 * times / cores))}
-	single "fuzz, built" 1800 make --no-print-directory fuzz
-	for t in tests/fuzz/*.c; do
-		name=$(basename "$t" .c)
-		mkdir -p "$B/fuzz/$name" "$B/fuzz/found"
-		single "fuzz/$name" $((seconds + 300)) "$B/clang/fuzz/$name" \
-			-fork="$cores" -max_total_time="$seconds" -timeout=60 \
-			-rss_limit_mb=4096 -max_len=2048 \
-			-artifact_prefix="$B/fuzz/found/$name-" \
-			"$B/fuzz/$name" "tests/fuzz/corpus/$name"
+fuzzers() {
+	local t calls=() seconds=${FUZZ_SECONDS:-$((600 * times))}
+
+	for t in tests/fuzz/*.c; do calls+=("fuzzer $(basename "$t" .c)"); done
+	together "${calls[@]}"
+}
+
+# together CALL...: all at once, each in a shell of its own: counts are added up.
+together() {
+	local call dir p f s
+
+	dir=$(mktemp -d) || exit 1
+	for call; do
+		(pass=0 fails=0 skips=0
+		$call
+		echo "$pass $fails $skips" >"$dir/${call// /.}") &
 	done
+	wait
+	for call; do
+		p=0 f=1 s=0
+		[ -s "$dir/${call// /.}" ] && read -r p f s <"$dir/${call// /.}"
+		pass=$((pass + p)) fails=$((fails + f)) skips=$((skips + s))
+	done
+	rm -rf "$dir"
 }
 
 rm -rf "$out"
@@ -132,8 +148,12 @@ long)	export FX_MIB=$((1024 * times))
 	limit=3600 unit
 	emu; checks
 	unset FX_MIB PTX_SEEDS
-	sanitizers; fuzzers; fault long $((300 * times))
-	counted suites long; counted engine long; counted preload long ;;
+	sanitizers
+	single "fuzz, built" 1800 make --no-print-directory fuzz
+	# These keep one processor busy, or wait: the device programs for delays.
+	together "fault long $((240 * times))" "counted suites long"
+	together fuzzers "counted engine long"
+	counted preload long ;;
 *)	echo "usage: $0 unit | emu | engine | check | long" >&2; exit 2 ;;
 esac
 echo "# $pass passed, $fails failed, $skips skipped"

@@ -7,7 +7,7 @@
 #                                             then some programs x torture seeds
 #     tests/preload/run.sh long               all variants, OFFLOAD_LONG times 500
 #                                             torture runs and the seeds of (1),
-#                                             as many as 5 and 9 minutes allow
+#                                             as many as 3 and 5 minutes allow
 #     tests/preload/run.sh one PROG VARIANT   one run, output shown
 #
 # Owns build/trap (files, logs, statistics); empty again when all passed.
@@ -280,7 +280,7 @@ run_seeds() {
 	for p in $list; do
 		read -r quick long <<<"$(asked "$p" seeds)"
 		[ -n "$quick" ] || continue
-		[ "$1" = long ] && quick=$((long * times)) seconds=$((540 * times))
+		[ "$1" = long ] && quick=$((long * times)) seconds=$((300 * times))
 		echo "# $p: seeds $first to $((first + quick - 1)) in move and copy"
 		v=$(for s in $(seq "$first" $((first + quick - 1))); do
 			echo "move.seed=$s" "copy.seed=$s"
@@ -298,7 +298,7 @@ run_storm() {
 	else
 		echo "# torture seeds ${TRAP_SEED:-1000} and up," \
 		     "$((500 * times)) runs"
-		long_seeds | paced $((300 * times))
+		long_seeds | paced $((180 * times))
 	fi
 }
 
