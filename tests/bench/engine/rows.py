@@ -126,9 +126,11 @@ def dense_at(bench, args, ref, report, n):
 
 def beside_a_reader(bench, ref, missing, result):
     """What the reading alone costs this engine on this machine (a virtual disk
-    is served by the processors the engine computes on): the engine with all in
-    memory, without the library, beside a plain reader that reads as many bytes
-    per second as the run did. No bar: DESIGN's bound knows no such cost."""
+    is served by the processors the engine computes on). The engine with all in
+    memory, without the library, takes t beside a plain reader of r bytes per
+    second and t0 alone: a byte costs it (1 - t0 / t) / r seconds, and a token
+    could not take less than t0 + missing of these. No bar: DESIGN's bound knows
+    no such cost."""
     rate = result["bytes"] / result["s"]
     if not rate:
         return
@@ -138,8 +140,9 @@ def beside_a_reader(bench, ref, missing, result):
                          row="beside", type=result["type"])
     if not got or reached[0] < 0.9 * rate:	# the reader fell behind
         return
-    beside = max(median(got["ms"]) / 1000, missing / result["bandwidth"])
-    result.update(beside_s=beside, over_beside=result["s"] / beside)
+    cost = max(0, 1 - ref["compute_s"] * 1000 / median(got["ms"])) / reached[0]
+    beside = max(ref["compute_s"] + cost * missing, missing / result["bandwidth"])
+    result.update(beside_s=beside, over_beside=result["s"] / beside, byte_cost_s=cost)
     result["note"] = f"{result['over_beside']:.2f}x the engine beside a reader"
 
 
