@@ -43,6 +43,9 @@
 #ifndef MADV_POPULATE_READ	/* newer than some headers */
 #define MADV_POPULATE_READ 22
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #define HINTS_SLACK	32U	/* chunks hints mode leaves to what it cannot see */
 
 /* assert's text would go to a library thread's stderr, which is nowhere. */
