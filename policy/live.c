@@ -475,7 +475,10 @@ static void transit(struct pol *p, struct pol_chunk *c, enum pol_state to)
 		arrived(p, c);
 	if (to == POL_PLAIN)
 		c->flags &= ~(F_DEMAND | F_WASTE | F_PREF);
+	if (to == POL_PLAIN && c->state == POL_ABSENT)
+		c->flags |= F_BORN;
 	if (to == POL_ABSENT) {
+		c->flags &= ~F_BORN;
 		p->c.evictions += c->state != POL_INFLIGHT;
 		c->heat = 0;
 		p->c.wasted += !!(c->flags & F_PREF);

@@ -14,7 +14,8 @@
  * a kept chunk becomes one a little after it (HOLE_SLACK). Then the same few
  * frames are read into, again and again, and a disk fills memory that was
  * filled a moment ago faster (seen at depth 8: 2.97 GB/s into 8 frames, 2.36
- * into 32, 1.3 to 1.9 into 320).
+ * into 32, 1.3 to 1.9 into 320). What was never fetched has no copy: it would have to be
+ * written first, so it waits longer still (BORN_SLACK).
  *
  * (P1) Demand comes first, then room, then installs, then prefetch.
  * (P2) A prefetch takes only a frame whose chunk is needed later than the
@@ -27,6 +28,8 @@
 
 #define ONE ((int64_t)1 << 32)
 #define HOLE_SLACK (2 * ONE)
+#define BORN_SLACK (6 * ONE)
+#define BORN_LOOKS 16	/* for another to give up */
 #define SKEW_LEAST 4u	/* skewed chunks of late faults that always stay */
 
 /* How a victim may be chosen. */
@@ -80,11 +83,12 @@ void pol_pick_holes(struct pol *p, uint32_t pos, uint32_t n)
 		uint32_t id = p->seq[pos];
 		const struct pol_chunk *c = &p->chunk[id];
 		bool was = c->flags & F_HOLE, is;
+		int64_t slack = c->flags & F_BORN ? BORN_SLACK : HOLE_SLACK;
 
 		if (!pol_loopish(p, c) || c->flags & F_PINNED || !pol_framed(c))
 			continue;
 		p->acc += (int64_t)p->rho;
-		is = p->acc >= ONE + (was ? -HOLE_SLACK : HOLE_SLACK);
+		is = p->acc >= ONE + (was ? -HOLE_SLACK : slack);
 		if (is)
 			p->acc -= ONE;
 		set_hole(p, id, is);
@@ -103,6 +107,22 @@ static uint32_t nearest_hole(struct pol *p, uint32_t later)
 	       POL_NIL;
 }
 
+/* The victim at pos, or one a little further behind that has a copy already. */
+static uint32_t cheap_near(struct pol *p, uint32_t pos, uint32_t room)
+{
+	uint32_t at = pos;
+
+	for (int i = 0; i < BORN_LOOKS && at != POL_NIL; i++) {
+		uint32_t gone = pol_dist(p, at, pol_back(p, p->tail, 1)) + 1;
+
+		if (!(p->chunk[p->seq[at]].flags & F_BORN))
+			return at;
+		at = gone < room ? pol_map_prev(p, B_VICTIM, pol_back(p, at, 1), room - gone) :
+		     POL_NIL;
+	}
+	return pos;
+}
+
 /* The furthest next use: nearest behind the zone. The diffusion owes for
  * it, so that density stays right. */
 static uint32_t furthest(struct pol *p, uint32_t later)
@@ -113,7 +133,7 @@ static uint32_t furthest(struct pol *p, uint32_t later)
 		room = p->n_pos > later ? p->n_pos - later : 0;
 	if (!room)
 		return POL_NIL;
-	pos = pol_map_prev(p, B_VICTIM, pol_back(p, p->tail, 1), room);
+	pos = cheap_near(p, pol_map_prev(p, B_VICTIM, pol_back(p, p->tail, 1), room), room);
 	if (pos != POL_NIL && p->acc > -4 * ONE)
 		p->acc -= ONE;
 	return pos;

@@ -117,6 +117,7 @@ enum {			/* pol_chunk.flags */
 	F_JUMP = 2048,	/* its first fault of the epoch was a jump */
 	F_RECENT = 4096, /* among the last faults: see pol.recent */
 	F_HOLE = 8192, /* streamed: read and given up again each pass, see pick.c */
+	F_BORN = 16384, /* never fetched: it is stored nowhere, giving it up costs a write */
 };
 
 #define POL_SHARED 256u		/* see (O4) in order.c */
