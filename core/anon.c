@@ -29,6 +29,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic(struct region *) live;	/* NULL while WATCHED */
 static _Atomic uintptr_t grown_to;	/* usable from core_heap_base to here */
 static _Atomic uint64_t admitted;	/* blocks up to so many bytes in all may go on */
+static _Atomic bool huge;		/* populated by huge pages, see foresee */
 static uint64_t resident;		/* keeper: populated at the last look */
 static bool said_hints;
 static int keep[KEEP_FDS], n_keep;	/* in a fork: the spill files, for the child */
@@ -94,6 +95,21 @@ int anon_register(uintptr_t lo, uintptr_t hi)
 	return err;
 }
 
+/* All of it but what is lost: that is not ours any more. */
+static void advise(int advice)
+{
+	uintptr_t end = atomic_load(&grown_to);
+
+	for (uintptr_t a = core_heap_base; a < end; a += CHUNK) {
+		uintptr_t lo = a;
+
+		while (a < end && !anon_lost((uint32_t)((a - core_heap_base) / CHUNK)))
+			a += CHUNK;
+		if (a > lo)
+			off_sys_madvise((void *)lo, a - lo, advice);
+	}
+}
+
 int anon_grow(uintptr_t lo, uintptr_t hi)
 {
 	struct cmd c = { .op = CMD_GROW, .lo = lo, .hi = hi };
@@ -104,6 +120,8 @@ int anon_grow(uintptr_t lo, uintptr_t hi)
 	err = off_sys_mprotect((void *)lo, hi - lo, PROT_READ | PROT_WRITE) ? -errno : 0;
 	if (!err && c.r)
 		err = cmd_call(&c);
+	else if (!err && atomic_load(&huge))
+		off_sys_madvise((void *)lo, hi - lo, MADV_HUGEPAGE);
 	if (!err && hi > atomic_load(&grown_to))
 		atomic_store(&grown_to, hi);
 	pthread_mutex_unlock(&lock);
@@ -226,6 +244,30 @@ static uint64_t unpopulated(void)
 	return used > resident ? used - resident : 0;
 }
 
+/* A heap that is used to the full and has come to a quarter of what there is will likely be
+ * paged: what it populates from now on comes as huge pages, as all memory does where the
+ * kernel's default is so. Moving chunks of small pages is dear (anon_io.c). Sparse
+ * heaps, and small ones, stay as the kernel has them. */
+static void foresee(uint64_t room)
+{
+	static uint64_t looked;
+	uint64_t used = heap_used();
+
+	if (atomic_load(&huge) || used < looked + used / 8 || used < room / 3)
+		return;
+	looked = used;
+	resident = count_resident();
+	if (resident < used - used / 8)
+		return;
+	if (pthread_mutex_trylock(&lock)) {	/* as in convert */
+		looked = 0;
+		return;
+	}
+	atomic_store(&huge, true);
+	advise(MADV_HUGEPAGE);
+	pthread_mutex_unlock(&lock);
+}
+
 /* The heap's entry in the table, HELD. */
 static struct region *enter(void)
 {
@@ -312,8 +354,9 @@ bool anon_judge(size_t bytes, uint64_t room, uint64_t cap)
 	}
 	if (over)
 		return convert();
+	foresee(room);
 	if (bytes)
-		atomic_store(&admitted, used + (room - unpopulated() - bytes) / 2);
+		atomic_store(&admitted, used + (room - unpopulated() - bytes) / 8);
 	return false;
 }
 
@@ -339,21 +382,6 @@ void anon_fork_unlock(void)
 	pthread_mutex_unlock(&lock);
 }
 
-/* All of it but what is lost: that was never ours to forbid. */
-static void inherit(int advice)
-{
-	uintptr_t end = atomic_load(&grown_to);
-
-	for (uintptr_t a = core_heap_base; a < end; a += CHUNK) {
-		uintptr_t lo = a;
-
-		while (a < end && !anon_lost((uint32_t)((a - core_heap_base) / CHUNK)))
-			a += CHUNK;
-		if (a > lo)
-			off_sys_madvise((void *)lo, a - lo, advice);
-	}
-}
-
 void anon_fork_open(void)
 {
 	struct cmd c = { .op = CMD_SETTLE, .r = atomic_load(&live) };
@@ -371,7 +399,7 @@ void anon_fork_open(void)
 	inherits = n >= 0;
 	n_keep = n > 0 ? n : 0;
 	if (inherits) {
-		inherit(MADV_DOFORK);
+		advise(MADV_DOFORK);
 		pool_fork_open();
 	}
 }
@@ -388,7 +416,7 @@ void anon_fork_close(void)
 {
 	if (!anon_live())
 		return;
-	inherit(MADV_DONTFORK);
+	advise(MADV_DONTFORK);
 	if (inherits)
 		pool_fork_close();
 	close_kept();

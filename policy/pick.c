@@ -15,7 +15,7 @@
  * frames are read into, again and again, and a disk fills memory that was
  * filled a moment ago faster (seen at depth 8: 2.97 GB/s into 8 frames, 2.36
  * into 32, 1.3 to 1.9 into 320). What was never fetched has no copy: it would have to be
- * written first, so it waits longer still (BORN_SLACK).
+ * written first, so it waits longer still (BORN_MOST).
  *
  * (P1) Demand comes first, then room, then installs, then prefetch.
  * (P2) A prefetch takes only a frame whose chunk is needed later than the
@@ -28,8 +28,7 @@
 
 #define ONE ((int64_t)1 << 32)
 #define HOLE_SLACK (2 * ONE)
-#define BORN_SLACK (6 * ONE)
-#define BORN_LOOKS 16	/* for another to give up */
+#define BORN_MOST 4u	/* more of it for what has no copy, where frames are many */
 #define SKEW_LEAST 4u	/* skewed chunks of late faults that always stay */
 
 /* How a victim may be chosen. */
@@ -77,13 +76,18 @@ static void set_hole(struct pol *p, uint32_t id, bool on)
 	pol_enter(p, id);
 }
 
+static int64_t born_more(const struct pol *p)
+{
+	return p->frames / 64 < BORN_MOST ? p->frames / 64 : BORN_MOST;
+}
+
 void pol_pick_holes(struct pol *p, uint32_t pos, uint32_t n)
 {
 	for (; n--; pos = pol_fwd(p, pos, 1)) {
 		uint32_t id = p->seq[pos];
 		const struct pol_chunk *c = &p->chunk[id];
 		bool was = c->flags & F_HOLE, is;
-		int64_t slack = c->flags & F_BORN ? BORN_SLACK : HOLE_SLACK;
+		int64_t slack = HOLE_SLACK + (c->flags & F_BORN ? born_more(p) * ONE : 0);
 
 		if (!pol_loopish(p, c) || c->flags & F_PINNED || !pol_framed(c))
 			continue;
@@ -112,7 +116,7 @@ static uint32_t cheap_near(struct pol *p, uint32_t pos, uint32_t room)
 {
 	uint32_t at = pos;
 
-	for (int i = 0; i < BORN_LOOKS && at != POL_NIL; i++) {
+	for (int i = 0; i < 4 * born_more(p) && at != POL_NIL; i++) {
 		uint32_t gone = pol_dist(p, at, pol_back(p, p->tail, 1)) + 1;
 
 		if (!(p->chunk[p->seq[at]].flags & F_BORN))
