@@ -354,7 +354,7 @@ bool anon_judge(size_t bytes, uint64_t room, uint64_t cap)
 	}
 	if (over)
 		return convert();
-	foresee(room);
+	foresee(cap && cap - used < room ? cap - used : room);
 	if (bytes)
 		atomic_store(&admitted, used + (room - unpopulated() - bytes) / 8);
 	return false;

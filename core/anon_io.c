@@ -326,31 +326,12 @@ static void checked(uint32_t c, bool right)
 
 /* ---- out ------------------------------------------------------------------------- */
 
-#define COLLAPSE_TRIES	64	/* in vain: kernels before 6.1, or no huge pages */
-
-/* Memory that came by small pages becomes a huge page before it goes: moving, hashing
- * and replacing 512 small ones costs ten times that (12 ms against 0.7 where page tables
- * are the hypervisor's). Chunks with holes stay as they are. */
-static void collapse(uint32_t c)
-{
-	static int in_vain;
-
-	if (in_vain >= COLLAPSE_TRIES || torture())
-		return;
-	if (off_sys_madvise((void *)chunk_addr(c), CHUNK, MADV_COLLAPSE)) {
-		in_vain += errno == EINVAL;
-		return;
-	}
-	in_vain = 0;
-	anon_at(c)->split = false;
-}
-
 int anon_soften(uint32_t c)
 {
 	int err;
 
 	if (anon_at(c)->split)
-		collapse(c);
+		anon_collapse(c);
 	err = pg.ops->soften(c);
 	if (err == -EBUSY && !unshare_pages(c)) {
 		anon_at(c)->split = true;

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #define SHED_LOOKS	256
+#define COLLAPSE_TRIES	64	/* in vain: kernels before 6.1, or no huge pages */
 
 #define ANON_ORDER	(1U << 24)	/* after every span of a file */
 
@@ -247,6 +248,22 @@ int anon_cleared(struct region *r, uintptr_t lo, uintptr_t hi)
 		left |= drop_part(c, inner_hi, hi) ? 0 : 2;
 	}
 	return left;
+}
+
+/* ---- pages --------------------------------------------------------------------------- */
+
+void anon_collapse(uint32_t c)
+{
+	static int in_vain;
+
+	if (in_vain >= COLLAPSE_TRIES || torture())
+		return;
+	if (off_sys_madvise((void *)chunk_addr(c), CHUNK, MADV_COLLAPSE)) {
+		in_vain += errno == EINVAL;
+		return;
+	}
+	in_vain = 0;
+	anon_at(c)->split = false;
 }
 
 /* ---- the pool ------------------------------------------------------------------------ */

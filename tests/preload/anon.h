@@ -27,6 +27,30 @@ struct block {
 	uint16_t id, gen;
 };
 
+/* ---- where it is ---------------------------------------------------------- */
+
+/* KiB of /proc/self/smaps under this key, in mappings of at least so many bytes. */
+static inline size_t anon_smaps(const char *key, size_t least)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	char line[512];
+	size_t all = 0, n;
+	bool large = false;
+
+	check(f);
+	while (fgets(line, sizeof(line), f)) {
+		size_t from, to;
+
+		if (sscanf(line, "%zx-%zx ", &from, &to) == 2)
+			large = to - from >= least;
+		else if (large && !strncmp(line, key, strlen(key)) &&
+			 sscanf(line + strlen(key), ": %zu", &n) == 1)
+			all += n;
+	}
+	fclose(f);
+	return all;
+}
+
 /* ---- contents ------------------------------------------------------------- */
 
 static inline uint64_t anon_word(uint16_t id, uint16_t gen, uint64_t off)

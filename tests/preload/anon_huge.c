@@ -17,28 +17,6 @@
 #define SIZE	(96 * MIB)
 #define ROUNDS	12
 
-/* KiB of /proc/self/smaps under this key, in large mappings. */
-static size_t sum(const char *key)
-{
-	FILE *f = fopen("/proc/self/smaps", "r");
-	char line[512];
-	size_t all = 0, n;
-	bool large = false;
-
-	check(f);
-	while (fgets(line, sizeof(line), f)) {
-		size_t from, to;
-
-		if (sscanf(line, "%zx-%zx ", &from, &to) == 2)
-			large = to - from >= SIZE;
-		else if (large && !strncmp(line, key, strlen(key)) &&
-			 sscanf(line + strlen(key), ": %zu", &n) == 1)
-			all += n;
-	}
-	fclose(f);
-	return all;
-}
-
 static bool frees_page_tables(void)
 {
 	struct utsname u;
@@ -58,7 +36,7 @@ static bool gives_huge(void)
 	check(p != MAP_FAILED);
 	madvise(p, SIZE, MADV_HUGEPAGE);
 	*at = 1;
-	huge = sum("AnonHugePages") >= CHUNK / 1024;
+	huge = anon_smaps("AnonHugePages", SIZE) >= CHUNK / 1024;
 	munmap(p, SIZE);
 	return huge;
 }
@@ -88,8 +66,8 @@ int main(void)
 		for (int i = 0; i < 2; i++)
 			anon_verify(p, 1, gen, 0, SIZE, "round");
 	}
-	if (sum("AnonHugePages") < sum("Anonymous") / 2)
-		fail("%zu of %zu KiB are huge pages", sum("AnonHugePages"), sum("Anonymous"));
+	if (anon_smaps("AnonHugePages", SIZE) < anon_smaps("Anonymous", SIZE) / 2)
+		fail("%zu of %zu KiB are huge pages", anon_smaps("AnonHugePages", SIZE), anon_smaps("Anonymous", SIZE));
 	free(p);
 	return 0;
 }
