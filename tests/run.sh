@@ -10,6 +10,7 @@
 #                           first call, engine, the traps (under 10 minutes)
 #     tests/run.sh long     the same with sanitizers, fuzzers, 1 GiB through the codecs,
 #                           others' suites and programs under torture (tests/suites),
+#                           what must go on for long, or together (tests/soak),
 #                           five minutes of operations failing at any call (NTH_SEED),
 #                           1000 seeds of the random device program,
 #                           up to 1000 seeds of the stress and 500 of torture: about
@@ -94,11 +95,15 @@ counted() {
 	pass=$((pass + p)) fails=$((fails + f)) skips=$((skips + s))
 }
 
+# The unit programs, and one of them for as long as 100 evictions of each chunk take.
 sanitizers() {
 	local san
 
 	for san in asan tsan; do
 		single "unit, $san" 1800 make --no-print-directory "check-$san"
+		SOAK_TURNS=$((100 * times)) single "soak, $san" $((900 * times)) \
+			"$B/$san/unit/test_soak"
+		grep '^#' "$out/soak, $san.log"
 	done
 }
 
@@ -133,7 +138,7 @@ long)	export FX_MIB=$((1024 * times))
 	emu; checks
 	unset FX_MIB PTX_SEEDS
 	sanitizers; fuzzers; fault long $((300 * times))
-	counted suites long; counted engine long; counted preload long ;;
+	counted suites long; counted soak long; counted engine long; counted preload long ;;
 *)	echo "usage: $0 unit | emu | engine | check | long" >&2; exit 2 ;;
 esac
 echo "# $pass passed, $fails failed, $skips skipped"
