@@ -124,8 +124,10 @@ int anon_grown(struct region *r, uintptr_t lo, uintptr_t hi)
 	if (err)
 		return err;
 	anon_chunk_init(r, from, to);
+	region_lock();
 	if (to > r->first + r->n)
 		r->n = to - r->first;
+	region_unlock();
 	return 0;
 }
 
@@ -140,7 +142,9 @@ void anon_make_plain(uint32_t c, enum store store)
 
 void anon_go_on(struct region *r)
 {
+	region_lock();
 	r->state = REGION_LIVE;
+	region_unlock();
 	pg.heap = r;
 	uffd_wake(r->base, (size_t)r->n * CHUNK);	/* who faulted while HELD */
 	stat_add(ST_HOST_CONVERTED, 1);

@@ -65,7 +65,7 @@ static uint64_t budget_of(uint64_t vram)
 
 void device_meet(int dev, const char *name, uint64_t vram, const void *uuid)
 {
-	struct off_stats *s = off_stats_now;
+	struct off_stats *s = stats_now();
 	int saved = errno;
 
 	if ((unsigned int)dev >= DEVICES)

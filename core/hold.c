@@ -142,7 +142,7 @@ static bool has_room(uint64_t size)
 	uint64_t total, most = off_opt.spill_max;
 
 	return spill_file_room(copy.to.fd, &total) >= size / CHUNK + 1 &&
-	       (!most || stat_get(off_stats_now, ST_HOST_SPILLED) + size <= most);
+	       (!most || stat_get(stats_now(), ST_HOST_SPILLED) + size <= most);
 }
 
 static void drop_copy(void)

@@ -276,12 +276,21 @@ static void convert_all(const struct region *unseen)
 	tell_frames();
 }
 
+/* Others under the limit, most likely as we are, grew into what the heap had been
+ * promised, and files are left less than the least: the heap has to give, or what is
+ * in it starves all of them. Nothing else would come, where all of it is populated. */
+static bool starved(void)
+{
+	return now.limit != BUDGET_NONE && tight() && target < (uint64_t)LEAST_FRAMES * CHUNK &&
+	       heap_used() > 2ul * LEAST_FRAMES * CHUNK;
+}
+
 /* What the heap was promised and has not populated yet must fit beside what
  * is needed now; mapped pages of files are not, for the kernel drops them, and
  * if they are missed the files are converted. Bytes of a request to come, or 0. */
 static void judge_heap(size_t bytes)
 {
-	uint64_t limit = cap(UINT64_MAX);
+	uint64_t limit = starved() ? 1 : cap(UINT64_MAX);
 	uint64_t room = unshared + (now.limit == BUDGET_NONE ? 0 : now.mapped);
 
 	if (anon_judge(bytes, room, limit == UINT64_MAX ? 0 : limit)) {

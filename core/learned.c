@@ -43,7 +43,7 @@ struct known {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct range *range;	/* sorted, disjoint */
-static uint32_t n;
+static _Atomic uint32_t n;	/* learned_any looks without the lock */
 static struct known file[FILES_MAX];
 static uint32_t files;
 

@@ -63,7 +63,7 @@ static void group_name(char *to, size_t len, const char *name)
 /* The row of this name, a new one if need be; the last one is all others'. */
 static uint16_t row_of(const char *name)
 {
-	struct off_stats *s = off_stats_now;
+	struct off_stats *s = stats_now();
 	char group[LOSSY_NAME_MAX];
 	uint32_t i;
 
@@ -98,7 +98,7 @@ static void add_real(uint64_t *sum, double more)
 
 void lossy_seen(const struct quant_piece *piece, const struct quant_error *error, int n)
 {
-	struct off_stats *s = off_stats_now;
+	struct off_stats *s = stats_now();
 	uint32_t rows = __atomic_load_n(&s->n_lossy, __ATOMIC_ACQUIRE);
 
 	for (int i = 0; i < n; i++) {

@@ -81,7 +81,9 @@ static int go(struct region *r, bool adopt)
 		pager_count_own();	/* the keeper, who waits, reads the budget next */
 		return err;
 	}
+	region_lock();
 	r->state = REGION_LIVE;
+	region_unlock();
 	for (uint32_t c = r->first; c < r->first + r->n; c++) {
 		struct chunk *ch = &pg.chunk[c];
 

@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 static struct region table[MAX_REGIONS];
-static int table_used;			/* highest index in use + 1 */
+static _Atomic int table_used;		/* highest index in use + 1; the pager looks unlocked */
 static _Atomic uintptr_t bound_lo = UINTPTR_MAX, bound_hi;
 
 static _Atomic uint32_t lock_word;	/* 0 free, 1 held, 2 contended */

@@ -94,7 +94,7 @@ static void copy_name(char *to, size_t len, const char *from)
 
 void stats_names(const char *pager, const char *io_engine)
 {
-	struct off_stats *s = off_stats_now;
+	struct off_stats *s = stats_now();
 
 	copy_name(s->pager, sizeof(s->pager), pager);
 	copy_name(s->io_engine, sizeof(s->io_engine), io_engine);
@@ -104,7 +104,7 @@ void stats_names(const char *pager, const char *io_engine)
 
 struct off_stats *stats_sites_begin(void)
 {
-	struct off_stats *s = off_stats_now;
+	struct off_stats *s = stats_now();
 
 	for (int tries = 0; tries < 1000; tries++) {
 		uint32_t seq = __atomic_load_n(&s->sites_seq, __ATOMIC_RELAXED);

@@ -102,27 +102,33 @@ struct off_stats {
 /* Where counting goes now. Never NULL; changed by stats_start, stats_child. */
 extern struct off_stats *off_stats_now;
 
+/* On any thread, while the keeper may be moving it. */
+static inline struct off_stats *stats_now(void)
+{
+	return __atomic_load_n(&off_stats_now, __ATOMIC_ACQUIRE);
+}
+
 static inline void stat_add(enum off_stat i, uint64_t n)
 {
-	__atomic_fetch_add(&off_stats_now->v[i], n, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&stats_now()->v[i], n, __ATOMIC_RELAXED);
 }
 
 static inline void stat_sub(enum off_stat i, uint64_t n)
 {
-	__atomic_fetch_sub(&off_stats_now->v[i], n, __ATOMIC_RELAXED);
+	__atomic_fetch_sub(&stats_now()->v[i], n, __ATOMIC_RELAXED);
 }
 
 static inline void stat_set(enum off_stat i, uint64_t n)
 {
-	__atomic_store_n(&off_stats_now->v[i], n, __ATOMIC_RELAXED);
+	__atomic_store_n(&stats_now()->v[i], n, __ATOMIC_RELAXED);
 }
 
 static inline void stat_max(enum off_stat i, uint64_t n)
 {
-	uint64_t was = __atomic_load_n(&off_stats_now->v[i], __ATOMIC_RELAXED);
+	uint64_t *v = &stats_now()->v[i], was = __atomic_load_n(v, __ATOMIC_RELAXED);
 
 	while (was < n &&
-	       !__atomic_compare_exchange_n(&off_stats_now->v[i], &was, n, 1,
+	       !__atomic_compare_exchange_n(v, &was, n, 1,
 					    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		;
 }

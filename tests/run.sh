@@ -10,7 +10,8 @@
 #                           first call, engine, the traps (under 10 minutes)
 #     tests/run.sh long     the same with sanitizers, ten minutes of fuzzing (each decoder,
 #                           all at once), 1 GiB through the codecs, others' suites and
-#                           programs under torture (tests/suites), four minutes
+#                           programs under torture (tests/suites), what must go on for
+#                           long, or together (tests/soak), four minutes
 #                           of operations failing at any call (NTH_SEED), up to
 #                           1000 seeds of the random device program and of the stress,
 #                           500 of torture: about 40 minutes on two cores.
@@ -94,12 +95,20 @@ counted() {
 	pass=$((pass + p)) fails=$((fails + f)) skips=$((skips + s))
 }
 
+# The unit programs, and one of them for as long as 100 evictions of each chunk take.
 sanitizers() {
 	local san
 
 	for san in asan tsan; do
 		single "unit, $san" 1800 make --no-print-directory "check-$san"
 	done
+	together "soaked asan" "soaked tsan"
+}
+
+# soaked SANITIZER: core/ linked directly, every chunk turned over a hundred times.
+soaked() {
+	SOAK_TURNS=$((100 * times)) single "soak, $1" $((900 * times)) "$B/$1/unit/test_soak"
+	grep '^#' "$out/soak, $1.log"
 }
 
 # A decoder's fuzzer; what it finds is kept in build/fuzz.
@@ -153,7 +162,7 @@ long)	export FX_MIB=$((1024 * times))
 	# These keep one processor busy, or wait: the device programs for delays.
 	together "fault long $((240 * times))" "counted suites long"
 	together fuzzers "counted engine long"
-	counted preload long ;;
+	counted soak long; counted preload long ;;
 *)	echo "usage: $0 unit | emu | engine | check | long" >&2; exit 2 ;;
 esac
 echo "# $pass passed, $fails failed, $skips skipped"

@@ -3,7 +3,8 @@
  *
  * Four threads, each with eight items three times the budget in all: they
  * allocate, write, read, reallocate, remap, give pages back, unmap parts,
- * protect, hand memory to the kernel, pass items on, fork and end.
+ * protect, hand memory to the kernel, pass items on, fork and end. Beside that
+ * each has a tensor file mapped. STRESS_SOAK: until SIGTERM.
  *
  * Owns the items. (1) A word tells whose it is: item, generation, place. A page
  * has the generation it was written with last, ZERO if zeros are owed. (2) What
@@ -23,6 +24,7 @@
 #define PAGES_MOST	1536U		/* of an item */
 #define RUN_MOST	256U		/* pages of one action */
 #define PIPE_PAGES	16U		/* what a pipe holds */
+#define FILE_SIZE	(6 * MIB)
 
 enum { ZERO = 0, CHILD = 0x8000, HOLE = 0xffff };	/* generations */
 
@@ -44,11 +46,14 @@ struct actor {
 	pid_t child;		/* 0: none */
 	bool killed;
 	int pipe[2];
+	struct trap file;
 	struct item item[ITEMS];
 	unsigned char buf[PIPE_PAGES * PAGE];
 };
 
 static uint32_t seed;
+static bool soak;
+static volatile sig_atomic_t over;
 static struct actor actors[THREADS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct item mailbox[THREADS];
@@ -162,9 +167,15 @@ static void set_gen(struct item *x, struct run r, uint16_t gen)
 		x->gen[i] = gen;
 }
 
+/* Comes round in a soak; children's stay apart. */
+static void next_gen(struct actor *a)
+{
+	a->gen = a->gen >= CHILD ? a->gen + 1 : a->gen % (CHILD - 1) + 1;
+}
+
 static void fill(struct actor *a, struct item *x, struct run r)
 {
-	a->gen++;
+	next_gen(a);
 	for (size_t i = r.k; i < r.k + r.n; i++)
 		if (x->gen[i] != HOLE)
 			put_page(x, i, a->gen);
@@ -191,7 +202,8 @@ static void make(struct actor *a, struct item *x)
 {
 	bool zeros = below(a, 3) == 0;
 
-	*x = (struct item){ .id = (uint16_t)(a->me << 13 | ++a->ids),
+	a->ids = a->ids % 0x1fff + 1;
+	*x = (struct item){ .id = (uint16_t)(a->me << 13 | a->ids),
 			    .packs = below(a, 4) > 0 };
 	if (below(a, 2)) {
 		make_mapped(a, x);
@@ -360,7 +372,7 @@ static void act_pipe(struct actor *a, struct item *x)
 	check(read(a->pipe[0], a->buf, n) == (ssize_t)n);
 	for (size_t i = 0; i < r.n; i++)
 		look_at(a->buf + i * PAGE, x, r.k + i, "what the kernel read");
-	a->gen++;
+	next_gen(a);
 	for (size_t i = 0; i < r.n; i++)
 		put_words(a->buf + i * PAGE, x, r.k + i, a->gen, PAGE);
 	check(write(a->pipe[1], a->buf, n) == (ssize_t)n);
@@ -374,10 +386,23 @@ static void act_drop(struct actor *a, struct item *x)
 	drop(x);
 }
 
+/* Whatever item it was asked for. */
+static void act_file(struct actor *a, struct item *x)
+{
+	uint32_t pages_of_it = FILE_SIZE / PAGE, k = below(a, pages_of_it);
+	uint32_t n = 1 + below(a, pages_of_it - k);
+
+	if (!below(a, 8)) {
+		trap_unmap(&a->file);
+		trap_map(&a->file, PROT_READ, below(a, 2) ? MAP_SHARED : MAP_PRIVATE);
+	}
+	verify(&a->file, k * PAGE, n * PAGE, "the file");
+}
+
 static void (*const acts[])(struct actor *a, struct item *x) = {
 	act_write, act_write, act_rewrite, act_look, act_look, act_resize,
 	act_resize, act_remap, act_remap, act_discard, act_cut, act_protect,
-	act_pipe, act_drop,
+	act_pipe, act_drop, act_file, act_file,
 };
 
 static void act(struct actor *a)
@@ -476,11 +501,11 @@ static void *worker(void *arg)
 
 	for (int i = 0; i < ITEMS; i++)
 		make(a, &a->item[i]);
-	for (int i = 0; i < OPS; i++) {
+	for (int i = 0; soak ? !over : i < OPS; i++) {
 		act(a);
 		if (!below(a, 12))
 			pass_on(a);
-		if (i == fork_at)
+		if (soak ? !below(a, 100) : i == fork_at)
 			make_child(a);
 	}
 	reap(a);
@@ -492,6 +517,13 @@ static void begin(struct actor *a, int me)
 	a->me = me;
 	a->rng = seed * 2654435761u + (uint32_t)me * 40503u;
 	check(!pipe2(a->pipe, O_CLOEXEC));
+	trap_shared(&a->file, FILE_SIZE, 7);
+	trap_map(&a->file, PROT_READ, MAP_SHARED);
+}
+
+static void enough(int sig)
+{
+	over = 1;
 }
 
 static void all_items(void (*f)(struct item *x))
@@ -506,9 +538,12 @@ static void all_items(void (*f)(struct item *x))
 int main(void)
 {
 	const char *s = getenv("STRESS_SEED");
+	struct sigaction sa = { .sa_handler = enough, .sa_flags = SA_RESTART };
 	pthread_t th[THREADS];
 
 	seed = s ? (uint32_t)strtoul(s, NULL, 10) : 1;
+	soak = getenv("STRESS_SOAK");
+	check(!soak || !sigaction(SIGTERM, &sa, NULL));
 	for (int i = 0; i < THREADS; i++)
 		begin(&actors[i], i);
 	for (int i = 0; i < THREADS; i++)
@@ -516,5 +551,7 @@ int main(void)
 	for (int i = 0; i < THREADS; i++)
 		check(!pthread_join(th[i], NULL));
 	all_items(drop);
+	for (int i = 0; i < THREADS; i++)
+		trap_done(&actors[i].file);
 	return 0;
 }

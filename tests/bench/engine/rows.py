@@ -179,9 +179,22 @@ def pair(bench, args, ref, report):
 
 
 def eight(bench, args, ref, report):
-    """With a small model (--layers 6): each has an eighth of what is not enough for
-    one. What must hold is the memory and the tokens, the speed is told."""
-    together(bench, args, ref, report, 8, "eight")
+    """With a small model (--layers 4): there is room for half of it, once, for all of
+    them together. Each is told it may hold half of it: else some of them would do with
+    the page cache, once the others have made room. What must hold is the memory, the
+    tokens, and that each of them evicts: else nothing was shown. The speed is told."""
+    limit = limit_for(ref, 2, 8)
+    for pager in ["none"] * (not args.no_baseline) + args.modes:
+        run = Run(ref["model"], limit, pager, count=8,
+                  env={"OFFLOAD_RAM": str(ref["n_bytes"] // 2)})
+        got, result = attempt(bench, run, row="eight", n=2, type=args.type)
+        compare(result, got, ref)
+        if got and pager != "none":
+            evicted = [s.get("host", {}).get("evictions", 0) for s in got["stats"]]
+            result.update(evictions=evicted, missed=memory_bars(result, ref) +
+                          ["evictions"] * (pager != "hints" and min(evicted) == 0),
+                          note="evictions " + " ".join(map(str, evicted)))
+        report.add(result)
 
 
 def moe(bench, args, ref, report):
