@@ -263,7 +263,7 @@ void anon_collapse(uint32_t c)
 	if (in_vain >= COLLAPSE_TRIES || torture())
 		return;
 	if (off_sys_madvise((void *)chunk_addr(c), CHUNK, MADV_COLLAPSE)) {
-		in_vain += errno == EINVAL;
+		in_vain += errno != EAGAIN;
 		return;
 	}
 	in_vain = 0;

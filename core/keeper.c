@@ -281,8 +281,12 @@ static void convert_all(const struct region *unseen)
  * in it starves all of them. Nothing else would come, where all of it is populated. */
 static bool starved(void)
 {
-	return now.limit != BUDGET_NONE && tight() && target < (uint64_t)LEAST_FRAMES * CHUNK &&
-	       heap_used() > 2ul * LEAST_FRAMES * CHUNK;
+	struct budget_now group = now;
+
+	group.mem_total = 0;	/* not the machine: what others there have, no heap of ours mends */
+	return now.limit != BUDGET_NONE && heap_used() > 2ul * LEAST_FRAMES * CHUNK &&
+	       budget_target(&group, pager_own_bytes(), off_opt.reserve, 0) <
+	       (uint64_t)LEAST_FRAMES * CHUNK;
 }
 
 /* What the heap was promised and has not populated yet must fit beside what

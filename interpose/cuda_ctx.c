@@ -241,7 +241,9 @@ static CUresult on_ctx_set(__typeof__(&cuCtxSetCurrent) real, CUcontext ctx)
 {
 	CUresult r = real(ctx);
 
-	if (r == CUDA_SUCCESS)
+	if (r == CUDA_SUCCESS && !ctx)
+		pop();		/* that is what it means */
+	else if (r == CUDA_SUCCESS)
 		current = device_of(ctx);
 	return r;
 }
@@ -308,7 +310,6 @@ static CUresult on_primary_end(__typeof__(&cuDevicePrimaryCtxRelease_v2) real, C
 #define ARG_ctx_wait 0	/* nothing */
 static CUresult waited(CUresult r)
 {
-	cuda_look();
 	if (r == CUDA_SUCCESS) {
 		vmm_idle(cuda_device());
 		vmm_synced();
@@ -322,7 +323,6 @@ static CUresult on_stream_wait(__typeof__(&cuStreamSynchronize) real, CUstream s
 {
 	CUresult r = real(s);
 
-	cuda_look();
 	vmm_synced();
 	return r;
 }

@@ -14,9 +14,10 @@
  *     slots that hold a hooked function's address get its hook, and slots that are
  *     to be bound at their first use, if the first to define the name is the driver.
  *     This is done in our constructor, and later when objects were loaded since:
- *     at the next look-up by name, whoever makes it, at cuInit, and at hooked calls that
- *     allocate, free, load or wait. An object that is linked with the driver, is loaded
- *     later and calls it before any of these makes those calls past us.
+ *     at the next look-up by name, whoever makes it, and at cuInit. An object that
+ *     is linked with the driver, is loaded later and calls it before that (from its
+ *     constructor, or by what it registers there) makes those calls past us. Hooked calls
+ *     do not look: the loader's lock is taken by it, which the child of a fork may find taken.
  * (3) A hook is given out only after its row has the real function.
  * (4) Nothing of the driver's own is changed, nor what it binds to.
  * (5) No slot that the library cannot place is touched; each name of the driver's that
@@ -120,7 +121,8 @@ static bool would_be_drivers(const struct cuda_row *row)
 	return d.drivers;
 }
 
-static void rebind_slot(const struct elf_object *o, const ElfW(Rela) *r, bool lazy)
+/* False: the loader has not bound it yet, it seems. */
+static bool rebind_slot(const struct elf_object *o, const ElfW(Rela) *r, bool lazy)
 {
 	uintptr_t *slot = (uintptr_t *)(o->base + r->r_offset), now;
 	const ElfW(Sym) *s = &o->sym[ELF64_R_SYM(r->r_info)];
@@ -129,7 +131,7 @@ static void rebind_slot(const struct elf_object *o, const ElfW(Rela) *r, bool la
 	void *real;
 
 	if (s->st_shndx != SHN_UNDEF || !cuda_library(name) || (uintptr_t)slot % sizeof(*slot))
-		return;
+		return true;
 	row = row_of(name);
 	real = row ? __atomic_load_n(&row->real, __ATOMIC_ACQUIRE) : NULL;
 	now = __atomic_load_n(slot, __ATOMIC_RELAXED);
@@ -138,24 +140,42 @@ static void rebind_slot(const struct elf_object *o, const ElfW(Rela) *r, bool la
 	if (real && (now == (uintptr_t)real ||
 		     (lazy && elf_holds(o, (void *)now) && would_be_drivers(row))))
 		elf_store(slot, (uintptr_t)row->hook);
+	return !real || (now && now >= o->hi - o->base) || !o->base;
 }
 
 #if defined(__x86_64__)
-static void rebind(const struct elf_object *o)
+static bool rebind(const struct elf_object *o)
 {
+	bool bound = true;
+
 	for (size_t i = 0; i < o->n_rela; i++)
 		if ((ELF64_R_TYPE(o->rela[i].r_info) == R_X86_64_GLOB_DAT ||
 		     ELF64_R_TYPE(o->rela[i].r_info) == R_X86_64_64) && !o->rela[i].r_addend)
-			rebind_slot(o, &o->rela[i], false);
+			bound &= rebind_slot(o, &o->rela[i], false);
 	for (size_t i = 0; i < o->n_plt; i++)
 		if (ELF64_R_TYPE(o->plt[i].r_info) == R_X86_64_JUMP_SLOT)
-			rebind_slot(o, &o->plt[i], true);
+			bound &= rebind_slot(o, &o->plt[i], true);
+	return bound;
 }
 #else
-static void rebind(const struct elf_object *o)
+static bool rebind(const struct elf_object *o)
 {
+	return true;
 }
 #endif
+
+/* An object that another thread is loading is in the list before it is bound: it is
+ * looked at again, so often in all (what stays unbound looks the same). */
+#define AGAIN 256
+
+struct look { bool found[2], fresh, again; };
+
+static void unsee(uintptr_t base)
+{
+	for (uint32_t i = 0; i < SEEN; i++)
+		if (__atomic_load_n(&seen[i], __ATOMIC_RELAXED) == (base | 1))
+			__atomic_store_n(&seen[i], 0, __ATOMIC_RELAXED);
+}
 
 /* True the first time, while nothing was unloaded. */
 static bool unseen(uintptr_t base)
@@ -174,19 +194,22 @@ static bool unseen(uintptr_t base)
 	return true;
 }
 
-static int rebind_one(const struct elf_object *o, void *all)
+static int rebind_one(const struct elf_object *o, void *arg)
 {
-	bool fresh = unseen(o->base) || *(bool *)all;
+	static int again = AGAIN;
+	struct look *l = arg;
+	bool fresh = unseen(o->base) || l->fresh;
 
 	if (fresh && o->sym && o->str && !elf_named(o, DRIVER_NAME) &&
-	    !elf_named(o, NVML_NAME) && !elf_holds(o, (void *)rebind_one))
-		rebind(o);
+	    !elf_named(o, NVML_NAME) && !elf_holds(o, (void *)rebind_one) && !rebind(o) &&
+	    __atomic_fetch_sub(&again, 1, __ATOMIC_RELAXED) > 0) {
+		unsee(o->base);
+		l->again = true;
+	}
 	return 0;
 }
 
 /* ---- looking --------------------------------------------------------------------- */
-
-struct look { bool found[2], fresh; };
 
 static int look_at(const struct elf_object *o, void *arg)
 {
@@ -224,8 +247,10 @@ void cuda_look(void)
 			memset(seen, 0, sizeof(seen));
 			l.fresh = true;
 		}
-		elf_each(rebind_one, &l.fresh);
+		elf_each(rebind_one, &l);
 	}
+	if (l.again)
+		return;
 	__atomic_store_n(&loads, n_loads, __ATOMIC_RELAXED);
 	__atomic_store_n(&unloads, n_unloads, __ATOMIC_RELAXED);
 }

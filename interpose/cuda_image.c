@@ -26,7 +26,6 @@ bool cuda_reads_images(void)
 
 static CUresult loaded(CUresult r, const void *owner, const void *image)
 {
-	cuda_look();
 	if (r == CUDA_SUCCESS && cuda_reads_images() && device_begin())
 		device_image((uintptr_t)owner, image);
 	return r;

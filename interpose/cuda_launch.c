@@ -648,6 +648,18 @@ static CUresult on_exec_memset(__typeof__(&cuGraphExecMemsetNodeSetParams) real,
 	return real(exec, node, m, ctx);
 }
 
+/* A kernel could keep pointers in such memory, where nobody looks for them. */
+#define SIG_node_alloc (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
+			CUDA_MEM_ALLOC_NODE_PARAMS_v1 *p)
+#define ARG_node_alloc node, g, after, n, p
+static CUresult on_node_alloc(__typeof__(&cuGraphAddMemAllocNode) real, CUgraphNode *node,
+			      CUgraph g, const CUgraphNode *after, size_t n,
+			      CUDA_MEM_ALLOC_NODE_PARAMS_v1 *p)
+{
+	vmm_doubt(0);
+	return real(node, g, after, n, p);
+}
+
 /* A node of any kind: it is not looked at. */
 #define SIG_any_node (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
 		      CUgraphNodeParams *p)

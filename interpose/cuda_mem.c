@@ -128,7 +128,6 @@ static CUresult on_alloc(__typeof__(&cuMemAlloc_v2) real, CUdeviceptr *base, siz
 	uint32_t number;
 	CUresult r;
 
-	cuda_look();
 	if (cuda_place(base, len, false, &number, &r))
 		return placed(r, base, len, number);
 	r = WITH_ROOM(len, real(base, len));
@@ -173,7 +172,6 @@ static CUresult on_free(__typeof__(&cuMemFree_v2) real, CUdeviceptr base)
 	struct device_region was;
 	CUresult r;
 
-	cuda_look();
 	if (!cuda_placed(base, &was))
 		return ENDING(base, real(base));
 	if (!device_drop(base, &was))
@@ -187,7 +185,10 @@ static CUresult on_free(__typeof__(&cuMemFree_v2) real, CUdeviceptr base)
 /* What a capture allocates is there while its graph is launched: the driver's, not counted. */
 static CUresult stream_memory(CUresult r, const CUdeviceptr *base, size_t len, CUstream s)
 {
-	return cuda_captured(s) ? r : recorded(r, DEVICE_STREAM, base, len);
+	if (!cuda_captured(s))
+		return recorded(r, DEVICE_STREAM, base, len);
+	vmm_doubt(0);		/* a kernel could keep pointers there unseen */
+	return r;
 }
 
 #define SIG_alloc_async (CUdeviceptr *base, size_t len, CUstream s)

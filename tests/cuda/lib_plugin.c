@@ -18,25 +18,6 @@ int whose(void)
 	return 1;
 }
 
-/* Nothing is looked up by name. */
-static const char *call(void)
-{
-	CUdeviceptr p;
-
-	if (cuMemAlloc_v2(&p, 4096) != CUDA_SUCCESS)
-		return "a call";
-	return is_hook(stub_last.caller) == want_hooks() ? NULL : "its call is not hooked";
-}
-
-/* As plugins do that register themselves. */
-__attribute__((constructor)) static void registers(void)
-{
-	char at[32];
-
-	snprintf(at, sizeof(at), "%p", (void *)call);
-	setenv("PLUGIN_CALL", at, 1);
-}
-
 static const char *look(void)
 {
 	void *inner = dlopen("libinner.so", RTLD_NOW | RTLD_LOCAL);

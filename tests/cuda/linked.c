@@ -5,7 +5,6 @@
  * hooks' from main on, whether bound at start or at first use. (2) RTLD_DEFAULT and
  * RTLD_NEXT find them. (3) A plugin linked with the driver is bound when it is looked
  * into; one whose folder is known to its loader only (RUNPATH) is still found.
- * One that only registers itself is bound at the next hooked call.
  * (4) What a program defines itself under the driver's name stays its own.
  */
 #include "interpose/cuda_abi.h"
@@ -60,24 +59,10 @@ static void plugin(const char *path)
 	check(!why, "the plugin: %s", why);
 }
 
-static void registered(const char *path)
-{
-	const char *(*call)(void), *why;
-	CUdeviceptr p;
-
-	check(dlopen(path, RTLD_NOW | RTLD_LOCAL), "%s", dlerror());
-	check(cuMemAlloc_v2(&p, 4096) == CUDA_SUCCESS, "an allocation");
-	check(getenv("PLUGIN_CALL"), "the plugin says nothing");
-	call = (__typeof__(call))strtoull(getenv("PLUGIN_CALL"), NULL, 16);
-	why = call();
-	check(!why, "the plugin, registered: %s", why);
-}
-
 int main(int argc, char **argv)
 {
 	check(argc == 2, "usage: linked PLUGIN");
 	direct();
-	registered(argv[1]);
 	by_name();
 	plugin(argv[1]);
 	return 0;
