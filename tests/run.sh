@@ -96,17 +96,10 @@ counted() {
 }
 
 # The unit programs, and one of them for as long as 100 evictions of each chunk take.
-sanitizers() {
-	local san
-
-	for san in asan tsan; do
-		single "unit, $san" 1800 make --no-print-directory "check-$san"
-	done
-	together "soaked asan" "soaked tsan"
-}
-
-# soaked SANITIZER: core/ linked directly, every chunk turned over a hundred times.
-soaked() {
+# sanitized SANITIZER: the unit programs and the emulated driver's; then core/ linked directly,
+# every chunk turned over a hundred times.
+sanitized() {
+	single "unit, $1" 1800 make --no-print-directory "check-$1"
 	SOAK_TURNS=$((100 * times)) single "soak, $1" $((900 * times)) "$B/$1/unit/test_soak"
 	grep '^#' "$out/soak, $1.log"
 }
@@ -157,7 +150,7 @@ long)	export FX_MIB=$((1024 * times))
 	limit=3600 unit
 	emu; checks
 	unset FX_MIB PTX_SEEDS
-	sanitizers
+	together "sanitized asan" "sanitized tsan"
 	single "fuzz, built" 1800 make --no-print-directory fuzz
 	# These keep one processor busy, or wait: the device programs for delays.
 	together "fault long $((240 * times))" "counted suites long"
