@@ -95,7 +95,6 @@ counted() {
 	pass=$((pass + p)) fails=$((fails + f)) skips=$((skips + s))
 }
 
-# The unit programs, and one of them for as long as 100 evictions of each chunk take.
 # sanitized SANITIZER: the unit programs and the emulated driver's; then core/ linked directly,
 # every chunk turned over a hundred times.
 sanitized() {
