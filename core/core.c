@@ -298,6 +298,7 @@ int core_unmap(const void *addr, size_t len)
 	int i = 0, saved = errno, err = 0;
 	struct region *r;
 
+	fork_left_end(lo, hi, false);
 	while (!err && (r = use_next(&i, lo, hi))) {
 		if (r->anon) {		/* heap.c knows what is mapped of it */
 			region_put(r);
@@ -465,6 +466,9 @@ int core_advise(const void *addr, size_t len, int advice)
 
 	if (!r && part && undo_all(addr, len))
 		err = -ENOMEM;
+	if (!r && advice == MADV_DONTNEED && !((uintptr_t)addr % PAGE) &&
+	    fork_left_end((uintptr_t)addr, page_up((uintptr_t)addr + len), true))
+		err = -ENOMEM;
 	if (r && (uintptr_t)addr % PAGE)
 		err = -EINVAL;
 	else if (r && r->anon)
@@ -626,6 +630,8 @@ int core_remap(const void *addr, size_t len, size_t new_len, int flags)
 
 	if (r)
 		region_put(r);
+	if (!r && !shrink)
+		fork_left_end((uintptr_t)addr, page_up((uintptr_t)addr + len), false);
 	if (shrink) {		/* where it is */
 		if (page_up(new_len) < page_up(len))
 			err = core_unmap((char *)addr + page_up(new_len),

@@ -431,6 +431,15 @@ int convert_undo(struct region *r);
 /* Program thread: a plain mapping of the file at [lo, hi) of r. */
 void convert_from_shadow(const struct region *r, uintptr_t lo, uintptr_t hi);
 
+/* ---- fork.c ----------------------------------------------------------------- */
+
+/* In the child of a fork some of a private mapping is memory without a file. Such parts
+ * of [lo, hi) are so no longer: discard: they are the file's from now on, as the
+ * kernel's MADV_DONTNEED leaves them; else they are about to go. 0, or -ENOMEM: no mapping. */
+int fork_left_end(uintptr_t lo, uintptr_t hi, bool discard);
+/* Widens [*lo, *hi) to hold them all. region_lock held, or nobody else is there. */
+void fork_left_bounds(uintptr_t *lo, uintptr_t *hi);
+
 /* ---- watch.c ---------------------------------------------------------------- */
 
 void watch_this(const char *name);	/* this thread never ends by itself */

@@ -11,8 +11,9 @@
  *     the same slots, before it runs.
  * (3) Private writable regions are inherited for the moment of the fork, with
  *     the pager held still, so that written pages are there; what was not in
- *     place comes from the shadow.
- * Lock: region_lock is held from prepare to parent or child.
+ *     place comes from the shadow. What was is memory without a file: where the
+ *     child gives it up (MADV_DONTNEED) its bytes come from the shadow too, not zeros.
+ * Lock: region_lock is held from prepare to parent or child; `left` is under it.
  */
 #include "core/anon.h"
 #include "core/core_int.h"
@@ -22,7 +23,13 @@
 
 #include <sys/mman.h>
 
+/* In a child: memory without a file, and where the file's bytes are for it. */
+struct left { uintptr_t lo, hi; char *shadow; int prot; };
+
 static bool froze;		/* region_lock */
+static struct left *left;
+static _Atomic uint32_t n_left;
+static uint32_t room_left;
 
 static bool any_writable(void)
 {
@@ -104,6 +111,69 @@ static void from_shadow(const struct region *r, uintptr_t lo, uintptr_t hi)
 			strerrordesc_np(errno));
 }
 
+/* ---- left in a child ------------------------------------------------------------ */
+
+static void left_add(uintptr_t lo, uintptr_t hi, char *shadow, int prot)
+{
+	struct left *last = n_left ? &left[n_left - 1] : NULL, *more;
+
+	if (last && last->hi == lo && last->prot == prot && last->shadow + (last->hi - last->lo) == shadow) {
+		last->hi = hi;
+		return;
+	}
+	if (n_left == room_left) {
+		more = mem_realloc(left, (room_left + 64) * sizeof(*left));
+		if (!more)
+			return;
+		left = more;
+		room_left += 64;
+	}
+	left[n_left++] = (struct left){ lo, hi, shadow, prot };
+}
+
+void fork_left_bounds(uintptr_t *lo, uintptr_t *hi)
+{
+	for (uint32_t i = 0; i < n_left; i++) {
+		*lo = left[i].lo < *lo ? left[i].lo : *lo;
+		*hi = left[i].hi > *hi ? left[i].hi : *hi;
+	}
+}
+
+int fork_left_end(uintptr_t lo, uintptr_t hi, bool discard)
+{
+	uint32_t n;
+	int err = 0;
+
+	if (!n_left)
+		return 0;
+	region_lock();
+	n = n_left;
+	for (uint32_t i = 0; i < n; i++) {
+		struct left l = left[i];
+		uintptr_t a = l.lo > lo ? l.lo : lo, b = l.hi < hi ? l.hi : hi;
+
+		if (a >= b)
+			continue;
+		if (discard && off_sys_mremap(l.shadow + (a - l.lo), b - a, b - a,
+					      MREMAP_MAYMOVE | MREMAP_FIXED, (void *)a) == MAP_FAILED)
+			err = -ENOMEM;
+		else if (discard)
+			off_sys_mprotect((void *)a, b - a, l.prot);
+		if (err)
+			break;
+		left[i].hi = a;
+		if (b < l.hi)
+			left_add(b, l.hi, l.shadow + (b - l.lo), l.prot);
+	}
+	for (uint32_t i = 0; i < n_left;)
+		if (left[i].lo >= left[i].hi)
+			left[i] = left[--n_left];
+		else
+			i++;
+	region_unlock();
+	return err;
+}
+
 /* What was PLAIN was inherited, written or not; the rest is not there. */
 static void restore_writable(const struct region *r)
 {
@@ -115,6 +185,9 @@ static void restore_writable(const struct region *r)
 		for (int i = 0; i < n; i++)
 			if (r->state == REGION_HELD || pol_state_of(pg.pol, c) != POL_PLAIN)
 				from_shadow(r, piece[i].lo, piece[i].hi);
+			else
+				left_add(piece[i].lo, piece[i].hi,
+					 r->shadow + (piece[i].lo - r->base), r->prot);
 	}
 	/* Move mode keeps it writable underneath; here nothing needs that. */
 	for (int k = 0; k < r->n_ext; k++)

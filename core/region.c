@@ -94,6 +94,7 @@ static void bounds_update(void)
 		lo = r->base < lo ? r->base : lo;
 		hi = r->end > hi ? r->end : hi;
 	}
+	fork_left_bounds(&lo, &hi);
 	atomic_store(&bound_lo, lo);
 	atomic_store(&bound_hi, hi);
 }

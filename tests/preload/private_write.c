@@ -73,6 +73,34 @@ static void beside_a_writer(void)
 	check(!pthread_join(th, NULL));
 }
 
+/* What a child gives up is the file's again, not zeros; where it maps something else,
+ * that is left alone. */
+static void given_up(void)
+{
+	size_t part = t.size / 4 & ~(PAGE - 1);
+	unsigned char *own;
+	pid_t pid;
+
+	check(!madvise(t.map + part, part, MADV_DONTNEED));
+	verify(&t, part, part, "given up");
+	own = mmap(t.map + 2 * part, part, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	check(own == t.map + 2 * part);
+	own[PAGE] = 1;
+	check(!madvise(own, part, MADV_DONTNEED));
+	check(!own[PAGE]);
+	write_page(part, 71);
+	verify_page(part, 71, "written after it was given up");
+	pid = fork();
+	if (!pid) {
+		check(!madvise(t.map, part, MADV_DONTNEED));
+		verify(&t, 0, part, "given up by a grandchild");
+		verify_page(part, 71, "a grandchild");
+		_exit(0);
+	}
+	trap_wait(pid, "grandchild");
+}
+
 /* Writes of either side after a fork are its own. */
 static void over_a_fork(void)
 {
@@ -82,6 +110,7 @@ static void over_a_fork(void)
 		verify_mix(1, "child");
 		write_pages(70);
 		verify_mix(70, "child that wrote");
+		given_up();
 		_exit(0);
 	}
 	verify_mix(1, "parent beside the child");

@@ -55,7 +55,9 @@ there() {
 
 # (2)
 verdict() {
-	grep -aE 'passed|failed|FAIL|ERROR|^Tests result|^Ran |tests? (OK|failed)|successful run|skipped|^ok$|^(rows|order|index) ' "$1" |
+	# regrtest says which test goes on after a slow one.
+	grep -avE '^[0-9:]+ load avg' "$1" |
+		grep -aE 'passed|failed|FAIL|ERROR|^Tests result|^Ran |tests? (OK|failed)|successful run|skipped|^ok$|^(rows|order|index) ' |
 		sed -E 's/\[[0-9]+\]//g; s/ (completed )?in [0-9.].*//; s/[[:space:]]+/ /g'
 }
 
