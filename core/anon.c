@@ -246,7 +246,7 @@ static uint64_t unpopulated(void)
 
 /* A heap that is used to the full and has come to a quarter of what there is will likely be
  * paged: what it populates from now on comes as huge pages, as all memory does where the
- * kernel's default is so. Moving chunks of small pages is dear (anon_io.c). Sparse
+ * kernel's default is so. Moving chunks of small pages is dear (anon_collapse). Sparse
  * heaps, and small ones, stay as the kernel has them; blocks that are asked for later are taken
  * to be like those before: sparse ones among them come by 2 MiB then. */
 static void foresee(uint64_t room)

@@ -114,12 +114,6 @@ static uint64_t pool_host(int dev, uint64_t now)
 	return atomic_compare_exchange_strong(&first[dev], &was, now) ? now : was;
 }
 
-/* Both change meanwhile. */
-static uint64_t less(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
-
 void device_told(int dev, uint64_t *free, uint64_t *total)
 {
 	uint64_t all = *total, used = 0, host = 0, spare = 0, part;
@@ -129,6 +123,7 @@ void device_told(int dev, uint64_t *free, uint64_t *total)
 	*total = budget_of(all);
 	if (dev >= 0 && dev < DEVICES) {
 		spare = vmm_spare(dev, true);
+		/* Both change meanwhile. */
 		used = less(vmm_stat(dev, SD_RESIDENT), vmm_spare(dev, false));
 		host = less(vmm_stat(dev, SD_HOST_HOME), spare);
 		*free += vmm_spare(dev, false);

@@ -92,6 +92,12 @@ void vmm_handle_put(int dev, bool host, uint64_t len, uint64_t handle);
 void vmm_count(int dev, bool host, int64_t bytes);
 /* Gives back what is kept for later, of a device. True: there was some of its memory. */
 bool vmm_handle_flush(int dev);
+/* a - b, at least 0. */
+static inline uint64_t less(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
 /* Bytes of what is kept for later. Any thread. */
 uint64_t vmm_spare(int dev, bool host);
 /* Bytes of the host that homes of the device may still take, what is kept included. */

@@ -27,11 +27,6 @@ static uint64_t host_room, read_at;	/* what was left then, in all */
 
 /* ---- host memory -------------------------------------------------------------------- */
 
-static uint64_t less(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
-
 /* The machine's answer knows of our bytes, the cgroup's does not: (2). */
 static uint64_t look(uint64_t used)
 {

@@ -68,10 +68,11 @@ static struct end typed_end(CUmemorytype type, CUdeviceptr at)
 static void count(struct end to, struct end from, uint64_t bytes)
 {
 	const char *what = from.host ? "h2d" : to.host ? "d2h" : "d2d";
-	bool done = !cuda_captured(copied_on);
+	bool done;
 
 	if (to.host && from.host)
 		return;
+	done = !cuda_captured(copied_on);
 	if (done && from.host)
 		device_count_copy(to.dev, bytes, 0);
 	else if (done && to.host)
@@ -85,32 +86,31 @@ static void count(struct end to, struct end from, uint64_t bytes)
 				 to.host ? from.addr : to.addr, bytes);
 }
 
+/* Ends are looked up only where something is counted: that may ask the driver. */
+#define COUNTED(r, to, from, bytes) ({ \
+	CUresult c_ = (r); \
+	if (c_ == CUDA_SUCCESS && device_begun()) \
+		count(to, from, bytes); \
+	c_; })
+
 static CUresult to_device(CUresult r, CUdeviceptr to, uint64_t bytes)
 {
-	if (r == CUDA_SUCCESS && device_begun())
-		count(device_end(to), host_end(), bytes);
-	return r;
+	return COUNTED(r, device_end(to), host_end(), bytes);
 }
 
 static CUresult to_host(CUresult r, CUdeviceptr from, uint64_t bytes)
 {
-	if (r == CUDA_SUCCESS && device_begun())
-		count(host_end(), device_end(from), bytes);
-	return r;
+	return COUNTED(r, host_end(), device_end(from), bytes);
 }
 
 static CUresult on_device(CUresult r, CUdeviceptr to, CUdeviceptr from, uint64_t bytes)
 {
-	if (r == CUDA_SUCCESS && device_begun())
-		count(device_end(to), device_end(from), bytes);
-	return r;
+	return COUNTED(r, device_end(to), device_end(from), bytes);
 }
 
 static CUresult anywhere(CUresult r, CUdeviceptr to, CUdeviceptr from, uint64_t bytes)
 {
-	if (r == CUDA_SUCCESS && device_begun())
-		count(any_end(to), any_end(from), bytes);
-	return r;
+	return COUNTED(r, any_end(to), any_end(from), bytes);
 }
 
 static CUresult set(CUresult r, CUdeviceptr to, uint64_t bytes)
@@ -237,20 +237,13 @@ static CUresult on_peer_async(__typeof__(&cuMemcpyPeerAsync) real, CUdeviceptr t
 
 /* ---- runs of bytes in arrays: the driver's own memory --------------------------------- */
 
-static CUresult arrays(CUresult r, struct end to, struct end from, uint64_t bytes)
-{
-	if (r == CUDA_SUCCESS && device_begun())
-		count(to, from, bytes);
-	return r;
-}
-
 #define SIG_dtoa (CUarray to, size_t at, CUdeviceptr from, size_t n)
 #define ARG_dtoa to, at, from, n
 static CUresult on_dtoa(__typeof__(&cuMemcpyDtoA_v2) real, CUarray to, size_t at,
 			CUdeviceptr from, size_t n)
 {
 	copied_on = NULL;
-	return arrays(EACH(at, from, n, real(to, to_, from_, n_)), array_end(), device_end(from), n);
+	return COUNTED(EACH(at, from, n, real(to, to_, from_, n_)), array_end(), device_end(from), n);
 }
 
 #define SIG_atod (CUdeviceptr to, CUarray from, size_t at, size_t n)
@@ -259,7 +252,7 @@ static CUresult on_atod(__typeof__(&cuMemcpyAtoD_v2) real, CUdeviceptr to, CUarr
 			size_t at, size_t n)
 {
 	copied_on = NULL;
-	return arrays(EACH(to, at, n, real(to_, from, from_, n_)), device_end(to), array_end(), n);
+	return COUNTED(EACH(to, at, n, real(to_, from, from_, n_)), device_end(to), array_end(), n);
 }
 
 #define SIG_htoa (CUarray to, size_t at, const void *from, size_t n)
@@ -268,7 +261,7 @@ static CUresult on_htoa(__typeof__(&cuMemcpyHtoA_v2) real, CUarray to, size_t at
 			const void *from, size_t n)
 {
 	copied_on = NULL;
-	return arrays(real(to, at, from, n), array_end(), host_end(), n);
+	return COUNTED(real(to, at, from, n), array_end(), host_end(), n);
 }
 
 #define SIG_htoa_async (CUarray to, size_t at, const void *from, size_t n, CUstream s)
@@ -277,7 +270,7 @@ static CUresult on_htoa_async(__typeof__(&cuMemcpyHtoAAsync_v2) real, CUarray to
 			      const void *from, size_t n, CUstream s)
 {
 	copied_on = s;
-	return arrays(real(to, at, from, n, s), array_end(), host_end(), n);
+	return COUNTED(real(to, at, from, n, s), array_end(), host_end(), n);
 }
 
 #define SIG_atoh (void *to, CUarray from, size_t at, size_t n)
@@ -286,7 +279,7 @@ static CUresult on_atoh(__typeof__(&cuMemcpyAtoH_v2) real, void *to, CUarray fro
 			size_t n)
 {
 	copied_on = NULL;
-	return arrays(real(to, from, at, n), host_end(), array_end(), n);
+	return COUNTED(real(to, from, at, n), host_end(), array_end(), n);
 }
 
 #define SIG_atoh_async (void *to, CUarray from, size_t at, size_t n, CUstream s)
@@ -295,7 +288,7 @@ static CUresult on_atoh_async(__typeof__(&cuMemcpyAtoHAsync_v2) real, void *to, 
 			      size_t at, size_t n, CUstream s)
 {
 	copied_on = s;
-	return arrays(real(to, from, at, n, s), host_end(), array_end(), n);
+	return COUNTED(real(to, from, at, n, s), host_end(), array_end(), n);
 }
 
 /* ---- blocks ------------------------------------------------------------------------- */

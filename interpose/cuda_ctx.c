@@ -195,17 +195,21 @@ static void ended(CUcontext ctx)
 	vmm_drop_owner((uintptr_t)ctx);
 }
 
+static void destroyed(CUcontext ctx)
+{
+	pushed = 0;	/* it may have lain anywhere in it */
+	current = UNKNOWN;
+	ended(ctx);
+}
+
 #define SIG_ctx_destroy (CUcontext ctx)
 #define ARG_ctx_destroy ctx
 static CUresult on_ctx_destroy(__typeof__(&cuCtxDestroy_v2) real, CUcontext ctx)
 {
 	CUresult r = real(ctx);
 
-	if (r == CUDA_SUCCESS) {
-		pushed = 0;	/* it may lie anywhere in it */
-		current = UNKNOWN;
-		ended(ctx);
-	}
+	if (r == CUDA_SUCCESS)
+		destroyed(ctx);
 	return r;
 }
 
@@ -227,11 +231,8 @@ static CUresult on_ctx_detach(__typeof__(&cuCtxDetach) real, CUcontext ctx)
 {
 	CUresult r = real(ctx);
 
-	if (r == CUDA_SUCCESS && attach(ctx, -1)) {
-		pushed = 0;
-		current = UNKNOWN;
-		ended(ctx);
-	}
+	if (r == CUDA_SUCCESS && attach(ctx, -1))
+		destroyed(ctx);
 	return r;
 }
 

@@ -24,11 +24,10 @@ bool cuda_reads_images(void)
 	return known > 0;
 }
 
-static CUresult loaded(CUresult r, const void *owner, const void *image)
+/* It was loaded, and its image is to be read. */
+static bool wanted(CUresult r, const void *owner)
 {
-	if (r == CUDA_SUCCESS && cuda_reads_images() && device_begin())
-		device_image((uintptr_t)owner, image);
-	return r;
+	return r == CUDA_SUCCESS && owner && cuda_reads_images() && device_begin();
 }
 
 #define SIG_load (CUmodule *m, const void *image)
@@ -37,7 +36,9 @@ static CUresult on_load(__typeof__(&cuModuleLoadData) real, CUmodule *m, const v
 {
 	CUresult r = real(m, image);
 
-	return m ? loaded(r, *m, image) : r;
+	if (wanted(r, m))
+		device_image((uintptr_t)*m, image);
+	return r;
 }
 
 #define SIG_load_ex (CUmodule *m, const void *image, unsigned int n, CUjit_option *options, \
@@ -49,7 +50,9 @@ static CUresult on_load_ex(__typeof__(&cuModuleLoadDataEx) real, CUmodule *m,
 {
 	CUresult r = real(m, image, n, options, values);
 
-	return m ? loaded(r, *m, image) : r;
+	if (wanted(r, m))
+		device_image((uintptr_t)*m, image);
+	return r;
 }
 
 #define SIG_load_library (CUlibrary *l, const void *image, CUjit_option *options, \
@@ -63,13 +66,8 @@ static CUresult on_load_library(__typeof__(&cuLibraryLoadData) real, CUlibrary *
 {
 	CUresult r = real(ARG_load_library);
 
-	return l ? loaded(r, *l, image) : r;
-}
-
-static CUresult loaded_file(CUresult r, const void *owner, const char *path)
-{
-	if (r == CUDA_SUCCESS && cuda_reads_images() && device_begin())
-		device_image_file((uintptr_t)owner, path);
+	if (wanted(r, l))
+		device_image((uintptr_t)*l, image);
 	return r;
 }
 
@@ -79,7 +77,9 @@ static CUresult on_load_file(__typeof__(&cuModuleLoad) real, CUmodule *m, const 
 {
 	CUresult r = real(m, path);
 
-	return m ? loaded_file(r, *m, path) : r;
+	if (wanted(r, m))
+		device_image_file((uintptr_t)*m, path);
+	return r;
 }
 
 #define SIG_load_library_file (CUlibrary *l, const char *path, CUjit_option *options, \
@@ -93,7 +93,9 @@ static CUresult on_load_library_file(__typeof__(&cuLibraryLoadFromFile) real, CU
 {
 	CUresult r = real(ARG_load_library_file);
 
-	return l ? loaded_file(r, *l, path) : r;
+	if (wanted(r, l))
+		device_image_file((uintptr_t)*l, path);
+	return r;
 }
 
 #define SIG_get_function (CUfunction *f, CUmodule m, const char *name)

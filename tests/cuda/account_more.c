@@ -3,18 +3,13 @@
  * a module, and which device it was.
  *
  * Owns nothing. Lock: none. (1) What the library asks the driver beside the program's calls
- * is counted by the emulator: asked() fails on more, with the library and without.
+ * is counted by the emulator: more fails, with the library and without.
  */
 #include <string.h>
 
 #include "tests/cuda/account.h"
 #include "tests/cuda/account_ptx.h"
 #include "tests/emu/emu_test.h"
-
-static uint64_t asked(const char *symbol)
-{
-	return emu_calls(symbol);
-}
 
 /* Done when the graph is launched, if ever. */
 void captured(void)
@@ -92,9 +87,9 @@ void unloaded(void)
 		launch(function(goes, "bump"), p);
 		ok(cuCtxSynchronize());
 		ok(cuModuleUnload(goes));
-		was = asked("cuFuncGetParamInfo");
+		was = emu_calls("cuFuncGetParamInfo");
 		launch(f, p);
-		if (asked("cuFuncGetParamInfo") != was)
+		if (emu_calls("cuFuncGetParamInfo") != was)
 			fail("asked again");
 	}
 	ok(cuModuleGetGlobal_v2(&at, &n, stays, "total"));
@@ -107,9 +102,9 @@ void unloaded(void)
 	launch((CUfunction)k, p);
 	ok(cuCtxSynchronize());
 	ok(cuLibraryUnload(lib[1]));
-	was = asked("cuFuncGetParamInfo");
+	was = emu_calls("cuFuncGetParamInfo");
 	launch((CUfunction)k, p);
-	if (asked("cuFuncGetParamInfo") != was)
+	if (emu_calls("cuFuncGetParamInfo") != was)
 		fail("a kernel was asked for as a function");
 	ok(cuCtxSynchronize());
 	ok(cuMemcpyDtoH_v2(&n, p, 4));
@@ -143,10 +138,10 @@ void pushed(void)
 		want[0].launches++;
 		want[1].launches++;
 		if (i == 1)
-			was = asked("cuCtxGetDevice");
+			was = emu_calls("cuCtxGetDevice");
 	}
-	if (asked("cuCtxGetDevice") != was)
-		fail("the device was asked for %lu times", (unsigned long)(asked("cuCtxGetDevice") - was));
+	if (emu_calls("cuCtxGetDevice") != was)
+		fail("the device was asked for %lu times", (unsigned long)(emu_calls("cuCtxGetDevice") - was));
 	/* One that is made is pushed; it goes from where it lies. */
 	ok(cuCtxCreate_v2(&made, 0, 1));
 	ok(cuCtxDestroy_v2(made));
