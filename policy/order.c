@@ -25,7 +25,7 @@
 #define GUARD_MORE 2u		/* chunks before the span */
 #define TOLERANCE 16u		/* chunks a use may be ahead of its turn */
 #define LOOP_LEAST 8u		/* chunks of a loop within the order */
-#define CALM_SOME 16u		/* milestones in a row that allow batches */
+#define CALM_SOME 16u		/* milestones in a row that allow larger batches */
 #define CALM_MUCH 64u
 
 static const struct pol_chunk *at(const struct pol *p, uint32_t pos)
@@ -450,15 +450,16 @@ static bool follow(struct pol *p, uint32_t pos)
 	return true;
 }
 
-/* How many READY chunks may go in unseen. Fetches follow uses seen, so with
- * reads only just in time every chunk is left as a milestone. */
+/* How many READY chunks may go in unseen. Fetches follow uses seen: the fewer
+ * there are, the more of them are left as milestones, and each of the last few is one
+ * where reads come only just in time. None at all after a late fault let twenty
+ * wait for one another while the disk had nothing to do: 0.40 s for 0.36. */
 static uint32_t batch_size(const struct pol *p)
 {
 	uint32_t n = p->map_n[B_READY], leave;
 
-	if (p->calm < CALM_SOME)
-		return 0;
-	leave = p->calm < CALM_MUCH ? n / 2 : n / 4;
+	leave = p->calm < CALM_SOME ? n - n / 4 :
+		p->calm < CALM_MUCH ? n / 2 : n / 4;
 	if (!leave)
 		leave = 1;
 	return n > leave ? n - leave : 0;
