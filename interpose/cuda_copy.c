@@ -65,15 +65,6 @@ static struct end typed_end(CUmemorytype type, CUdeviceptr at)
 	}
 }
 
-/* Addresses among the bytes. Of blocks from the host: cuda_box_points. */
-static void tell_points(struct end to, struct end from, uint64_t bytes)
-{
-	if (from.host && from.addr)
-		vmm_points(to.addr, (const void *)(uintptr_t)from.addr, bytes);
-	else if (!from.host && !from.array)
-		vmm_points_moved(to.addr, from.addr, bytes);
-}
-
 static void count(struct end to, struct end from, uint64_t bytes)
 {
 	const char *what = from.host ? "h2d" : to.host ? "d2h" : "d2d";
@@ -86,8 +77,8 @@ static void count(struct end to, struct end from, uint64_t bytes)
 		device_count_copy(to.dev, bytes, 0);
 	else if (done && to.host)
 		device_count_copy(from.dev, 0, bytes);
-	if (cuda_deep() && !to.host && !to.array)
-		tell_points(to, from, bytes);
+	if (cuda_deep() && !to.host && !to.array && !from.array)
+		cuda_points(to.addr, from.addr, from.host, bytes);
 	if (!to.host && !to.array) {
 		device_mark(to.addr, from.host ? DEVICE_FILLED : DEVICE_WRITTEN);
 		vmm_wrote(to.addr, bytes, (uintptr_t)copied_on);

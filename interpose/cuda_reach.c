@@ -70,6 +70,14 @@ CUresult cuda_enter_box(const struct cuda_box *b, bool *in)
 				side_bytes(&b->from, b), in);
 }
 
+void cuda_points(uint64_t to, uint64_t from, bool host, uint64_t bytes)
+{
+	if (host)
+		vmm_points(to, (const void *)(uintptr_t)from, bytes);
+	else
+		vmm_points_moved(to, from, bytes);
+}
+
 void cuda_box_points(const struct cuda_box *b, const void *host, uint64_t pitch, uint64_t height)
 {
 	for (uint64_t z = 0; host && b->to.at && z < b->layers; z++)

@@ -15,8 +15,6 @@
  */
 #include "interpose/cuda_int.h"
 
-#include "core/mem.h"
-
 #include <pthread.h>
 
 struct kept {
@@ -95,13 +93,13 @@ static bool read_nodes(struct kept *k)
 	if (DRIVER(cuGraphGetNodes)(k->copy, NULL, &k->n) != CUDA_SUCCESS ||
 	    DRIVER(cuGraphGetEdges)(k->copy, NULL, NULL, &edges) != CUDA_SUCCESS)
 		return false;
-	k->node = mem_zalloc((k->n + 1) * sizeof(*k->node));
-	edge = mem_zalloc((2 * edges + 1) * sizeof(*edge));
+	k->node = core_memory((k->n + 1) * sizeof(*k->node));
+	edge = core_memory((2 * edges + 1) * sizeof(*edge));
 	ok = k->node && edge &&
 	     DRIVER(cuGraphGetNodes)(k->copy, k->node, &k->n) == CUDA_SUCCESS &&
 	     (!edges || DRIVER(cuGraphGetEdges)(k->copy, edge, edge + edges, &edges) == CUDA_SUCCESS) &&
 	     put_in_order(k->node, k->n, edge, edge + edges, edges);
-	mem_free(edge);
+	core_memory_free(edge);
 	return ok;
 }
 
@@ -135,7 +133,7 @@ static void drop_copy(struct kept *k)
 {
 	if (k->copy)
 		DRIVER(cuGraphDestroy)(k->copy);
-	mem_free(k->node);
+	core_memory_free(k->node);
 	k->copy = NULL;
 	k->node = NULL;
 	k->n = 0;
@@ -157,7 +155,7 @@ void cuda_graph_kept(CUgraphExec exec, CUgraph g)
 	if (!cuda_deep())
 		return;
 	if (!k) {
-		k = mem_zalloc(sizeof(*k));
+		k = core_memory(sizeof(*k));
 		if (!k)
 			return;
 		k->exec = exec;
@@ -205,7 +203,7 @@ void cuda_graph_gone(CUgraphExec exec)
 	pthread_mutex_unlock(&lock);
 	if (k)
 		drop_copy(k);
-	mem_free(k);
+	core_memory_free(k);
 }
 
 /* ---- launching --------------------------------------------------------------------------- */
