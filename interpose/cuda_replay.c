@@ -49,7 +49,8 @@ static bool able(void)
 	       DRIVER(cuGraphKernelNodeGetParams) && DRIVER(cuGraphMemcpyNodeGetParams) &&
 	       DRIVER(cuGraphMemsetNodeGetParams) && DRIVER(cuGraphNodeFindInClone) &&
 	       REAL(cuGraphKernelNodeSetParams) && REAL(cuLaunchKernel) &&
-	       REAL(cuMemcpy3DAsync_v2) && REAL(cuMemsetD2D8Async);
+	       REAL(cuMemcpy3DAsync_v2) && REAL(cuMemsetD2D8Async) &&
+	       REAL(cuMemsetD2D16Async) && REAL(cuMemsetD2D32Async);
 }
 
 static size_t place(CUgraphNode *const node, size_t n, CUgraphNode one)
@@ -208,33 +209,14 @@ void cuda_graph_gone(CUgraphExec exec)
 
 /* ---- launching --------------------------------------------------------------------------- */
 
-static uint64_t block_bytes(uint64_t pitch, uint64_t height, uint64_t x, uint64_t y, uint64_t z,
-			    const CUDA_MEMCPY3D *c)
-{
-	if (!c->WidthInBytes || !c->Height || !c->Depth)
-		return 0;
-	return ((z + c->Depth - 1) * height + y + c->Height - 1) * pitch + x + c->WidthInBytes;
-}
-
-static void copy_reach(const CUDA_MEMCPY3D *c, struct vmm_reach *w)
-{
-	w->n = 0;
-	w->all = false;
-	if (c->dstMemoryType == CU_MEMORYTYPE_DEVICE || c->dstMemoryType == CU_MEMORYTYPE_UNIFIED)
-		vmm_reach_add(w, c->dstDevice, block_bytes(c->dstPitch, c->dstHeight,
-			      c->dstXInBytes, c->dstY, c->dstZ, c));
-	if (c->srcMemoryType == CU_MEMORYTYPE_DEVICE || c->srcMemoryType == CU_MEMORYTYPE_UNIFIED)
-		vmm_reach_add(w, c->srcDevice, block_bytes(c->srcPitch, c->srcHeight,
-			      c->srcXInBytes, c->srcY, c->srcZ, c));
-}
-
 union params {
 	CUDA_KERNEL_NODE_PARAMS_v1 kernel;
 	CUDA_MEMCPY3D copy;
 	CUDA_MEMSET_NODE_PARAMS_v1 set;
 };
 
-/* What a node does, and can touch. */
+/* What a node does; and what can be spilled of what it touches: places of copies and sets
+ * have homes and stay (cuda_graph.c, 2). */
 static CUresult read_node(CUgraphNode node, CUgraphNodeType *type, union params *p,
 			  struct vmm_reach *w)
 {
@@ -251,50 +233,61 @@ static CUresult read_node(CUgraphNode node, CUgraphNodeType *type, union params 
 			cuda_kernel_reach(p->kernel.func, p->kernel.kernelParams, p->kernel.extra, w);
 		return r;
 	case CU_GRAPH_NODE_TYPE_MEMCPY:
-		r = DRIVER(cuGraphMemcpyNodeGetParams)(node, &p->copy);
-		if (r == CUDA_SUCCESS)
-			copy_reach(&p->copy, w);
-		return r;
+		return DRIVER(cuGraphMemcpyNodeGetParams)(node, &p->copy);
 	case CU_GRAPH_NODE_TYPE_MEMSET:
-		r = DRIVER(cuGraphMemsetNodeGetParams)(node, &p->set);
-		if (r == CUDA_SUCCESS)
-			vmm_reach_add(w, p->set.dst, (p->set.height - 1) * p->set.pitch +
-				      (uint64_t)p->set.width * p->set.elementSize);
-		return r;
+		return DRIVER(cuGraphMemsetNodeGetParams)(node, &p->set);
 	default:
 		return CUDA_SUCCESS;
 	}
 }
 
+/* As the program would: in pieces, where homes are of several kinds. */
 static CUresult set_rows(const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUstream s)
 {
 	size_t pitch = m->height > 1 ? m->pitch : (size_t)m->width * m->elementSize;
 
 	switch (m->elementSize) {
 	case 1:
-		return REAL(cuMemsetD2D8Async)(m->dst, pitch, (unsigned char)m->value, m->width,
-					       m->height, s);
+		return hook_cuMemsetD2D8Async(m->dst, pitch, (unsigned char)m->value, m->width,
+					      m->height, s);
 	case 2:
-		return REAL(cuMemsetD2D16Async)(m->dst, pitch, (unsigned short)m->value, m->width,
-						m->height, s);
+		return hook_cuMemsetD2D16Async(m->dst, pitch, (unsigned short)m->value, m->width,
+					       m->height, s);
 	default:
-		return REAL(cuMemsetD2D32Async)(m->dst, pitch, m->value, m->width, m->height, s);
+		return hook_cuMemsetD2D32Async(m->dst, pitch, m->value, m->width, m->height, s);
 	}
 }
 
-static CUresult do_node(CUgraphNodeType type, const union params *p, CUstream s)
+static CUresult do_kernel(const CUDA_KERNEL_NODE_PARAMS_v1 *k, const struct vmm_reach *w,
+			  CUstream s)
 {
-	const CUDA_KERNEL_NODE_PARAMS_v1 *k = &p->kernel;
+	bool in;
+	CUresult r = cuda_enter(w, &in);
 
+	if (r == CUDA_SUCCESS)
+		r = REAL(cuLaunchKernel)(k->func, k->gridDimX, k->gridDimY, k->gridDimZ,
+					 k->blockDimX, k->blockDimY, k->blockDimZ,
+					 k->sharedMemBytes, s, k->kernelParams, k->extra);
+	vmm_leave(in);
+	return r;
+}
+
+static CUresult do_node(CUgraphNode node, CUstream s)
+{
+	CUgraphNodeType type;
+	struct vmm_reach w;
+	union params p;
+	CUresult r = read_node(node, &type, &p, &w);
+
+	if (r != CUDA_SUCCESS)
+		return r;
 	switch (type) {
 	case CU_GRAPH_NODE_TYPE_KERNEL:
-		return REAL(cuLaunchKernel)(k->func, k->gridDimX, k->gridDimY, k->gridDimZ,
-					    k->blockDimX, k->blockDimY, k->blockDimZ,
-					    k->sharedMemBytes, s, k->kernelParams, k->extra);
+		return do_kernel(&p.kernel, &w, s);
 	case CU_GRAPH_NODE_TYPE_MEMCPY:
-		return REAL(cuMemcpy3DAsync_v2)(&p->copy, s);
+		return hook_cuMemcpy3DAsync_v2(&p.copy, s);
 	case CU_GRAPH_NODE_TYPE_MEMSET:
-		return set_rows(&p->set, s);
+		return set_rows(&p.set, s);
 	default:
 		return CUDA_SUCCESS;
 	}
@@ -303,20 +296,9 @@ static CUresult do_node(CUgraphNodeType type, const union params *p, CUstream s)
 static CUresult replay(const struct kept *k, CUstream s)
 {
 	CUresult r = CUDA_SUCCESS;
-	CUgraphNodeType type;
-	struct vmm_reach w;
-	union params p;
 
-	for (size_t i = 0; i < k->n && r == CUDA_SUCCESS; i++) {
-		bool in = false;
-
-		r = read_node(k->node[i], &type, &p, &w);
-		if (r == CUDA_SUCCESS)
-			r = cuda_enter(&w, &in);
-		if (r == CUDA_SUCCESS)
-			r = do_node(type, &p, s);
-		vmm_leave(in);
-	}
+	for (size_t i = 0; i < k->n && r == CUDA_SUCCESS; i++)
+		r = do_node(k->node[i], s);
 	return r;
 }
 
