@@ -295,7 +295,7 @@ static int grow(uint32_t least)
 
 		n = spill_map_bare(&map, least > STEP ? least : STEP, MAP_BLOCKS, &first);
 		n = n < most - there ? n : most - there;
-		if (!n || spill_map_grow(&map, first + n))
+		if (!n)
 			return refuse("its tables are full");
 		j.page = first;
 		do {
@@ -305,6 +305,8 @@ static int grow(uint32_t least)
 		} while (err && n > least && (n = least));
 		if (err)
 			return refuse("no space is left (5% of the disk stay free)");
+		if (spill_map_grow(&map, first + n))
+			return refuse(strerrordesc_np(ENOMEM));
 		spill_map_back(&map, first, n);
 		there += n;
 		least = least > n ? least - n : 0;
