@@ -18,6 +18,9 @@
  */
 #include "core/vmm_int.h"
 
+#include <time.h>
+
+#define TRIES	100		/* 10 ms each: for captures, and calls that take long */
 #define SEEN	512u		/* regions that one call reaches; beyond, it reaches all */
 
 _Atomic bool vmm_deep;
@@ -289,7 +292,7 @@ static int refuse(int dev, int err, const struct vmm_reach *w)
 
 	if (err == -EBUSY) {
 		if (!atomic_exchange(&said[0], true))
-			off_log("device %d: a call needs memory that is in the spill file while a stream captures, or a call does not return: it fails", dev);
+			off_log("a call needs device memory that is in the spill file while a stream captures, or a call does not return: it fails");
 	} else if (err == -ENOMEM) {
 		if (!atomic_exchange(&said[1], true))
 			off_log("device %d: a call can touch more memory at once than the device and the host hold%s: it fails; raise OFFLOAD_VRAM or OFFLOAD_RAM",
@@ -317,7 +320,7 @@ static int serve(const struct vmm_reach *w)
 	dev = r->dev;
 	err = vmm_gate_close(dev, r->ctx);
 	if (err)
-		return refuse(dev, err, w);
+		return err == -EBUSY ? err : refuse(dev, err, w);
 	device_stat(dev, SD_DRAINS, 1);
 	err = bring_marked(want);
 	if (!err && !w->all)
@@ -344,15 +347,20 @@ int vmm_enter_reach(const struct vmm_reach *w, bool *in)
 		return 0;
 	vmm_leave(true);
 	*in = false;
-	vmm_take_turn();
-	err = serve(w);
-	if (!err) {		/* (3) */
-		vmm_gate_in();
-		*in = true;
+	for (int i = 0; i < TRIES; i++) {
+		vmm_take_turn();
+		err = serve(w);
+		if (!err) {		/* (3) */
+			vmm_gate_in();
+			*in = true;
+		}
+		vmm_give_turn();
+		if (err != -EBUSY)
+			break;
+		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
 	}
-	vmm_give_turn();
 	errno = saved;
-	return err;
+	return err == -EBUSY ? refuse(0, err, w) : err;
 }
 
 uint64_t vmm_in_extent(uint64_t addr, uint64_t len)

@@ -168,6 +168,14 @@ static inline bool cuda_deep(void)
 	return atomic_load_explicit(&vmm_deep, memory_order_relaxed);
 }
 
+/* What a wait or a launch says: an illegal access may be one of what was spilled. */
+static inline CUresult cuda_told_end(CUresult r)
+{
+	if (r == CUDA_ERROR_ILLEGAL_ADDRESS && cuda_deep())
+		vmm_reach_missed();
+	return r;
+}
+
 /* vmm_enter, with homes for what the call can touch. Else *in is false, and the error is the
  * call's answer. While nothing can be spilled: vmm_enter. */
 CUresult cuda_enter(const struct vmm_reach *w, bool *in);

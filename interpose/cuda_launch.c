@@ -276,9 +276,7 @@ CUresult cuda_launched(CUresult r, bool captured)
 {
 	if (r == CUDA_SUCCESS && !captured && device_begun())
 		device_count_launch(cuda_device());
-	if (r == CUDA_ERROR_ILLEGAL_ADDRESS && cuda_deep())
-		vmm_reach_missed();
-	return r;
+	return cuda_told_end(r);
 }
 
 static void reach_word(uint32_t nth, uint64_t value, void *arg)
