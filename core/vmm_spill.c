@@ -313,6 +313,8 @@ static int new_home(struct vmm_region *r, uint32_t i)
 		e->host = way == 1;
 		err = vmm_handle_get(r->dev, e->host, len, &e->handle);
 	}
+	if (err)
+		e->host = false;
 	return err;
 }
 
