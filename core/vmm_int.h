@@ -26,6 +26,7 @@ enum vmm_mode {
 struct vmm_extent {
 	uint64_t handle;
 	bool host;
+	bool spilled;		/* no home: what bytes it has are in the file (vmm_spill.c) */
 };
 
 struct vmm_region {
@@ -38,6 +39,13 @@ struct vmm_region {
 	bool fixed, managed;
 	bool apart;		/* no number that is not an address looks like one of it */
 	struct vmm_shown *shown;	/* vmm_stage.h; or NULL */
+	struct vmm_piece *piece;	/* vmm_spill.c; NULL: never spilled */
+	uint32_t n_spilled;	/* extents. By atomics */
+	uint64_t used_at, every;	/* uses of regions counted: the last of this one, and how
+					 * many lay between the last two. By atomics */
+	uint32_t after;		/* number of the region that was used next. By atomics */
+	uint64_t want;		/* of the call that is being served now: its extents */
+	uint32_t want_lo, want_hi;
 	struct vmm_extent ext[];
 };
 
@@ -138,6 +146,40 @@ int vmm_move(struct vmm_region *r, uint32_t i);
 uint64_t vmm_evict(int dev, uintptr_t ctx, uint64_t bytes);
 /* OFFLOAD_TORTURE: homes of the device move for no reason. In the turn. */
 void vmm_shuffle(int dev);
+
+/* ---- vmm_spill.c: in the turn ------------------------------------------------------ */
+
+/* Homes of a device's regions may be spilled. */
+bool vmm_deep_on(int dev);
+/* The file can hold so many bytes more of the region; it gets what it needs to be spilled.
+ * 0 or -errno, said. */
+int vmm_spill_begin(struct vmm_region *r, uint64_t bytes);
+/* An extent that was just made has no home, and no bytes yet. 0 or -ENOSPC. */
+int vmm_spill_fresh(struct vmm_region *r, uint32_t i);
+/* The gate closed. Its home is given up for the file; or it gets one. 0 or -errno: it is as
+ * it was. */
+int vmm_spill_out(struct vmm_region *r, uint32_t i);
+int vmm_spill_in(struct vmm_region *r, uint32_t i);
+/* Up to so many pieces of a spilled extent are read from the file, for when it comes home;
+ * the gate may be open. How many of them are, or are on their way; VMM_AHEAD in all. */
+#define VMM_AHEAD	8u
+uint32_t vmm_spill_ahead(struct vmm_region *r, uint32_t i, uint32_t most);
+/* Child of a fork. */
+void vmm_spill_child(void);
+/* Of those that the call `want` may do without (0: of all), the one goes out that is used
+ * furthest from now, not before `before`. 0; -ENOMEM: there is none; -errno: it stayed. */
+int vmm_spill_one(int dev, uint64_t want, uint64_t before);
+/* The extent may be spilled at all. */
+bool vmm_spillable(const struct vmm_region *r);
+/* The region ends. */
+void vmm_spill_end(struct vmm_region *r);
+
+/* vmm_points.c: each address in [at, at + len) of device memory. */
+void vmm_points_in(uint64_t at, uint64_t len, void (*point)(uint64_t value, void *arg), void *arg);
+/* And each in variables of modules: any kernel of theirs can reach them. */
+void vmm_points_global(void (*point)(uint64_t value, void *arg), void *arg);
+void vmm_points_child(void);
+void vmm_reach_child(void);
 
 /* ---- vmm_views.c, vmm_show.c, vmm_stage.c --------------------------------------------- */
 

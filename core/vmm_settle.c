@@ -53,7 +53,7 @@ static struct vmm_region *next(int dev, bool (*kind)(const struct vmm_region *),
 		if (!vmm_movable(r, dev) || !kind(r))
 			continue;
 		for (; *i < r->n; *i += 1)
-			if (r->ext[*i].host == host)
+			if (r->ext[*i].host == host && !r->ext[*i].spilled)
 				return r;
 	}
 	return NULL;

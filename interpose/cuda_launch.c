@@ -272,28 +272,44 @@ static void stage_begin(struct staging *g, CUfunction f, CUstream s, bool ptds, 
 	vmm_launch_end(&st_.l, s_ == CUDA_SUCCESS); \
 	s_; })
 
-#define LAUNCH_ROOM (32ul << 20)
-
-/* Outside the gate: homes may move before it. Inside: `staged` where launches are staged,
- * else `call`. */
-#define LAUNCH(call, staged) ({ \
-	CUresult l_; \
-	bool gate_; \
-	if (__builtin_expect(vmm_torture, 0)) \
-		vmm_tortured(cuda_device()); \
-	gate_ = vmm_enter(); \
-	l_ = gate_ && atomic_load_explicit(&vmm_stages, memory_order_relaxed) ? (staged) : (call); \
-	vmm_leave(gate_); \
-	/* A kernel's code and stacks need memory of their own. */ \
-	if (l_ == CUDA_ERROR_OUT_OF_MEMORY && gate_ && cuda_room(LAUNCH_ROOM, true)) \
-		l_ = GATED(call); \
-	l_; })
-
-static CUresult launched(CUresult r, bool captured)
+CUresult cuda_launched(CUresult r, bool captured)
 {
 	if (r == CUDA_SUCCESS && !captured && device_begun())
 		device_count_launch(cuda_device());
-	return r;
+	return cuda_told_end(r);
+}
+
+static void reach_word(uint32_t nth, uint64_t value, void *arg)
+{
+	vmm_reach_add(arg, value, 0);
+}
+
+void cuda_kernel_reach(CUfunction f, void *const *params, void *const *extra, struct vmm_reach *w)
+{
+	const struct device_fn *fn = f ? device_fn((uintptr_t)f) : NULL;
+	size_t bytes = 0;
+	const void *packed = params ? NULL : packed_args(extra, &bytes);
+
+	w->n = 0;
+	if (f && !fn)
+		fn = learn(f);
+	w->all = !fn || device_unread(fn, params, packed);
+	if (!w->all)
+		device_words(fn, params, packed, bytes, reach_word, w);
+}
+
+void cuda_node(CUfunction f, void *const *params, void *const *extra)
+{
+	look_at_args(f, DEVICE_NODE, params, extra);
+	kept_by_graph(f, params, extra);
+}
+
+void cuda_kernel_seen(CUkernel k)
+{
+	uintptr_t library;
+
+	if (!is_kernel(k, &library))
+		note_kernel(k, NULL);
 }
 
 /* ---- launches --------------------------------------------------------------------------- */
@@ -318,7 +334,8 @@ static CUresult on_launch(__typeof__(&cuLaunchKernel) real, CUfunction f, unsign
 {
 	bool captured = look_at(f, s, params, extra);
 
-	return launched(LAUNCH(real(ARG_launch), staged_launch(real, ARG_launch)), captured);
+	return cuda_launched(LAUNCH(cuda_enter_kernel(f, params, extra, captured, &gate_),
+				    real(ARG_launch), staged_launch(real, ARG_launch)), captured);
 }
 
 #define SIG_launch_ex (const CUlaunchConfig *config, CUfunction f, void **params, void **extra)
@@ -337,8 +354,9 @@ static CUresult on_launch_ex(__typeof__(&cuLaunchKernelEx) real, const CUlaunchC
 {
 	bool captured = look_at(f, config ? config->hStream : NULL, params, extra);
 
-	return launched(LAUNCH(real(config, f, params, extra), staged_ex(real, ARG_launch_ex)),
-			captured);
+	return cuda_launched(LAUNCH(cuda_enter_kernel(f, params, extra, captured, &gate_),
+				    real(config, f, params, extra), staged_ex(real, ARG_launch_ex)),
+			     captured);
 }
 
 #define SIG_launch_coop (CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz, \
@@ -361,7 +379,9 @@ static CUresult on_launch_coop(__typeof__(&cuLaunchCooperativeKernel) real, CUfu
 {
 	bool captured = look_at(f, s, params, NULL);
 
-	return launched(LAUNCH(real(ARG_launch_coop), staged_coop(real, ARG_launch_coop)), captured);
+	return cuda_launched(LAUNCH(cuda_enter_kernel(f, params, NULL, captured, &gate_),
+				    real(ARG_launch_coop), staged_coop(real, ARG_launch_coop)),
+			     captured);
 }
 
 /* From before parameters were given with a launch: nothing is known of them. */
@@ -370,7 +390,7 @@ static CUresult on_launch_coop(__typeof__(&cuLaunchCooperativeKernel) real, CUfu
 static CUresult on_launch_old(__typeof__(&cuLaunch) real, CUfunction f)
 {
 	vmm_doubt(0);
-	return launched(GATED(real(f)), false);
+	return cuda_launched(GATED(real(f)), false);
 }
 
 #define SIG_launch_grid (CUfunction f, int x, int y)
@@ -378,7 +398,7 @@ static CUresult on_launch_old(__typeof__(&cuLaunch) real, CUfunction f)
 static CUresult on_launch_grid(__typeof__(&cuLaunchGrid) real, CUfunction f, int x, int y)
 {
 	vmm_doubt(0);
-	return launched(GATED(real(f, x, y)), false);
+	return cuda_launched(GATED(real(f, x, y)), false);
 }
 
 #define SIG_launch_grid_async (CUfunction f, int x, int y, CUstream s)
@@ -387,7 +407,7 @@ static CUresult on_launch_grid_async(__typeof__(&cuLaunchGridAsync) real, CUfunc
 				     int y, CUstream s)
 {
 	vmm_doubt(0);
-	return launched(GATED(real(f, x, y, s)), cuda_captured(s));
+	return cuda_launched(GATED(real(f, x, y, s)), cuda_captured(s));
 }
 
 #define SIG_mem_ops (CUstream s, unsigned int n, CUstreamBatchMemOpParams *op, unsigned int flags)
@@ -413,7 +433,7 @@ static CUresult on_write32(__typeof__(&cuStreamWriteValue32) real, CUstream s, C
 			   cuuint32_t v, unsigned int flags)
 {
 	vmm_doubt(at);
-	return GATED(real(s, at, v, flags));
+	return ENTERED(cuda_enter_bytes(at, 8, 0, 0, &in_), real(s, at, v, flags));
 }
 
 #define SIG_write64 (CUstream s, CUdeviceptr at, cuuint64_t v, unsigned int flags)
@@ -422,7 +442,7 @@ static CUresult on_write64(__typeof__(&cuStreamWriteValue64) real, CUstream s, C
 			   cuuint64_t v, unsigned int flags)
 {
 	vmm_doubt(at);
-	return GATED(real(s, at, v, flags));
+	return ENTERED(cuda_enter_bytes(at, 8, 0, 0, &in_), real(s, at, v, flags));
 }
 
 /* ---- captures ----------------------------------------------------------------------------- */
@@ -475,278 +495,6 @@ static CUresult on_end_capture(__typeof__(&cuStreamEndCapture) real, CUstream s,
 	    r == CUDA_ERROR_STREAM_CAPTURE_UNJOINED)
 		vmm_capture(-1);
 	return r;
-}
-
-/* ---- graphs ------------------------------------------------------------------------------ */
-
-#define SIG_graph_launch (CUgraphExec g, CUstream s)
-#define ARG_graph_launch g, s
-static CUresult on_graph_launch(__typeof__(&cuGraphLaunch) real, CUgraphExec g, CUstream s)
-{
-	return launched(LAUNCH(real(g, s), real(g, s)), cuda_captured(s));
-}
-
-static void look_at_node(const CUDA_KERNEL_NODE_PARAMS_v1 *p)
-{
-	if (!p)
-		return;
-	look_at_args(p->func, DEVICE_NODE, p->kernelParams, p->extra);
-	kept_by_graph(p->func, p->kernelParams, p->extra);
-}
-
-#define SIG_node_add (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
-		      const CUDA_KERNEL_NODE_PARAMS_v1 *p)
-#define ARG_node_add node, g, after, n, p
-static CUresult on_node_add(__typeof__(&cuGraphAddKernelNode) real, CUgraphNode *node, CUgraph g,
-			    const CUgraphNode *after, size_t n,
-			    const CUDA_KERNEL_NODE_PARAMS_v1 *p)
-{
-	look_at_node(p);
-	return real(node, g, after, n, p);
-}
-
-/* From version 12 on a kernel may stand in the place of the function. */
-static void look_at_node2(const CUDA_KERNEL_NODE_PARAMS_v2 *p)
-{
-	uintptr_t library;
-
-	if (!p)
-		return;
-	if (!p->func && p->kern && !is_kernel(p->kern, &library))
-		note_kernel(p->kern, NULL);
-	look_at_args(p->func ? p->func : (CUfunction)p->kern, DEVICE_NODE, p->kernelParams,
-		     p->extra);
-	kept_by_graph(p->func ? p->func : (CUfunction)p->kern, p->kernelParams, p->extra);
-}
-
-#define SIG_node_add2 (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
-		       const CUDA_KERNEL_NODE_PARAMS_v2 *p)
-#define ARG_node_add2 node, g, after, n, p
-static CUresult on_node_add2(__typeof__(&cuGraphAddKernelNode_v2) real, CUgraphNode *node,
-			     CUgraph g, const CUgraphNode *after, size_t n,
-			     const CUDA_KERNEL_NODE_PARAMS_v2 *p)
-{
-	look_at_node2(p);
-	return real(node, g, after, n, p);
-}
-
-#define SIG_node_set (CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
-#define ARG_node_set node, p
-static CUresult on_node_set(__typeof__(&cuGraphKernelNodeSetParams) real, CUgraphNode node,
-			    const CUDA_KERNEL_NODE_PARAMS_v1 *p)
-{
-	look_at_node(p);
-	return real(node, p);
-}
-
-#define SIG_node_set2 (CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
-#define ARG_node_set2 node, p
-static CUresult on_node_set2(__typeof__(&cuGraphKernelNodeSetParams_v2) real, CUgraphNode node,
-			     const CUDA_KERNEL_NODE_PARAMS_v2 *p)
-{
-	look_at_node2(p);
-	return real(node, p);
-}
-
-#define SIG_exec_set (CUgraphExec g, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
-#define ARG_exec_set g, node, p
-static CUresult on_exec_set(__typeof__(&cuGraphExecKernelNodeSetParams) real, CUgraphExec g,
-			    CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
-{
-	look_at_node(p);
-	return real(g, node, p);
-}
-
-#define SIG_exec_set2 (CUgraphExec g, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
-#define ARG_exec_set2 g, node, p
-static CUresult on_exec_set2(__typeof__(&cuGraphExecKernelNodeSetParams_v2) real, CUgraphExec g,
-			     CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
-{
-	look_at_node2(p);
-	return real(g, node, p);
-}
-
-/* A graph's copies and sets may know more of a place than its address. */
-static void stays(CUdeviceptr at)
-{
-	struct device_region r;
-
-	if (cuda_placed(at, &r)) {
-		vmm_fix(r.placed);
-		vmm_doubt(at);
-	}
-}
-
-static void copy_stays(const CUDA_MEMCPY3D *c)
-{
-	if (c) {
-		stays(c->dstDevice);
-		stays(c->srcDevice);
-	}
-}
-
-#define SIG_node_copy (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
-		       const CUDA_MEMCPY3D *c, CUcontext ctx)
-#define ARG_node_copy node, g, after, n, c, ctx
-static CUresult on_node_copy(__typeof__(&cuGraphAddMemcpyNode) real, CUgraphNode *node, CUgraph g,
-			     const CUgraphNode *after, size_t n, const CUDA_MEMCPY3D *c,
-			     CUcontext ctx)
-{
-	copy_stays(c);
-	return real(node, g, after, n, c, ctx);
-}
-
-#define SIG_node_memset (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
-			 const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
-#define ARG_node_memset node, g, after, n, m, ctx
-static CUresult on_node_memset(__typeof__(&cuGraphAddMemsetNode) real, CUgraphNode *node,
-			       CUgraph g, const CUgraphNode *after, size_t n,
-			       const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
-{
-	if (m)
-		stays(m->dst);
-	return real(node, g, after, n, m, ctx);
-}
-
-#define SIG_copy_set (CUgraphNode node, const CUDA_MEMCPY3D *c)
-#define ARG_copy_set node, c
-static CUresult on_copy_set(__typeof__(&cuGraphMemcpyNodeSetParams) real, CUgraphNode node,
-			    const CUDA_MEMCPY3D *c)
-{
-	copy_stays(c);
-	return real(node, c);
-}
-
-#define SIG_memset_set (CUgraphNode node, const CUDA_MEMSET_NODE_PARAMS_v1 *m)
-#define ARG_memset_set node, m
-static CUresult on_memset_set(__typeof__(&cuGraphMemsetNodeSetParams) real, CUgraphNode node,
-			      const CUDA_MEMSET_NODE_PARAMS_v1 *m)
-{
-	if (m)
-		stays(m->dst);
-	return real(node, m);
-}
-
-#define SIG_exec_copy (CUgraphExec exec, CUgraphNode node, const CUDA_MEMCPY3D *c, CUcontext ctx)
-#define ARG_exec_copy exec, node, c, ctx
-static CUresult on_exec_copy(__typeof__(&cuGraphExecMemcpyNodeSetParams) real, CUgraphExec exec,
-			     CUgraphNode node, const CUDA_MEMCPY3D *c, CUcontext ctx)
-{
-	copy_stays(c);
-	return real(exec, node, c, ctx);
-}
-
-#define SIG_exec_memset (CUgraphExec exec, CUgraphNode node, \
-			 const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
-#define ARG_exec_memset exec, node, m, ctx
-static CUresult on_exec_memset(__typeof__(&cuGraphExecMemsetNodeSetParams) real,
-			       CUgraphExec exec, CUgraphNode node,
-			       const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
-{
-	if (m)
-		stays(m->dst);
-	return real(exec, node, m, ctx);
-}
-
-/* A kernel could keep pointers in such memory, where nobody looks for them. */
-#define SIG_node_alloc (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
-			CUDA_MEM_ALLOC_NODE_PARAMS_v1 *p)
-#define ARG_node_alloc node, g, after, n, p
-static CUresult on_node_alloc(__typeof__(&cuGraphAddMemAllocNode) real, CUgraphNode *node,
-			      CUgraph g, const CUgraphNode *after, size_t n,
-			      CUDA_MEM_ALLOC_NODE_PARAMS_v1 *p)
-{
-	vmm_doubt(0);
-	return real(node, g, after, n, p);
-}
-
-/* A node of any kind: it is not looked at. */
-#define SIG_any_node (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
-		      CUgraphNodeParams *p)
-#define ARG_any_node node, g, after, n, p
-static CUresult on_any_node(__typeof__(&cuGraphAddNode) real, CUgraphNode *node, CUgraph g,
-			    const CUgraphNode *after, size_t n, CUgraphNodeParams *p)
-{
-	vmm_doubt(0);
-	return real(node, g, after, n, p);
-}
-
-#define SIG_any_node2 (CUgraphNode *node, CUgraph g, const CUgraphNode *after, \
-		       const CUgraphEdgeData *edge, size_t n, CUgraphNodeParams *p)
-#define ARG_any_node2 node, g, after, edge, n, p
-static CUresult on_any_node2(__typeof__(&cuGraphAddNode_v2) real, CUgraphNode *node, CUgraph g,
-			     const CUgraphNode *after, const CUgraphEdgeData *edge, size_t n,
-			     CUgraphNodeParams *p)
-{
-	vmm_doubt(0);
-	return real(node, g, after, edge, n, p);
-}
-
-#define SIG_any_set (CUgraphNode node, CUgraphNodeParams *p)
-#define ARG_any_set node, p
-static CUresult on_any_set(__typeof__(&cuGraphNodeSetParams) real, CUgraphNode node,
-			   CUgraphNodeParams *p)
-{
-	vmm_doubt(0);
-	return real(node, p);
-}
-
-#define SIG_any_exec_set (CUgraphExec exec, CUgraphNode node, CUgraphNodeParams *p)
-#define ARG_any_exec_set exec, node, p
-static CUresult on_any_exec_set(__typeof__(&cuGraphExecNodeSetParams) real, CUgraphExec exec,
-				CUgraphNode node, CUgraphNodeParams *p)
-{
-	vmm_doubt(0);
-	return real(exec, node, p);
-}
-
-#define SIG_instantiate (CUgraphExec *exec, CUgraph g, CUgraphNode *bad, char *log, size_t len)
-#define ARG_instantiate exec, g, bad, log, len
-static CUresult on_instantiate(__typeof__(&cuGraphInstantiate_v2) real, CUgraphExec *exec,
-			       CUgraph g, CUgraphNode *bad, char *log, size_t len)
-{
-	return real(exec, g, bad, log, len);
-}
-
-#define SIG_instantiate_flags (CUgraphExec *exec, CUgraph g, unsigned long long flags)
-#define ARG_instantiate_flags exec, g, flags
-static CUresult on_instantiate_flags(__typeof__(&cuGraphInstantiateWithFlags) real,
-				     CUgraphExec *exec, CUgraph g, unsigned long long flags)
-{
-	return real(exec, g, flags);
-}
-
-#define SIG_instantiate_params (CUgraphExec *exec, CUgraph g, CUDA_GRAPH_INSTANTIATE_PARAMS *p)
-#define ARG_instantiate_params exec, g, p
-static CUresult on_instantiate_params(__typeof__(&cuGraphInstantiateWithParams) real,
-				      CUgraphExec *exec, CUgraph g,
-				      CUDA_GRAPH_INSTANTIATE_PARAMS *p)
-{
-	return real(exec, g, p);
-}
-
-#define SIG_exec_update (CUgraphExec exec, CUgraph g, CUgraphNode *bad, \
-			 CUgraphExecUpdateResult *why)
-#define ARG_exec_update exec, g, bad, why
-static CUresult on_exec_update(__typeof__(&cuGraphExecUpdate) real, CUgraphExec exec, CUgraph g,
-			       CUgraphNode *bad, CUgraphExecUpdateResult *why)
-{
-	return real(exec, g, bad, why);
-}
-
-#define SIG_exec_update2 (CUgraphExec exec, CUgraph g, CUgraphExecUpdateResultInfo *info)
-#define ARG_exec_update2 exec, g, info
-static CUresult on_exec_update2(__typeof__(&cuGraphExecUpdate_v2) real, CUgraphExec exec,
-				CUgraph g, CUgraphExecUpdateResultInfo *info)
-{
-	return real(exec, g, info);
-}
-
-#define SIG_exec_destroy (CUgraphExec exec)
-#define ARG_exec_destroy exec
-static CUresult on_exec_destroy(__typeof__(&cuGraphExecDestroy) real, CUgraphExec exec)
-{
-	return real(exec);
 }
 
 /* ---- modules ------------------------------------------------------------------------------- */
