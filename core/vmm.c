@@ -620,6 +620,7 @@ void vmm_child(void)
 		vmm_views_child();
 		vmm_show_child();
 		vmm_gate_child();
+		vmm_use_child();
 		memset(vmm_dev, 0, sizeof(vmm_dev));
 		memset(table, 0, sizeof(table));
 	}

@@ -148,6 +148,19 @@ void vmm_stager_end(uintptr_t ctx);
 void vmm_views_child(void);
 void vmm_show_child(void);
 
+/* ---- vmm_use.c: in the turn ---------------------------------------------------------- */
+
+struct vmm_place { struct vmm_region *region; uint32_t extent; };
+
+/* Uses of some passes were counted: a look tells something. Any thread. */
+bool vmm_uses_tell(void);
+/* All extents of the device as the policy sees them, and whose they are, in one block for
+ * mem_free; uses of some passes become rates. NULL: no memory. */
+struct pol_home *vmm_look(int dev, struct vmm_place **at, uint32_t *n);
+/* What a byte of the extent costs at the host, as far as it was looked at: pol_home_cost. */
+double vmm_cost(const struct vmm_region *r, uint32_t i);
+void vmm_use_child(void);
+
 /* ---- vmm_settle.c ------------------------------------------------------------------- */
 
 void vmm_requested(void);	/* in the turn: a region came or went */

@@ -96,22 +96,31 @@ int vmm_move(struct vmm_region *r, uint32_t i)
 
 /* ---- which ones -------------------------------------------------------------------- */
 
-/* From the region after the last one on, in turn, the last extent first: what is read
- * from the start has longest to wait for it. */
+/* The extent that costs least at the host, by what was seen of its uses. Of those that
+ * cost the same: from the region after the last one on, in turn, the last extent first:
+ * what is read from the start has longest to wait for it. */
 static bool victim(int dev, struct vmm_region **r, uint32_t *i)
 {
-	for (uint32_t k = 0; k < VMM_REGIONS; k++) {
-		struct vmm_region *v = vmm_nth((cursor + k) % VMM_REGIONS);
+	double least = -1;
+	uint32_t from = cursor;
 
-		for (uint32_t e = vmm_movable(v, dev) ? v->n : 0; e-- > 0;)
-			if (!v->ext[e].host) {
-				cursor = (cursor + k) % VMM_REGIONS;
-				*r = v;
-				*i = e;
+	for (uint32_t k = 0; k < VMM_REGIONS; k++) {
+		struct vmm_region *v = vmm_nth((from + k) % VMM_REGIONS);
+
+		for (uint32_t e = vmm_movable(v, dev) ? v->n : 0; e-- > 0;) {
+			double cost = v->ext[e].host ? 0 : vmm_cost(v, e);
+
+			if (v->ext[e].host || (least >= 0 && cost >= least))
+				continue;
+			cursor = (from + k) % VMM_REGIONS;
+			*r = v;
+			*i = e;
+			least = cost;
+			if (!(cost > 0))
 				return true;
-			}
+		}
 	}
-	return false;
+	return least >= 0;
 }
 
 /* The driver refuses what it took before, or there is no more: no further ones now. */
