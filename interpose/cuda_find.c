@@ -46,6 +46,7 @@ struct cuda_row cuda_rows[ROWS] = {
 #define CU_MEM CU_FIND
 #define CU_COPY CU_FIND
 #define CU_LAUNCH CU_FIND
+#define CU_GRAPH CU_FIND
 #define CU_IMAGE CU_FIND
 #include "interpose/cuda_hook.def"
 #define NVML(symbol, types, text) { #symbol, #symbol, NVML_NAME, 0, 0, \

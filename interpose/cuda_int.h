@@ -29,6 +29,7 @@ enum {
 #define CU_MEM CU_FIND
 #define CU_COPY CU_FIND
 #define CU_LAUNCH CU_FIND
+#define CU_GRAPH CU_FIND
 #define CU_IMAGE CU_FIND
 #include "interpose/cuda_hook.def"
 #define NVML(symbol, types, records) ROW_##symbol,
@@ -56,6 +57,7 @@ extern struct cuda_row cuda_rows[ROWS];
 #define CU_MEM CU_FIND
 #define CU_COPY CU_FIND
 #define CU_LAUNCH CU_FIND
+#define CU_GRAPH CU_FIND
 #define CU_IMAGE CU_FIND
 #include "interpose/cuda_hook.def"
 

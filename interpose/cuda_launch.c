@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cuda_launch.c - kernels, graphs, and the functions they are made of.
+/* cuda_launch.c - kernels, captures, and the functions that kernels are made of.
  *
  * (1) A launch costs no driver call: what a function's parameters are is asked once,
  *     at its first launch, and which device a thread is on after that has changed.
@@ -9,7 +9,7 @@
  *     where they were handed out.
  * Lock: none.
  */
-#include "interpose/cuda_int.h"
+#include "interpose/cuda_launch.h"
 
 #define MAX_PARAMS 512	/* 32 KiB of them cannot hold more that matter */
 #define KERNELS 4096u	/* power of two; beyond, they are asked as functions first */
@@ -25,7 +25,7 @@ static struct kernel_of *kernel_slot(const void *handle)
 	return &kernels[(uintptr_t)handle * 0x9e3779b97f4a7c15ull >> 40 & (KERNELS - 1)];
 }
 
-static void note_kernel(CUkernel k, CUlibrary l)
+void cuda_note_kernel(CUkernel k, CUlibrary l)
 {
 	struct kernel_of *at = kernel_slot(k);
 
@@ -33,7 +33,7 @@ static void note_kernel(CUkernel k, CUlibrary l)
 	__atomic_store_n(&at->kernel, (uintptr_t)k, __ATOMIC_RELEASE);
 }
 
-static bool is_kernel(const void *f, uintptr_t *library)
+bool cuda_is_kernel(const void *f, uintptr_t *library)
 {
 	struct kernel_of *at = kernel_slot(f);
 	bool is = __atomic_load_n(&at->kernel, __ATOMIC_ACQUIRE) == (uintptr_t)f;
@@ -101,7 +101,7 @@ static __attribute__((noinline, cold)) const struct device_fn *learn(CUfunction 
 {
 	struct device_param p[MAX_PARAMS];
 	uintptr_t owner;
-	bool kernel = is_kernel(f, &owner);
+	bool kernel = cuda_is_kernel(f, &owner);
 	int n = read_params(f, kernel, p);
 	CUmodule m = NULL;
 	char own[256];
@@ -138,7 +138,7 @@ static const void *packed_args(void *const *extra, size_t *bytes)
 }
 
 /* Before the call: its arguments are the program's until then. */
-static void look_at_args(CUfunction f, uintptr_t stream, void *const *params, void *const *extra)
+void cuda_look_at_args(CUfunction f, uintptr_t stream, void *const *params, void *const *extra)
 {
 	const struct device_fn *fn;
 	const void *packed = NULL;
@@ -160,19 +160,11 @@ static bool look_at(CUfunction f, CUstream s, void *const *params, void *const *
 {
 	bool captured = cuda_captured(s);
 
-	look_at_args(f, captured ? DEVICE_NODE : (uintptr_t)s, params, extra);
+	cuda_look_at_args(f, captured ? DEVICE_NODE : (uintptr_t)s, params, extra);
 	return captured;
 }
 
 /* ---- launches whose arguments may be changed (core/vmm.h) -------------------------------- */
-
-struct staging {
-	struct vmm_launch l;
-	const struct device_fn *fn;
-	struct device_patched to;
-	size_t bytes;
-	void *extra[5];
-};
 
 static void add_word(uint32_t nth, uint64_t value, void *arg)
 {
@@ -186,8 +178,8 @@ static void add_word(uint32_t nth, uint64_t value, void *arg)
 }
 
 /* False: nothing is known of its arguments. */
-static bool read_words(struct vmm_launch *l, const struct device_fn *fn, void *const *params,
-		       void *const *extra)
+bool cuda_read_words(struct vmm_launch *l, const struct device_fn *fn, void *const *params,
+		     void *const *extra)
 {
 	size_t bytes = 0;
 	const void *packed = params ? NULL : packed_args(extra, &bytes);
@@ -201,19 +193,19 @@ static bool read_words(struct vmm_launch *l, const struct device_fn *fn, void *c
 }
 
 /* Of a graph: launched again and again, past us. */
-static void kept_by_graph(CUfunction f, void *const *params, void *const *extra)
+void cuda_kept_by_graph(CUfunction f, void *const *params, void *const *extra)
 {
 	struct vmm_launch l = { .dev = cuda_device() };
 
 	if (!atomic_load_explicit(&vmm_stages, memory_order_relaxed) || !f)
 		return;
-	if (read_words(&l, device_fn((uintptr_t)f), params, extra))
+	if (cuda_read_words(&l, device_fn((uintptr_t)f), params, extra))
 		vmm_launch_kept(&l);
 	else
 		vmm_doubt(0);
 }
 
-static bool patch(struct staging *g, void ***params, void ***extra)
+bool cuda_patch(struct cuda_staging *g, void ***params, void ***extra)
 {
 	struct device_word word[VMM_WORDS];
 	const void *packed = *params ? NULL : packed_args(*extra, &g->bytes);
@@ -235,18 +227,18 @@ static bool patch(struct staging *g, void ***params, void ***extra)
 	return true;
 }
 
-static void stage_begin(struct staging *g, CUfunction f, CUstream s, bool ptds, void ***params,
+static void stage_begin(struct cuda_staging *g, CUfunction f, CUstream s, bool ptds, void ***params,
 			void ***extra)
 {
 	CUcontext ctx = NULL;
 
 	g->l.n = g->l.n_pins = g->l.trial = 0;
 	if (vmm_captures()) {
-		kept_by_graph(f, *params, *extra);
+		cuda_kept_by_graph(f, *params, *extra);
 		return;
 	}
 	g->fn = f ? device_fn((uintptr_t)f) : NULL;
-	if (!f || !read_words(&g->l, g->fn, *params, *extra)) {
+	if (!f || !cuda_read_words(&g->l, g->fn, *params, *extra)) {
 		if (f)
 			vmm_doubt(0);
 		return;
@@ -256,7 +248,7 @@ static void stage_begin(struct staging *g, CUfunction f, CUstream s, bool ptds, 
 	g->l.ctx = (uintptr_t)ctx;
 	g->l.stream = (uintptr_t)(!s && ptds ? CU_STREAM_PER_THREAD : s);
 	vmm_launch_begin(&g->l);
-	if (g->l.changed && !patch(g, params, extra)) {
+	if (g->l.changed && !cuda_patch(g, params, extra)) {
 		vmm_launch_end(&g->l, false);
 		g->l.n_pins = g->l.trial = 0;
 	}
@@ -264,7 +256,7 @@ static void stage_begin(struct staging *g, CUfunction f, CUstream s, bool ptds, 
 
 /* `call` with p_ and e_ for the arguments. */
 #define STAGED(f, s, ptds, params, extra, call) ({ \
-	struct staging st_; \
+	struct cuda_staging st_; \
 	void **p_ = (params), **e_ = (extra); \
 	CUresult s_; \
 	stage_begin(&st_, f, s, ptds, &p_, &e_); \
@@ -272,24 +264,7 @@ static void stage_begin(struct staging *g, CUfunction f, CUstream s, bool ptds, 
 	vmm_launch_end(&st_.l, s_ == CUDA_SUCCESS); \
 	s_; })
 
-#define LAUNCH_ROOM (32ul << 20)
-
-/* Outside the gate: homes may move before it. Inside: `staged` where launches are staged,
- * else `call`. */
-#define LAUNCH(call, staged) ({ \
-	CUresult l_; \
-	bool gate_; \
-	if (__builtin_expect(vmm_torture, 0)) \
-		vmm_tortured(cuda_device()); \
-	gate_ = vmm_enter(); \
-	l_ = gate_ && atomic_load_explicit(&vmm_stages, memory_order_relaxed) ? (staged) : (call); \
-	vmm_leave(gate_); \
-	/* A kernel's code and stacks need memory of their own. */ \
-	if (l_ == CUDA_ERROR_OUT_OF_MEMORY && gate_ && cuda_room(LAUNCH_ROOM, true)) \
-		l_ = GATED(call); \
-	l_; })
-
-static CUresult launched(CUresult r, bool captured)
+CUresult cuda_launched(CUresult r, bool captured)
 {
 	if (r == CUDA_SUCCESS && !captured && device_begun())
 		device_count_launch(cuda_device());
@@ -318,7 +293,7 @@ static CUresult on_launch(__typeof__(&cuLaunchKernel) real, CUfunction f, unsign
 {
 	bool captured = look_at(f, s, params, extra);
 
-	return launched(LAUNCH(real(ARG_launch), staged_launch(real, ARG_launch)), captured);
+	return cuda_launched(LAUNCH(real(ARG_launch), staged_launch(real, ARG_launch)), captured);
 }
 
 #define SIG_launch_ex (const CUlaunchConfig *config, CUfunction f, void **params, void **extra)
@@ -337,7 +312,7 @@ static CUresult on_launch_ex(__typeof__(&cuLaunchKernelEx) real, const CUlaunchC
 {
 	bool captured = look_at(f, config ? config->hStream : NULL, params, extra);
 
-	return launched(LAUNCH(real(config, f, params, extra), staged_ex(real, ARG_launch_ex)),
+	return cuda_launched(LAUNCH(real(config, f, params, extra), staged_ex(real, ARG_launch_ex)),
 			captured);
 }
 
@@ -361,7 +336,7 @@ static CUresult on_launch_coop(__typeof__(&cuLaunchCooperativeKernel) real, CUfu
 {
 	bool captured = look_at(f, s, params, NULL);
 
-	return launched(LAUNCH(real(ARG_launch_coop), staged_coop(real, ARG_launch_coop)), captured);
+	return cuda_launched(LAUNCH(real(ARG_launch_coop), staged_coop(real, ARG_launch_coop)), captured);
 }
 
 /* From before parameters were given with a launch: nothing is known of them. */
@@ -370,7 +345,7 @@ static CUresult on_launch_coop(__typeof__(&cuLaunchCooperativeKernel) real, CUfu
 static CUresult on_launch_old(__typeof__(&cuLaunch) real, CUfunction f)
 {
 	vmm_doubt(0);
-	return launched(GATED(real(f)), false);
+	return cuda_launched(GATED(real(f)), false);
 }
 
 #define SIG_launch_grid (CUfunction f, int x, int y)
@@ -378,7 +353,7 @@ static CUresult on_launch_old(__typeof__(&cuLaunch) real, CUfunction f)
 static CUresult on_launch_grid(__typeof__(&cuLaunchGrid) real, CUfunction f, int x, int y)
 {
 	vmm_doubt(0);
-	return launched(GATED(real(f, x, y)), false);
+	return cuda_launched(GATED(real(f, x, y)), false);
 }
 
 #define SIG_launch_grid_async (CUfunction f, int x, int y, CUstream s)
@@ -387,7 +362,7 @@ static CUresult on_launch_grid_async(__typeof__(&cuLaunchGridAsync) real, CUfunc
 				     int y, CUstream s)
 {
 	vmm_doubt(0);
-	return launched(GATED(real(f, x, y, s)), cuda_captured(s));
+	return cuda_launched(GATED(real(f, x, y, s)), cuda_captured(s));
 }
 
 #define SIG_mem_ops (CUstream s, unsigned int n, CUstreamBatchMemOpParams *op, unsigned int flags)
@@ -477,278 +452,6 @@ static CUresult on_end_capture(__typeof__(&cuStreamEndCapture) real, CUstream s,
 	return r;
 }
 
-/* ---- graphs ------------------------------------------------------------------------------ */
-
-#define SIG_graph_launch (CUgraphExec g, CUstream s)
-#define ARG_graph_launch g, s
-static CUresult on_graph_launch(__typeof__(&cuGraphLaunch) real, CUgraphExec g, CUstream s)
-{
-	return launched(LAUNCH(real(g, s), real(g, s)), cuda_captured(s));
-}
-
-static void look_at_node(const CUDA_KERNEL_NODE_PARAMS_v1 *p)
-{
-	if (!p)
-		return;
-	look_at_args(p->func, DEVICE_NODE, p->kernelParams, p->extra);
-	kept_by_graph(p->func, p->kernelParams, p->extra);
-}
-
-#define SIG_node_add (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
-		      const CUDA_KERNEL_NODE_PARAMS_v1 *p)
-#define ARG_node_add node, g, after, n, p
-static CUresult on_node_add(__typeof__(&cuGraphAddKernelNode) real, CUgraphNode *node, CUgraph g,
-			    const CUgraphNode *after, size_t n,
-			    const CUDA_KERNEL_NODE_PARAMS_v1 *p)
-{
-	look_at_node(p);
-	return real(node, g, after, n, p);
-}
-
-/* From version 12 on a kernel may stand in the place of the function. */
-static void look_at_node2(const CUDA_KERNEL_NODE_PARAMS_v2 *p)
-{
-	uintptr_t library;
-
-	if (!p)
-		return;
-	if (!p->func && p->kern && !is_kernel(p->kern, &library))
-		note_kernel(p->kern, NULL);
-	look_at_args(p->func ? p->func : (CUfunction)p->kern, DEVICE_NODE, p->kernelParams,
-		     p->extra);
-	kept_by_graph(p->func ? p->func : (CUfunction)p->kern, p->kernelParams, p->extra);
-}
-
-#define SIG_node_add2 (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
-		       const CUDA_KERNEL_NODE_PARAMS_v2 *p)
-#define ARG_node_add2 node, g, after, n, p
-static CUresult on_node_add2(__typeof__(&cuGraphAddKernelNode_v2) real, CUgraphNode *node,
-			     CUgraph g, const CUgraphNode *after, size_t n,
-			     const CUDA_KERNEL_NODE_PARAMS_v2 *p)
-{
-	look_at_node2(p);
-	return real(node, g, after, n, p);
-}
-
-#define SIG_node_set (CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
-#define ARG_node_set node, p
-static CUresult on_node_set(__typeof__(&cuGraphKernelNodeSetParams) real, CUgraphNode node,
-			    const CUDA_KERNEL_NODE_PARAMS_v1 *p)
-{
-	look_at_node(p);
-	return real(node, p);
-}
-
-#define SIG_node_set2 (CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
-#define ARG_node_set2 node, p
-static CUresult on_node_set2(__typeof__(&cuGraphKernelNodeSetParams_v2) real, CUgraphNode node,
-			     const CUDA_KERNEL_NODE_PARAMS_v2 *p)
-{
-	look_at_node2(p);
-	return real(node, p);
-}
-
-#define SIG_exec_set (CUgraphExec g, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
-#define ARG_exec_set g, node, p
-static CUresult on_exec_set(__typeof__(&cuGraphExecKernelNodeSetParams) real, CUgraphExec g,
-			    CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
-{
-	look_at_node(p);
-	return real(g, node, p);
-}
-
-#define SIG_exec_set2 (CUgraphExec g, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
-#define ARG_exec_set2 g, node, p
-static CUresult on_exec_set2(__typeof__(&cuGraphExecKernelNodeSetParams_v2) real, CUgraphExec g,
-			     CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
-{
-	look_at_node2(p);
-	return real(g, node, p);
-}
-
-/* A graph's copies and sets may know more of a place than its address. */
-static void stays(CUdeviceptr at)
-{
-	struct device_region r;
-
-	if (cuda_placed(at, &r)) {
-		vmm_fix(r.placed);
-		vmm_doubt(at);
-	}
-}
-
-static void copy_stays(const CUDA_MEMCPY3D *c)
-{
-	if (c) {
-		stays(c->dstDevice);
-		stays(c->srcDevice);
-	}
-}
-
-#define SIG_node_copy (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
-		       const CUDA_MEMCPY3D *c, CUcontext ctx)
-#define ARG_node_copy node, g, after, n, c, ctx
-static CUresult on_node_copy(__typeof__(&cuGraphAddMemcpyNode) real, CUgraphNode *node, CUgraph g,
-			     const CUgraphNode *after, size_t n, const CUDA_MEMCPY3D *c,
-			     CUcontext ctx)
-{
-	copy_stays(c);
-	return real(node, g, after, n, c, ctx);
-}
-
-#define SIG_node_memset (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
-			 const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
-#define ARG_node_memset node, g, after, n, m, ctx
-static CUresult on_node_memset(__typeof__(&cuGraphAddMemsetNode) real, CUgraphNode *node,
-			       CUgraph g, const CUgraphNode *after, size_t n,
-			       const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
-{
-	if (m)
-		stays(m->dst);
-	return real(node, g, after, n, m, ctx);
-}
-
-#define SIG_copy_set (CUgraphNode node, const CUDA_MEMCPY3D *c)
-#define ARG_copy_set node, c
-static CUresult on_copy_set(__typeof__(&cuGraphMemcpyNodeSetParams) real, CUgraphNode node,
-			    const CUDA_MEMCPY3D *c)
-{
-	copy_stays(c);
-	return real(node, c);
-}
-
-#define SIG_memset_set (CUgraphNode node, const CUDA_MEMSET_NODE_PARAMS_v1 *m)
-#define ARG_memset_set node, m
-static CUresult on_memset_set(__typeof__(&cuGraphMemsetNodeSetParams) real, CUgraphNode node,
-			      const CUDA_MEMSET_NODE_PARAMS_v1 *m)
-{
-	if (m)
-		stays(m->dst);
-	return real(node, m);
-}
-
-#define SIG_exec_copy (CUgraphExec exec, CUgraphNode node, const CUDA_MEMCPY3D *c, CUcontext ctx)
-#define ARG_exec_copy exec, node, c, ctx
-static CUresult on_exec_copy(__typeof__(&cuGraphExecMemcpyNodeSetParams) real, CUgraphExec exec,
-			     CUgraphNode node, const CUDA_MEMCPY3D *c, CUcontext ctx)
-{
-	copy_stays(c);
-	return real(exec, node, c, ctx);
-}
-
-#define SIG_exec_memset (CUgraphExec exec, CUgraphNode node, \
-			 const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
-#define ARG_exec_memset exec, node, m, ctx
-static CUresult on_exec_memset(__typeof__(&cuGraphExecMemsetNodeSetParams) real,
-			       CUgraphExec exec, CUgraphNode node,
-			       const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
-{
-	if (m)
-		stays(m->dst);
-	return real(exec, node, m, ctx);
-}
-
-/* A kernel could keep pointers in such memory, where nobody looks for them. */
-#define SIG_node_alloc (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
-			CUDA_MEM_ALLOC_NODE_PARAMS_v1 *p)
-#define ARG_node_alloc node, g, after, n, p
-static CUresult on_node_alloc(__typeof__(&cuGraphAddMemAllocNode) real, CUgraphNode *node,
-			      CUgraph g, const CUgraphNode *after, size_t n,
-			      CUDA_MEM_ALLOC_NODE_PARAMS_v1 *p)
-{
-	vmm_doubt(0);
-	return real(node, g, after, n, p);
-}
-
-/* A node of any kind: it is not looked at. */
-#define SIG_any_node (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
-		      CUgraphNodeParams *p)
-#define ARG_any_node node, g, after, n, p
-static CUresult on_any_node(__typeof__(&cuGraphAddNode) real, CUgraphNode *node, CUgraph g,
-			    const CUgraphNode *after, size_t n, CUgraphNodeParams *p)
-{
-	vmm_doubt(0);
-	return real(node, g, after, n, p);
-}
-
-#define SIG_any_node2 (CUgraphNode *node, CUgraph g, const CUgraphNode *after, \
-		       const CUgraphEdgeData *edge, size_t n, CUgraphNodeParams *p)
-#define ARG_any_node2 node, g, after, edge, n, p
-static CUresult on_any_node2(__typeof__(&cuGraphAddNode_v2) real, CUgraphNode *node, CUgraph g,
-			     const CUgraphNode *after, const CUgraphEdgeData *edge, size_t n,
-			     CUgraphNodeParams *p)
-{
-	vmm_doubt(0);
-	return real(node, g, after, edge, n, p);
-}
-
-#define SIG_any_set (CUgraphNode node, CUgraphNodeParams *p)
-#define ARG_any_set node, p
-static CUresult on_any_set(__typeof__(&cuGraphNodeSetParams) real, CUgraphNode node,
-			   CUgraphNodeParams *p)
-{
-	vmm_doubt(0);
-	return real(node, p);
-}
-
-#define SIG_any_exec_set (CUgraphExec exec, CUgraphNode node, CUgraphNodeParams *p)
-#define ARG_any_exec_set exec, node, p
-static CUresult on_any_exec_set(__typeof__(&cuGraphExecNodeSetParams) real, CUgraphExec exec,
-				CUgraphNode node, CUgraphNodeParams *p)
-{
-	vmm_doubt(0);
-	return real(exec, node, p);
-}
-
-#define SIG_instantiate (CUgraphExec *exec, CUgraph g, CUgraphNode *bad, char *log, size_t len)
-#define ARG_instantiate exec, g, bad, log, len
-static CUresult on_instantiate(__typeof__(&cuGraphInstantiate_v2) real, CUgraphExec *exec,
-			       CUgraph g, CUgraphNode *bad, char *log, size_t len)
-{
-	return real(exec, g, bad, log, len);
-}
-
-#define SIG_instantiate_flags (CUgraphExec *exec, CUgraph g, unsigned long long flags)
-#define ARG_instantiate_flags exec, g, flags
-static CUresult on_instantiate_flags(__typeof__(&cuGraphInstantiateWithFlags) real,
-				     CUgraphExec *exec, CUgraph g, unsigned long long flags)
-{
-	return real(exec, g, flags);
-}
-
-#define SIG_instantiate_params (CUgraphExec *exec, CUgraph g, CUDA_GRAPH_INSTANTIATE_PARAMS *p)
-#define ARG_instantiate_params exec, g, p
-static CUresult on_instantiate_params(__typeof__(&cuGraphInstantiateWithParams) real,
-				      CUgraphExec *exec, CUgraph g,
-				      CUDA_GRAPH_INSTANTIATE_PARAMS *p)
-{
-	return real(exec, g, p);
-}
-
-#define SIG_exec_update (CUgraphExec exec, CUgraph g, CUgraphNode *bad, \
-			 CUgraphExecUpdateResult *why)
-#define ARG_exec_update exec, g, bad, why
-static CUresult on_exec_update(__typeof__(&cuGraphExecUpdate) real, CUgraphExec exec, CUgraph g,
-			       CUgraphNode *bad, CUgraphExecUpdateResult *why)
-{
-	return real(exec, g, bad, why);
-}
-
-#define SIG_exec_update2 (CUgraphExec exec, CUgraph g, CUgraphExecUpdateResultInfo *info)
-#define ARG_exec_update2 exec, g, info
-static CUresult on_exec_update2(__typeof__(&cuGraphExecUpdate_v2) real, CUgraphExec exec,
-				CUgraph g, CUgraphExecUpdateResultInfo *info)
-{
-	return real(exec, g, info);
-}
-
-#define SIG_exec_destroy (CUgraphExec exec)
-#define ARG_exec_destroy exec
-static CUresult on_exec_destroy(__typeof__(&cuGraphExecDestroy) real, CUgraphExec exec)
-{
-	return real(exec);
-}
-
 /* ---- modules ------------------------------------------------------------------------------- */
 
 /* Before the call: no launch may take what comes after for what was before. */
@@ -781,7 +484,7 @@ static CUresult on_get_kernel(__typeof__(&cuLibraryGetKernel) real, CUkernel *ke
 	CUresult r = real(kernel, l, name);
 
 	if (r == CUDA_SUCCESS && kernel) {
-		note_kernel(*kernel, l);
+		cuda_note_kernel(*kernel, l);
 		if (cuda_reads_images())
 			device_image_fn((uintptr_t)*kernel, (uintptr_t)l, name);
 	}

@@ -23,6 +23,7 @@ static const char *const hooked[] = {
 #define CU_MEM CU_FIND
 #define CU_COPY CU_FIND
 #define CU_LAUNCH CU_FIND
+#define CU_GRAPH CU_FIND
 #define CU_IMAGE CU_FIND
 #include "interpose/cuda_hook.def"
 };

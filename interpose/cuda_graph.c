@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT */
+/* cuda_graph.c - graphs: made, instantiated, changed, launched.
+ *
+ * (1) A graph's kernels are launched past us: what their arguments reach is looked at when
+ *     a node is made or changed.
+ * (2) What a graph's own copies and sets name must stay where it is.
+ * (3) Where launches are staged a graph is instantiated from a copy of it with more nodes
+ *     (cuda_clone.c): every call that names a node of an executable graph is told the copy's.
+ * Lock: none.
+ */
+#include "interpose/cuda_launch.h"
+
+/* ---- graphs ------------------------------------------------------------------------------ */
+
+#define SIG_graph_launch (CUgraphExec g, CUstream s)
+#define ARG_graph_launch g, s
+static CUresult on_graph_launch(__typeof__(&cuGraphLaunch) real, CUgraphExec g, CUstream s)
+{
+	return cuda_launched(LAUNCH(real(g, s), real(g, s)), cuda_captured(s));
+}
+
+static void look_at_node(const CUDA_KERNEL_NODE_PARAMS_v1 *p)
+{
+	if (!p)
+		return;
+	cuda_look_at_args(p->func, DEVICE_NODE, p->kernelParams, p->extra);
+	cuda_kept_by_graph(p->func, p->kernelParams, p->extra);
+}
+
+#define SIG_node_add (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
+		      const CUDA_KERNEL_NODE_PARAMS_v1 *p)
+#define ARG_node_add node, g, after, n, p
+static CUresult on_node_add(__typeof__(&cuGraphAddKernelNode) real, CUgraphNode *node, CUgraph g,
+			    const CUgraphNode *after, size_t n,
+			    const CUDA_KERNEL_NODE_PARAMS_v1 *p)
+{
+	look_at_node(p);
+	return real(node, g, after, n, p);
+}
+
+/* From version 12 on a kernel may stand in the place of the function. */
+static void look_at_node2(const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+{
+	uintptr_t library;
+
+	if (!p)
+		return;
+	if (!p->func && p->kern && !cuda_is_kernel(p->kern, &library))
+		cuda_note_kernel(p->kern, NULL);
+	cuda_look_at_args(p->func ? p->func : (CUfunction)p->kern, DEVICE_NODE, p->kernelParams,
+		     p->extra);
+	cuda_kept_by_graph(p->func ? p->func : (CUfunction)p->kern, p->kernelParams, p->extra);
+}
+
+#define SIG_node_add2 (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
+		       const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+#define ARG_node_add2 node, g, after, n, p
+static CUresult on_node_add2(__typeof__(&cuGraphAddKernelNode_v2) real, CUgraphNode *node,
+			     CUgraph g, const CUgraphNode *after, size_t n,
+			     const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+{
+	look_at_node2(p);
+	return real(node, g, after, n, p);
+}
+
+#define SIG_node_set (CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
+#define ARG_node_set node, p
+static CUresult on_node_set(__typeof__(&cuGraphKernelNodeSetParams) real, CUgraphNode node,
+			    const CUDA_KERNEL_NODE_PARAMS_v1 *p)
+{
+	look_at_node(p);
+	return real(node, p);
+}
+
+#define SIG_node_set2 (CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+#define ARG_node_set2 node, p
+static CUresult on_node_set2(__typeof__(&cuGraphKernelNodeSetParams_v2) real, CUgraphNode node,
+			     const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+{
+	look_at_node2(p);
+	return real(node, p);
+}
+
+#define SIG_exec_set (CUgraphExec g, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
+#define ARG_exec_set g, node, p
+static CUresult on_exec_set(__typeof__(&cuGraphExecKernelNodeSetParams) real, CUgraphExec g,
+			    CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
+{
+	look_at_node(p);
+	return real(g, node, p);
+}
+
+#define SIG_exec_set2 (CUgraphExec g, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+#define ARG_exec_set2 g, node, p
+static CUresult on_exec_set2(__typeof__(&cuGraphExecKernelNodeSetParams_v2) real, CUgraphExec g,
+			     CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
+{
+	look_at_node2(p);
+	return real(g, node, p);
+}
+
+/* A graph's copies and sets may know more of a place than its address. */
+static void stays(CUdeviceptr at)
+{
+	struct device_region r;
+
+	if (cuda_placed(at, &r)) {
+		vmm_fix(r.placed);
+		vmm_doubt(at);
+	}
+}
+
+static void copy_stays(const CUDA_MEMCPY3D *c)
+{
+	if (c) {
+		stays(c->dstDevice);
+		stays(c->srcDevice);
+	}
+}
+
+#define SIG_node_copy (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
+		       const CUDA_MEMCPY3D *c, CUcontext ctx)
+#define ARG_node_copy node, g, after, n, c, ctx
+static CUresult on_node_copy(__typeof__(&cuGraphAddMemcpyNode) real, CUgraphNode *node, CUgraph g,
+			     const CUgraphNode *after, size_t n, const CUDA_MEMCPY3D *c,
+			     CUcontext ctx)
+{
+	copy_stays(c);
+	return real(node, g, after, n, c, ctx);
+}
+
+#define SIG_node_memset (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
+			 const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
+#define ARG_node_memset node, g, after, n, m, ctx
+static CUresult on_node_memset(__typeof__(&cuGraphAddMemsetNode) real, CUgraphNode *node,
+			       CUgraph g, const CUgraphNode *after, size_t n,
+			       const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
+{
+	if (m)
+		stays(m->dst);
+	return real(node, g, after, n, m, ctx);
+}
+
+#define SIG_copy_set (CUgraphNode node, const CUDA_MEMCPY3D *c)
+#define ARG_copy_set node, c
+static CUresult on_copy_set(__typeof__(&cuGraphMemcpyNodeSetParams) real, CUgraphNode node,
+			    const CUDA_MEMCPY3D *c)
+{
+	copy_stays(c);
+	return real(node, c);
+}
+
+#define SIG_memset_set (CUgraphNode node, const CUDA_MEMSET_NODE_PARAMS_v1 *m)
+#define ARG_memset_set node, m
+static CUresult on_memset_set(__typeof__(&cuGraphMemsetNodeSetParams) real, CUgraphNode node,
+			      const CUDA_MEMSET_NODE_PARAMS_v1 *m)
+{
+	if (m)
+		stays(m->dst);
+	return real(node, m);
+}
+
+#define SIG_exec_copy (CUgraphExec exec, CUgraphNode node, const CUDA_MEMCPY3D *c, CUcontext ctx)
+#define ARG_exec_copy exec, node, c, ctx
+static CUresult on_exec_copy(__typeof__(&cuGraphExecMemcpyNodeSetParams) real, CUgraphExec exec,
+			     CUgraphNode node, const CUDA_MEMCPY3D *c, CUcontext ctx)
+{
+	copy_stays(c);
+	return real(exec, node, c, ctx);
+}
+
+#define SIG_exec_memset (CUgraphExec exec, CUgraphNode node, \
+			 const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
+#define ARG_exec_memset exec, node, m, ctx
+static CUresult on_exec_memset(__typeof__(&cuGraphExecMemsetNodeSetParams) real,
+			       CUgraphExec exec, CUgraphNode node,
+			       const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
+{
+	if (m)
+		stays(m->dst);
+	return real(exec, node, m, ctx);
+}
+
+/* A kernel could keep pointers in such memory, where nobody looks for them. */
+#define SIG_node_alloc (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
+			CUDA_MEM_ALLOC_NODE_PARAMS_v1 *p)
+#define ARG_node_alloc node, g, after, n, p
+static CUresult on_node_alloc(__typeof__(&cuGraphAddMemAllocNode) real, CUgraphNode *node,
+			      CUgraph g, const CUgraphNode *after, size_t n,
+			      CUDA_MEM_ALLOC_NODE_PARAMS_v1 *p)
+{
+	vmm_doubt(0);
+	return real(node, g, after, n, p);
+}
+
+/* A node of any kind: it is not looked at. */
+#define SIG_any_node (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
+		      CUgraphNodeParams *p)
+#define ARG_any_node node, g, after, n, p
+static CUresult on_any_node(__typeof__(&cuGraphAddNode) real, CUgraphNode *node, CUgraph g,
+			    const CUgraphNode *after, size_t n, CUgraphNodeParams *p)
+{
+	vmm_doubt(0);
+	return real(node, g, after, n, p);
+}
+
+#define SIG_any_node2 (CUgraphNode *node, CUgraph g, const CUgraphNode *after, \
+		       const CUgraphEdgeData *edge, size_t n, CUgraphNodeParams *p)
+#define ARG_any_node2 node, g, after, edge, n, p
+static CUresult on_any_node2(__typeof__(&cuGraphAddNode_v2) real, CUgraphNode *node, CUgraph g,
+			     const CUgraphNode *after, const CUgraphEdgeData *edge, size_t n,
+			     CUgraphNodeParams *p)
+{
+	vmm_doubt(0);
+	return real(node, g, after, edge, n, p);
+}
+
+#define SIG_any_set (CUgraphNode node, CUgraphNodeParams *p)
+#define ARG_any_set node, p
+static CUresult on_any_set(__typeof__(&cuGraphNodeSetParams) real, CUgraphNode node,
+			   CUgraphNodeParams *p)
+{
+	vmm_doubt(0);
+	return real(node, p);
+}
+
+#define SIG_any_exec_set (CUgraphExec exec, CUgraphNode node, CUgraphNodeParams *p)
+#define ARG_any_exec_set exec, node, p
+static CUresult on_any_exec_set(__typeof__(&cuGraphExecNodeSetParams) real, CUgraphExec exec,
+				CUgraphNode node, CUgraphNodeParams *p)
+{
+	vmm_doubt(0);
+	return real(exec, node, p);
+}
+
+#define SIG_instantiate (CUgraphExec *exec, CUgraph g, CUgraphNode *bad, char *log, size_t len)
+#define ARG_instantiate exec, g, bad, log, len
+static CUresult on_instantiate(__typeof__(&cuGraphInstantiate_v2) real, CUgraphExec *exec,
+			       CUgraph g, CUgraphNode *bad, char *log, size_t len)
+{
+	return real(exec, g, bad, log, len);
+}
+
+#define SIG_instantiate_flags (CUgraphExec *exec, CUgraph g, unsigned long long flags)
+#define ARG_instantiate_flags exec, g, flags
+static CUresult on_instantiate_flags(__typeof__(&cuGraphInstantiateWithFlags) real,
+				     CUgraphExec *exec, CUgraph g, unsigned long long flags)
+{
+	return real(exec, g, flags);
+}
+
+#define SIG_instantiate_params (CUgraphExec *exec, CUgraph g, CUDA_GRAPH_INSTANTIATE_PARAMS *p)
+#define ARG_instantiate_params exec, g, p
+static CUresult on_instantiate_params(__typeof__(&cuGraphInstantiateWithParams) real,
+				      CUgraphExec *exec, CUgraph g,
+				      CUDA_GRAPH_INSTANTIATE_PARAMS *p)
+{
+	return real(exec, g, p);
+}
+
+#define SIG_exec_update (CUgraphExec exec, CUgraph g, CUgraphNode *bad, \
+			 CUgraphExecUpdateResult *why)
+#define ARG_exec_update exec, g, bad, why
+static CUresult on_exec_update(__typeof__(&cuGraphExecUpdate) real, CUgraphExec exec, CUgraph g,
+			       CUgraphNode *bad, CUgraphExecUpdateResult *why)
+{
+	return real(exec, g, bad, why);
+}
+
+#define SIG_exec_update2 (CUgraphExec exec, CUgraph g, CUgraphExecUpdateResultInfo *info)
+#define ARG_exec_update2 exec, g, info
+static CUresult on_exec_update2(__typeof__(&cuGraphExecUpdate_v2) real, CUgraphExec exec,
+				CUgraph g, CUgraphExecUpdateResultInfo *info)
+{
+	return real(exec, g, info);
+}
+
+#define SIG_exec_destroy (CUgraphExec exec)
+#define ARG_exec_destroy exec
+static CUresult on_exec_destroy(__typeof__(&cuGraphExecDestroy) real, CUgraphExec exec)
+{
+	return real(exec);
+}
+
+#define CU_GRAPH HOOK
+#include "interpose/cuda_hook.def"
