@@ -460,6 +460,7 @@ int vmm_free(uint32_t number)
 	dev = r ? r->dev : 0;
 	err = r ? vmm_gate_close(dev, r->ctx) : -ENOENT;
 	if (!err) {
+		vmm_graphs_reap();
 		err = end(r);
 		vmm_gate_open();
 	} else if (err == -EBUSY && n_dead < VMM_REGIONS) {
@@ -494,8 +495,10 @@ void vmm_drop_owner(uintptr_t ctx)
 		else
 			forget(table[i]);
 	}
-	if (closed)
+	if (closed) {
 		vmm_stager_end(ctx);
+		vmm_graphs_owner_end(ctx);
+	}
 	if (held)
 		vmm_gate_open();
 	vmm_give_turn();

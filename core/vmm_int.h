@@ -148,6 +148,19 @@ void vmm_stager_end(uintptr_t ctx);
 void vmm_views_child(void);
 void vmm_show_child(void);
 
+/* ---- vmm_graph.c: in the turn, the gate closed --------------------------------------------- */
+
+/* The extent's home is the handle's now. False: the old handle is still mapped somewhere. */
+bool vmm_graphs_moved(const struct vmm_region *r, uint32_t i, uint64_t handle);
+/* The views of launches ended, so that its epoch is another, but not its bytes. */
+void vmm_graphs_epoch(const struct vmm_region *r, uint32_t was);
+void vmm_graphs_region_end(const struct vmm_region *r);
+void vmm_graphs_owner_end(uintptr_t ctx);
+/* Those that ended, whose work is done. dying: there are some; in the turn. */
+void vmm_graphs_reap(void);
+bool vmm_graphs_dying(void);
+void vmm_graphs_child(void);
+
 /* ---- vmm_use.c: in the turn ---------------------------------------------------------- */
 
 struct vmm_place { struct vmm_region *region; uint32_t extent; };

@@ -90,7 +90,8 @@ int vmm_move(struct vmm_region *r, uint32_t i)
 	}
 	r->ext[i] = (struct vmm_extent){ handle, host };
 	device_stat(r->dev, SD_MOVED, (int64_t)len);
-	vmm_handle_put(r->dev, !host, len, old);
+	if (vmm_graphs_moved(r, i, handle))
+		vmm_handle_put(r->dev, !host, len, old);
 	return 0;
 }
 
@@ -153,6 +154,7 @@ uint64_t vmm_evict(int dev, uintptr_t ctx, uint64_t bytes)
 		}
 		done += vmm_bytes(r, i);
 	}
+	vmm_graphs_reap();
 	vmm_gate_open();
 	vmm_handle_flush(dev);
 	return done;

@@ -100,6 +100,10 @@ void vmm_idle(int dev)
 	    (unsigned int)dev >= DEVICES || !vmm_moves(dev))
 		return;
 	vmm_take_turn();
+	if (vmm_graphs_dying() && !vmm_gate_close(dev, 0)) {
+		vmm_graphs_reap();
+		vmm_gate_open();
+	}
 	if (skipped++ >= wait_for && vmm_stat(dev, SD_HOST_HOME)) {
 		skipped = 0;
 		look(dev);

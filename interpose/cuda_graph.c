@@ -8,15 +8,28 @@
  *     (cuda_clone.c): every call that names a node of an executable graph is told the copy's.
  * Lock: none.
  */
-#include "interpose/cuda_launch.h"
+#include "interpose/cuda_clone.h"
 
 /* ---- graphs ------------------------------------------------------------------------------ */
 
 #define SIG_graph_launch (CUgraphExec g, CUstream s)
 #define ARG_graph_launch g, s
+static CUresult staged_graph(__typeof__(&cuGraphLaunch) real, CUgraphExec g, CUstream s,
+			     bool captured)
+{
+	CUresult r = cuda_exec_launching(g, captured);
+
+	return r == CUDA_SUCCESS ? real(g, s) : r;
+}
+
 static CUresult on_graph_launch(__typeof__(&cuGraphLaunch) real, CUgraphExec g, CUstream s)
 {
-	return cuda_launched(LAUNCH(real(g, s), real(g, s)), cuda_captured(s));
+	bool captured = cuda_captured(s);
+	CUresult r = LAUNCH(real(g, s), staged_graph(real, g, s, captured));
+
+	if (r == CUDA_SUCCESS && !captured)
+		cuda_exec_launched(g);
+	return cuda_launched(r, captured);
 }
 
 static void look_at_node(const CUDA_KERNEL_NODE_PARAMS_v1 *p)
@@ -86,8 +99,13 @@ static CUresult on_node_set2(__typeof__(&cuGraphKernelNodeSetParams_v2) real, CU
 static CUresult on_exec_set(__typeof__(&cuGraphExecKernelNodeSetParams) real, CUgraphExec g,
 			    CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
 {
+	CUDA_KERNEL_NODE_PARAMS_v2 k = { .func = NULL };
+
 	look_at_node(p);
-	return real(g, node, p);
+	if (!p)
+		return real(g, node, p);
+	memcpy(&k, p, sizeof(*p));
+	return cuda_exec_set(g, node, &k, false);
 }
 
 #define SIG_exec_set2 (CUgraphExec g, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
@@ -96,7 +114,7 @@ static CUresult on_exec_set2(__typeof__(&cuGraphExecKernelNodeSetParams_v2) real
 			     CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
 {
 	look_at_node2(p);
-	return real(g, node, p);
+	return p ? cuda_exec_set(g, node, p, true) : real(g, node, p);
 }
 
 /* A graph's copies and sets may know more of a place than its address. */
@@ -166,7 +184,7 @@ static CUresult on_exec_copy(__typeof__(&cuGraphExecMemcpyNodeSetParams) real, C
 			     CUgraphNode node, const CUDA_MEMCPY3D *c, CUcontext ctx)
 {
 	copy_stays(c);
-	return real(exec, node, c, ctx);
+	return real(exec, cuda_exec_node(exec, node), c, ctx);
 }
 
 #define SIG_exec_memset (CUgraphExec exec, CUgraphNode node, \
@@ -178,7 +196,7 @@ static CUresult on_exec_memset(__typeof__(&cuGraphExecMemsetNodeSetParams) real,
 {
 	if (m)
 		stays(m->dst);
-	return real(exec, node, m, ctx);
+	return real(exec, cuda_exec_node(exec, node), m, ctx);
 }
 
 /* A kernel could keep pointers in such memory, where nobody looks for them. */
@@ -230,15 +248,71 @@ static CUresult on_any_exec_set(__typeof__(&cuGraphExecNodeSetParams) real, CUgr
 				CUgraphNode node, CUgraphNodeParams *p)
 {
 	vmm_doubt(0);
-	return real(exec, node, p);
+	return real(exec, cuda_exec_node(exec, node), p);
 }
+
+/* The other calls that name a node of an executable graph: (3). */
+#define SIG_exec_host (CUgraphExec exec, CUgraphNode node, const CUDA_HOST_NODE_PARAMS_v1 *p)
+#define ARG_exec_host exec, node, p
+static CUresult on_exec_host(__typeof__(&cuGraphExecHostNodeSetParams) real, CUgraphExec exec,
+			     CUgraphNode node, const CUDA_HOST_NODE_PARAMS_v1 *p)
+{
+	return real(exec, cuda_exec_node(exec, node), p);
+}
+
+#define SIG_exec_event (CUgraphExec exec, CUgraphNode node, CUevent event)
+#define ARG_exec_event exec, node, event
+static CUresult on_exec_event(__typeof__(&cuGraphExecEventRecordNodeSetEvent) real,
+			      CUgraphExec exec, CUgraphNode node, CUevent event)
+{
+	return real(exec, cuda_exec_node(exec, node), event);
+}
+
+#define SIG_exec_enable (CUgraphExec exec, CUgraphNode node, unsigned int on)
+#define ARG_exec_enable exec, node, on
+static CUresult on_exec_enable(__typeof__(&cuGraphNodeSetEnabled) real, CUgraphExec exec,
+			       CUgraphNode node, unsigned int on)
+{
+	return real(exec, cuda_exec_node(exec, node), on);
+}
+
+#define SIG_exec_enabled (CUgraphExec exec, CUgraphNode node, unsigned int *on)
+#define ARG_exec_enabled exec, node, on
+static CUresult on_exec_enabled(__typeof__(&cuGraphNodeGetEnabled) real, CUgraphExec exec,
+				CUgraphNode node, unsigned int *on)
+{
+	return real(exec, cuda_exec_node(exec, node), on);
+}
+
+/* ---- instantiated, updated, destroyed ---------------------------------------------------- */
+
+/* Device-side launches need a graph as it is. */
+#define PLAIN_FLAGS (CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH | \
+		     CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD | \
+		     CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY)
+
+/* `call` with g_ for the graph: a copy first, if that is to be; then g itself. */
+#define INSTANTIATED(exec, g, flags, call) ({ \
+	CUgraph g_; \
+	struct cuda_exec *x_ = cuda_exec_begin(g, !((flags) & ~(uint64_t)PLAIN_FLAGS), &g_); \
+	CUresult i_ = (call); \
+	bool same_ = g_ == (g); \
+	if (i_ != CUDA_SUCCESS || !(exec)) \
+		cuda_exec_drop(x_); \
+	else if (!cuda_exec_made(x_, g, *(exec))) \
+		i_ = CUDA_ERROR_UNKNOWN; \
+	if (i_ != CUDA_SUCCESS && !same_) { \
+		g_ = (g); \
+		i_ = (call); \
+	} \
+	i_; })
 
 #define SIG_instantiate (CUgraphExec *exec, CUgraph g, CUgraphNode *bad, char *log, size_t len)
 #define ARG_instantiate exec, g, bad, log, len
 static CUresult on_instantiate(__typeof__(&cuGraphInstantiate_v2) real, CUgraphExec *exec,
 			       CUgraph g, CUgraphNode *bad, char *log, size_t len)
 {
-	return real(exec, g, bad, log, len);
+	return INSTANTIATED(exec, g, 0, real(exec, g_, bad, log, len));
 }
 
 #define SIG_instantiate_flags (CUgraphExec *exec, CUgraph g, unsigned long long flags)
@@ -246,7 +320,7 @@ static CUresult on_instantiate(__typeof__(&cuGraphInstantiate_v2) real, CUgraphE
 static CUresult on_instantiate_flags(__typeof__(&cuGraphInstantiateWithFlags) real,
 				     CUgraphExec *exec, CUgraph g, unsigned long long flags)
 {
-	return real(exec, g, flags);
+	return INSTANTIATED(exec, g, flags, real(exec, g_, flags));
 }
 
 #define SIG_instantiate_params (CUgraphExec *exec, CUgraph g, CUDA_GRAPH_INSTANTIATE_PARAMS *p)
@@ -255,7 +329,7 @@ static CUresult on_instantiate_params(__typeof__(&cuGraphInstantiateWithParams) 
 				      CUgraphExec *exec, CUgraph g,
 				      CUDA_GRAPH_INSTANTIATE_PARAMS *p)
 {
-	return real(exec, g, p);
+	return INSTANTIATED(exec, g, p ? p->flags : UINT64_MAX, real(exec, g_, p));
 }
 
 #define SIG_exec_update (CUgraphExec exec, CUgraph g, CUgraphNode *bad, \
@@ -264,7 +338,10 @@ static CUresult on_instantiate_params(__typeof__(&cuGraphInstantiateWithParams) 
 static CUresult on_exec_update(__typeof__(&cuGraphExecUpdate) real, CUgraphExec exec, CUgraph g,
 			       CUgraphNode *bad, CUgraphExecUpdateResult *why)
 {
-	return real(exec, g, bad, why);
+	struct cuda_update u;
+
+	cuda_update_begin(&u, exec, g);
+	return cuda_update_end(&u, real(exec, u.use, bad, why), bad);
 }
 
 #define SIG_exec_update2 (CUgraphExec exec, CUgraph g, CUgraphExecUpdateResultInfo *info)
@@ -272,14 +349,25 @@ static CUresult on_exec_update(__typeof__(&cuGraphExecUpdate) real, CUgraphExec 
 static CUresult on_exec_update2(__typeof__(&cuGraphExecUpdate_v2) real, CUgraphExec exec,
 				CUgraph g, CUgraphExecUpdateResultInfo *info)
 {
-	return real(exec, g, info);
+	struct cuda_update u;
+	CUresult r;
+
+	cuda_update_begin(&u, exec, g);
+	r = real(exec, u.use, info);
+	if (info && r != CUDA_SUCCESS && u.use != u.g)
+		info->errorFromNode = NULL;
+	return cuda_update_end(&u, r, info ? &info->errorNode : NULL);
 }
 
 #define SIG_exec_destroy (CUgraphExec exec)
 #define ARG_exec_destroy exec
 static CUresult on_exec_destroy(__typeof__(&cuGraphExecDestroy) real, CUgraphExec exec)
 {
-	return real(exec);
+	struct cuda_exec *e = cuda_exec_forget(exec);
+	CUresult r = real(exec);
+
+	cuda_exec_drop(e);
+	return r;
 }
 
 #define CU_GRAPH HOOK

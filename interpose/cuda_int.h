@@ -91,7 +91,10 @@ void *cuda_hook(const char *name, void *at);
 	N(cuMemAdvise) N(cuMemPrefetchAsync) N(cuStreamWaitEvent) \
 	N(cuThreadExchangeStreamCaptureMode) \
 	N(cuMemAddressReserve) N(cuMemAddressFree) N(cuMemGetAllocationGranularity) \
-	N(cuMemSetAccess) N(cuMemHostGetDevicePointer_v2) N(cuDeviceGetAttribute)
+	N(cuMemSetAccess) N(cuMemHostGetDevicePointer_v2) N(cuDeviceGetAttribute) \
+	N(cuGraphClone) N(cuGraphNodeFindInClone) N(cuGraphGetNodes) N(cuGraphGetEdges) \
+	N(cuGraphNodeGetType) N(cuGraphKernelNodeGetParams) N(cuGraphKernelNodeGetParams_v2) \
+	N(cuGraphAddDependencies) N(cuGraphDestroy)
 enum {
 #define N(symbol) NEED_##symbol,
 	CUDA_NEEDS(N)
