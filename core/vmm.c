@@ -156,8 +156,8 @@ static bool know(int dev)
 		return false;
 	d->peers |= 1u << dev;
 	d->extent = torture() ? d->gran : extent_for(budget, d->gran);
-	/* Where launches are staged half of it is for that. */
-	keep = off_opt.stage == OPT_STAGE_OFF ? 2 : 8;
+	/* Where launches are staged most of it is for that: KEPT_SLOTS, KEPT_GRAPHS. */
+	keep = off_opt.stage == OPT_STAGE_OFF ? 2 : KEPT_ALL;
 	d->keep = keep * d->extent;
 	if (d->keep < budget * keep / 64)
 		d->keep = budget * keep / 64;

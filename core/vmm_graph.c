@@ -10,7 +10,7 @@
  * (2) A view whose extent cannot be mapped, whose region ends, is filled anew or is in
  *     doubt, is stale: its graph's kernels are given the region's own addresses before the
  *     next launch. A kernel was shown to only read what was there then.
- * (3) Slots are of what is kept free of the budget, a quarter of it for all graphs, and are
+ * (3) Slots are of what is kept free of the budget, a part of it for all graphs, and are
  *     one graph's: two may run side by side.
  * (4) Nobody may write through a view (vmm_views.c).
  * Locks: the turn; what launches look at is under vmm_stage_lock.
@@ -64,7 +64,7 @@ void vmm_zfree(void *at)
 /* (3) */
 static uint32_t slots_left(int dev)
 {
-	uint32_t all = (uint32_t)(vmm_dev[dev].keep / vmm_dev[dev].extent / 4);
+	uint32_t all = (uint32_t)(vmm_dev[dev].keep * KEPT_GRAPHS / KEPT_ALL / vmm_dev[dev].extent);
 
 	all = all < VMM_GRAPH_BANKS ? VMM_GRAPH_BANKS : all;
 	return all > slots_used[dev] ? all - slots_used[dev] : 0;
@@ -82,16 +82,17 @@ static void slots_end(struct vmm_graph *g, uint32_t n)
 
 static void slots_make(struct vmm_graph *g)
 {
+	uint64_t room = vmm_room(g->dev, g->ctx, 0) / vmm_dev[g->dev].extent;
 	uint32_t n = slots_left(g->dev), i = 0;
 
 	g->tried = true;
 	g->extent = vmm_dev[g->dev].extent;
 	n = n > GRAPH_SLOTS ? GRAPH_SLOTS : n;
+	n = n > room ? (uint32_t)room : n;
 	g->per = n / VMM_GRAPH_BANKS;
 	n = g->per * VMM_GRAPH_BANKS;
 	g->at = 0;
-	if (!n || vmm_room(g->dev, g->ctx, 0) < n * g->extent ||
-	    vmm_ops->reserve(&g->at, n * g->extent)) {
+	if (!n || vmm_ops->reserve(&g->at, n * g->extent)) {
 		g->per = 0;
 		return;
 	}

@@ -12,6 +12,7 @@
 #include "core/device_int.h"
 #include "core/vmm.h"
 
+#define KEPT_ALL	10u	/* of 64 parts of the budget, and extents at least: kept free */
 #define VMM_REGIONS	8192u
 #define VMM_EXTENT	(32ull << 20)	/* bytes; less where the budget is small */
 

@@ -77,11 +77,11 @@ static bool takes_part(const struct vmm_stager *s, int dev)
 	return ok;
 }
 
-/* Half of what is kept free of the budget. */
+/* A part of what is kept free of the budget. */
 bool vmm_stager_open(int dev, uintptr_t ctx)
 {
 	struct vmm_stager *s = &vmm_stager[dev];
-	uint64_t n = vmm_dev[dev].keep / vmm_dev[dev].extent / 2;
+	uint64_t n = vmm_dev[dev].keep * KEPT_SLOTS / KEPT_ALL / vmm_dev[dev].extent;
 
 	if (s->tried)
 		return s->open && s->ctx == ctx;
