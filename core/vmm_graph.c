@@ -5,9 +5,9 @@
  *
  * (1) A graph is launched again and again with the addresses it was made with: its views
  *     stay where they are while homes move, unlike those of launches. With the gate closed
- *     an extent that moved is mapped anew in each view; what is a slot there stays one,
- *     and its copy brings the bytes from wherever they are now.
- * (2) A view whose extent cannot be mapped, whose region ends, is filled anew or is in
+ *     an extent that moved is mapped anew in each view.
+ * (2) A view whose extent cannot be mapped, or is a slot and moved (drivers may resolve
+ *     a graph's copies when it is made), whose region ends, is filled anew or is in
  *     doubt, is stale: its graph's kernels are given the region's own addresses before the
  *     next launch. A kernel was shown to only read what was there then.
  * (3) Slots are of what is kept free of the budget, a part of it for all graphs, and are
@@ -355,8 +355,10 @@ static bool remap(struct graph_view *v, const struct vmm_region *r, uint32_t i, 
 	uint64_t at = v->at + i * r->extent, len = vmm_bytes(r, i);
 	int err;
 
-	if (slot_of(v, i) >= 0)
+	if (slot_of(v, i) >= 0) {	/* its copy may know more of the old place than its address */
+		v->broken = true;
 		return true;
+	}
 	if (vmm_ops->unmap(at, len)) {	/* the old bytes, still: right until it is filled */
 		v->broken = true;
 		return false;

@@ -36,6 +36,7 @@ struct staged {
 	uint32_t at;			/* number of the program's node */
 	int32_t after;			/* its copies' dependency, by number; or as above */
 	bool on, next;			/* the views' addresses; after an update */
+	bool left_out;			/* a copy of it is disabled */
 	uintptr_t fn;
 	uint32_t n;
 	struct { uint32_t word; uint64_t value, other; } arg[VMM_WORDS];
@@ -237,16 +238,25 @@ static bool insert(const struct cuda_exec *e, struct staged *s, CUgraph g,
 	       cuda_kernel_set(cloned[s->at], &changed) == CUDA_SUCCESS;
 }
 
-/* The copies bring something, or nothing. */
-static CUresult bring(const struct cuda_exec *e, const struct staged *s, bool on)
+/* The copies bring something, or nothing. A driver may refuse where memory was mapped anew:
+ * the node is left out then. */
+static CUresult bring(const struct cuda_exec *e, struct staged *s, bool on)
 {
 	CUresult r = CUDA_SUCCESS;
 
 	for (uint32_t i = 0; i < s->g.n && r == CUDA_SUCCESS; i++) {
 		CUDA_MEMCPY3D c = copy_of(s, i, on);
+		bool refused;
 
 		r = REAL(cuGraphExecMemcpyNodeSetParams)(e->exec, s->copy[i], &c, e->ctx);
+		refused = r != CUDA_SUCCESS;
+		if (!REAL(cuGraphNodeSetEnabled) || (on ? refused || !s->left_out : !refused))
+			continue;
+		r = REAL(cuGraphNodeSetEnabled)(e->exec, s->copy[i], on);
+		s->left_out |= !on;
 	}
+	if (on && r == CUDA_SUCCESS)
+		s->left_out = false;
 	return r;
 }
 

@@ -164,11 +164,9 @@ bool cuda_kernel_read(CUgraphNode node, struct cuda_kernel *k)
 
 	memset(k, 0, sizeof(*k));
 	k->v2 = DRIVER(cuGraphKernelNodeGetParams_v2) && REAL(cuGraphKernelNodeSetParams_v2) &&
-		REAL(cuGraphExecKernelNodeSetParams_v2);
-	if (k->v2) {
-		if (DRIVER(cuGraphKernelNodeGetParams_v2)(node, &k->p) != CUDA_SUCCESS)
-			return false;
-	} else {
+		REAL(cuGraphExecKernelNodeSetParams_v2) &&
+		DRIVER(cuGraphKernelNodeGetParams_v2)(node, &k->p) == CUDA_SUCCESS;
+	if (!k->v2) {
 		if (!DRIVER(cuGraphKernelNodeGetParams) ||
 		    DRIVER(cuGraphKernelNodeGetParams)(node, &old) != CUDA_SUCCESS)
 			return false;
