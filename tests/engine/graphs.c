@@ -29,9 +29,11 @@ static const struct option_row rows[] = {
 	{ NULL, NULL, NULL, 0, 0, NULL }
 };
 
-static CUdeviceptr buffer[MANY], sum[2];
+#define SUMS	3
+
+static CUdeviceptr buffer[MANY], sum[SUMS];
 static CUfunction fold;
-static CUstream stream[2];
+static CUstream stream[SUMS];
 static int words;
 
 static unsigned int draw(void)
@@ -71,7 +73,7 @@ static void start(void)
 		ck(cuMemAlloc_v2(&buffer[i], bytes));
 		fill(buffer[i]);
 	}
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < SUMS; i++) {
 		ck(cuMemAlloc_v2(&sum[i], sizeof(zero)));
 		ck(cuMemcpyHtoD_v2(sum[i], zero, sizeof(zero)));
 		ck(cuStreamCreate(&stream[i], CU_STREAM_NON_BLOCKING));
@@ -80,13 +82,13 @@ static void start(void)
 
 static void say(const char *what)
 {
-	unsigned int out[2][THREADS];
+	unsigned int out[SUMS][THREADS];
 	uint64_t h = 0;
 
 	ck(cuCtxSynchronize());
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < SUMS; i++)
 		ck(cuMemcpyDtoH_v2(out[i], sum[i], sizeof(out[i])));
-	for (int i = 0; i < 2 * THREADS; i++)
+	for (int i = 0; i < SUMS * THREADS; i++)
 		h = (h ^ out[i / THREADS][i % THREADS]) * 0x9e3779b97f4a7c15u;
 	printf("%s %016llx\n", what, (unsigned long long)h);
 }
@@ -96,7 +98,7 @@ static void by_launches(void)
 {
 	for (int k = 0; k < 12; k++) {
 		for (int i = 0; i < MANY; i++)
-			for (int s = 0; s < 2; s++) {
+			for (int s = 0; s < SUMS; s++) {
 				void *args[] = { &sum[s], &buffer[i], &words };
 
 				ck(cuLaunchKernel(fold, 1, 1, 1, THREADS, 1, 1, 0, stream[s], args, NULL));
@@ -109,8 +111,8 @@ static void by_launches(void)
 struct made {
 	CUgraph graph;
 	CUgraphExec exec;
-	CUgraphNode node[2 * MANY];
-	CUdeviceptr from[2 * MANY], to[2 * MANY];
+	CUgraphNode node[SUMS * MANY];
+	CUdeviceptr from[SUMS * MANY], to[SUMS * MANY];
 	int n;
 };
 
@@ -132,12 +134,12 @@ static void add(struct made *g, CUdeviceptr *to, CUdeviceptr *from, CUgraphNode 
 	ck(cuGraphAddKernelNode(&g->node[g->n++], g->graph, after ? &after : NULL, after != NULL, &p));
 }
 
-/* All buffers in a row, into one sum (0, 1) or both side by side (2). */
-static void make(struct made *g, int which)
+/* All buffers in a row, into `many` sums side by side, the first of that number. */
+static void make(struct made *g, int first, int many)
 {
 	memset(g, 0, sizeof(*g));
 	ck(cuGraphCreate(&g->graph, 0));
-	for (int s = which == 1; s <= (which > 0); s++)
+	for (int s = first; s < first + many; s++)
 		for (int i = 0; i < MANY; i++)
 			add(g, &sum[s], &buffer[i], i ? g->node[g->n - 1] : NULL);
 	ck(cuGraphInstantiateWithFlags(&g->exec, g->graph, 0));
@@ -152,7 +154,7 @@ static void check(const struct made *g)
 
 	ck(cuGraphGetNodes(g->graph, node, &n));
 	ck(cuGraphGetEdges(g->graph, NULL, NULL, &edges));
-	if (n != (size_t)g->n || edges != n - (n > MANY ? 2 : 1))
+	if (n != (size_t)g->n || edges != n - n / MANY)
 		exit(1);
 	for (int i = 0; i < g->n; i++) {
 		ck(cuGraphKernelNodeGetParams(g->node[i], &p));
@@ -224,7 +226,7 @@ static void side_by_side(const struct made *g)
 {
 	struct made other, both;
 
-	make(&other, 1);
+	make(&other, 1, 1);
 	for (int i = 0; i < 6; i++) {
 		ck(cuGraphLaunch(g->exec, stream[0]));
 		ck(cuGraphLaunch(other.exec, stream[1]));
@@ -234,29 +236,39 @@ static void side_by_side(const struct made *g)
 	ck(cuGraphExecDestroy(other.exec));
 	ck(cuGraphDestroy(other.graph));
 	say("destroyed");
-	make(&both, 2);
-	launch(&both, 3, "two branches");
+	make(&both, 0, SUMS);
+	launch(&both, 4, "branches");
 	check(&both);
 	ck(cuGraphExecDestroy(both.exec));
 	ck(cuGraphDestroy(both.graph));
 }
 
-static void captured(const struct made *g)
+/* Part of another graph, beside which it runs with another sum. */
+static void captured(void)
 {
+	struct made g;
 	CUgraph whole;
 	CUgraphExec exec;
 
-	ck(cuStreamBeginCapture_v2(stream[0], CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
-	ck(cuGraphLaunch(g->exec, stream[0]));
-	ck(cuStreamEndCapture(stream[0], &whole));
+	make(&g, 1, 1);
+	ck(cuGraphLaunch(g.exec, stream[1]));
+	ck(cuStreamBeginCapture_v2(stream[1], CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+	ck(cuGraphLaunch(g.exec, stream[1]));
+	ck(cuStreamEndCapture(stream[1], &whole));
 	ck(cuGraphInstantiateWithFlags(&exec, whole, 0));
-	for (int i = 0; i < 2; i++) {
-		ck(cuGraphLaunch(exec, stream[0]));
-		ck(cuGraphLaunch(g->exec, stream[0]));
+	for (int i = 0; i < g.n; i++) {
+		g.to[i] = sum[2];
+		set(&g, i, g.from[i], words);
+	}
+	for (int i = 0; i < 4; i++) {
+		ck(cuGraphLaunch(exec, stream[1]));
+		ck(cuGraphLaunch(g.exec, stream[2]));
 	}
 	say("captured");
 	ck(cuGraphExecDestroy(exec));
 	ck(cuGraphDestroy(whole));
+	ck(cuGraphExecDestroy(g.exec));
+	ck(cuGraphDestroy(g.graph));
 }
 
 int main(int argc, char **argv)
@@ -267,7 +279,7 @@ int main(int argc, char **argv)
 	driver_open(API_DLSYM);
 	start();
 	by_launches();
-	make(&g, 0);
+	make(&g, 0, 1);
 	launch(&g, 3, "made");
 	check(&g);
 	changed(&g);
@@ -275,15 +287,21 @@ int main(int argc, char **argv)
 	updated(&g);
 	fill(buffer[4]);
 	launch(&g, 2, "filled anew");
+	captured();
 	set(&g, 5, buffer[6], words);
 	ck(cuMemFree_v2(buffer[5]));
 	launch(&g, 2, "one freed");
-	captured(&g);
+	if (drv.cuGraphNodeSetEnabled) {
+		ck(cuGraphNodeSetEnabled(g.exec, g.node[1], 0));
+		ck(cuMemFree_v2(buffer[1]));
+		launch(&g, 2, "another freed, its node disabled");
+	}
 	ck(cuGraphExecDestroy(g.exec));
 	ck(cuGraphDestroy(g.graph));
 	buffer[5] = buffer[6];
+	buffer[1] = buffer[2];
 	by_launches();
-	make(&g, 0);
+	make(&g, 0, 1);
 	launch(&g, 2, "made again");
 	return 0;
 }
