@@ -11,7 +11,7 @@
  *     doubt, is stale: its graph's kernels are given the region's own addresses before the
  *     next launch. A kernel was shown to only read what was there then.
  * (3) Slots are of what is kept free of the budget, a part of it for all graphs, and are
- *     one graph's: two may run side by side.
+ *     one graph's: two may run side by side. A graph takes half of what others left.
  * (4) Nobody may write through a view (vmm_views.c).
  * Locks: the turn; what launches look at is under vmm_stage_lock.
  */
@@ -83,11 +83,11 @@ static void slots_end(struct vmm_graph *g, uint32_t n)
 static void slots_make(struct vmm_graph *g)
 {
 	uint64_t room = vmm_room(g->dev, g->ctx, 0) / vmm_dev[g->dev].extent;
-	uint32_t n = slots_left(g->dev), i = 0;
+	uint32_t n = slots_left(g->dev) / 2, i = 0;
 
 	g->tried = true;
 	g->extent = vmm_dev[g->dev].extent;
-	n = n > GRAPH_SLOTS ? GRAPH_SLOTS : n;
+	n = n > GRAPH_SLOTS ? GRAPH_SLOTS : n < VMM_GRAPH_BANKS ? slots_left(g->dev) : n;
 	n = n > room ? (uint32_t)room : n;
 	g->per = n / VMM_GRAPH_BANKS;
 	n = g->per * VMM_GRAPH_BANKS;

@@ -229,17 +229,19 @@ copies() {
 # kept COUNT: what programs do with graphs (graphs.c), at so many seeds of the streams' delays;
 # homes move for no reason in half of them.
 kept() {
-	local first=${RANDOM_SEED:-1} s bad=0 why= stage torture moved=0 copies=0
+	local first=${RANDOM_SEED:-1} s bad=0 why= stage torture moved=0 copies=0 vram bytes
 
 	for ((s = first; s < first + $1; s++)); do
-		stage=safe torture=
+		stage=safe torture= vram=$((s % 6 * 30 + 60))K bytes=16384
+		# Small extents, and slots for more than one graph.
+		[ $((s % 8)) != 0 ] || vram=600K bytes=131072
 		[ $((s / 2 % 2)) = 1 ] || stage=ahead
 		[ $((s % 2)) = 1 ] || torture=OFFLOAD_TORTURE=$s
-		run "$work/kept.plain" EMU_SEED=$s "$B/engine/graphs" --seed $s &&
+		run "$work/kept.plain" EMU_SEED=$s "$B/engine/graphs" --seed $s --bytes $bytes &&
 			# shellcheck disable=SC2086
 			run "$work/kept" EMU_SEED=$s EMU_DELAY_US=$((s % 5 * 100)) EMU_GRANULARITY=4K EMU_SPAN=0 \
-				EMU_VRAM=2M OFFLOAD_VRAM=$((s % 6 * 30 + 60))K OFFLOAD_STAGE=$stage $torture \
-				OFFLOAD_STATS="$work/kept.json" LD_PRELOAD="$lib" "$B/engine/graphs" --seed $s
+				EMU_VRAM=2M OFFLOAD_VRAM=$vram OFFLOAD_STAGE=$stage $torture \
+				OFFLOAD_STATS="$work/kept.json" LD_PRELOAD="$lib" "$B/engine/graphs" --seed $s --bytes $bytes
 		bad=$?
 		[ $bad != 0 ] || cmp -s "$work/kept" "$work/kept.plain" || bad=1
 		[ $bad = 0 ] || { why="RANDOM_SEED=$s: $stage $torture: $(tail -n 1 "$work/kept.err")"; break; }
