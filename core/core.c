@@ -644,3 +644,13 @@ int core_remap(const void *addr, size_t len, size_t new_len, int flags)
 	errno = saved;
 	return err;
 }
+
+void *core_memory(size_t bytes)
+{
+	return mem_zalloc(bytes);
+}
+
+void core_memory_free(void *p)
+{
+	mem_free(p);
+}

@@ -37,6 +37,10 @@ void core_exit(void);
  * one. Not in _exit, which signal handlers call on stacks of any size. */
 void core_leave(void);
 
+/* Memory of the library's own, zeroed, or NULL; and back. NULL is fine. */
+void *core_memory(size_t bytes);
+void core_memory_free(void *p);
+
 /* True if [addr, addr+len) touches a region, watched or converted. No lock. */
 bool core_overlaps(const void *addr, size_t len);
 

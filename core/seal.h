@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SEAL_KEYS	64	/* one for each spill file: SPILL_FILES */
+#define SEAL_KEYS	65	/* one for each spill file, and vmm_store.c's */
 #define SEAL_STATE	512	/* bytes of a key made ready */
 
 struct seal {

@@ -6,8 +6,9 @@
  *
  * (1) Nothing is placed until there is a reason: OFFLOAD_VRAM, or a driver that has none
  *     left. What fits costs what it did.
- * (2) A request is granted only if budget and host memory together hold all of it: never
- *     a surprise while the program computes. Else it fails as the driver fails.
+ * (2) A request is granted only if budget, host memory and (OFFLOAD_DEVICE_DEEP) the spill
+ *     file together hold all of it: never a surprise while the program computes. Else it
+ *     fails as the driver fails.
  * (3) Homes of a region that does not fit are spread over it: what is read in a row then
  *     comes from both sides at once.
  * (4) Where the driver gives no host memory for a region, or none beside its own, a
@@ -20,6 +21,7 @@
  * Locks: `lock`, leaf, guards the turn; the table is read inside the gate.
  */
 #include "core/vmm_int.h"
+#include "core/vmm_store.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -195,7 +197,7 @@ bool vmm_wants(int dev, uintptr_t ctx, uint64_t len, bool refused)
 static void unmap_upto(struct vmm_region *r, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++)
-		if (!vmm_ops->unmap(vmm_at(r, i), vmm_bytes(r, i)))
+		if (!r->ext[i].spilled && !vmm_ops->unmap(vmm_at(r, i), vmm_bytes(r, i)))
 			vmm_handle_put(r->dev, r->ext[i].host, vmm_bytes(r, i), r->ext[i].handle);
 }
 
@@ -221,6 +223,19 @@ bool vmm_in_device(uint32_t i, uint32_t n, uint32_t many)
 	return (uint64_t)(i + 1) * many / n != (uint64_t)i * many / n;
 }
 
+/* Those that have homes; in one call where all do. */
+static int allow_all(const struct vmm_region *r, uint32_t devices)
+{
+	int err = 0;
+
+	if (!r->n_spilled)
+		return vmm_ops->access(r->base, r->size, devices);
+	for (uint32_t i = 0; i < r->n && !err; i++)
+		if (!r->ext[i].spilled)
+			err = vmm_ops->access(vmm_at(r, i), vmm_bytes(r, i), devices);
+	return err;
+}
+
 static int map_all(struct vmm_region *r, uint32_t many)
 {
 	int err = 0;
@@ -228,6 +243,11 @@ static int map_all(struct vmm_region *r, uint32_t many)
 
 	for (i = 0; i < r->n; i++) {
 		err = home(r, i, !vmm_in_device(i, r->n, many));
+		if (err == -ENOMEM && r->piece) {
+			err = vmm_spill_fresh(r, i);
+			if (!err)
+				continue;
+		}
 		if (err)
 			break;
 		err = vmm_ops->map(vmm_at(r, i), vmm_bytes(r, i), r->ext[i].handle);
@@ -237,7 +257,7 @@ static int map_all(struct vmm_region *r, uint32_t many)
 		}
 	}
 	if (!err)
-		err = vmm_ops->access(r->base, r->size, vmm_dev[r->dev].peers);
+		err = allow_all(r, vmm_dev[r->dev].peers);
 	if (err)
 		unmap_upto(r, i);
 	return err;
@@ -245,8 +265,9 @@ static int map_all(struct vmm_region *r, uint32_t many)
 
 /* How many extents the device is to hold; -ENOMEM: (2). What is kept free of the budget
  * is used before a request fails. */
-static int admit(const struct vmm_region *r, uint32_t *many)
+static int admit(struct vmm_region *r, uint32_t *many)
 {
+	uint64_t none;
 	const struct vmm_device *d = &vmm_dev[r->dev];
 	uint64_t host = vmm_host_left(r->dev), room = vmm_room(r->dev, r->ctx, d->keep);
 
@@ -255,7 +276,10 @@ static int admit(const struct vmm_region *r, uint32_t *many)
 	if (room < r->size && r->size - room > host)
 		room = vmm_room(r->dev, r->ctx, 0);
 	*many = room >= r->size ? r->n : (uint32_t)(room / r->extent);
-	return room < r->size && r->size - *many * r->extent > host ? -ENOMEM : 0;
+	none = less(r->size, *many * r->extent + host);
+	if (vmm_deep_on(r->dev))	/* what there is no home for is the file's */
+		return vmm_spill_begin(r, none) && none ? -ENOMEM : 0;
+	return none ? -ENOMEM : 0;
 }
 
 /* (6) From here on, each from the middle of 4 GB: some drivers take no hint within what
@@ -293,8 +317,10 @@ static int place_extents(struct vmm_region *r)
 	if (err)
 		return err;
 	err = map_all(r, many);
-	if (err)
+	if (err) {
+		vmm_spill_end(r);
 		vmm_ops->unreserve(r->base, r->size);
+	}
 	return err;
 }
 
@@ -363,6 +389,7 @@ static int unplace(struct vmm_region *r)
 		return 0;
 	}
 	unmap_upto(r, r->n);
+	vmm_spill_end(r);
 	vmm_ops->unreserve(r->base, r->size);
 	return 0;
 }
@@ -374,6 +401,7 @@ static int place(struct vmm_region *r)
 	int err = vmm_moves(r->dev) ? place_extents(r) : place_whole(r);
 
 	if (d->mode == VMM_MIXED && (err == -EINVAL || err == -ENOTSUP)) {
+		vmm_spill_end(r);
 		d->mode = VMM_WHOLE;
 		r->n = n;
 		err = place_whole(r);
@@ -412,9 +440,11 @@ int vmm_alloc(int dev, uintptr_t ctx, uint64_t len, uint64_t *at, uint32_t *numb
 	if (!err) {
 		*at = r->base;
 		*number = r->number;
-		if (off_opt.stage != OPT_STAGE_OFF && vmm_dev[dev].mode == VMM_MIXED)
+		if (off_opt.stage != OPT_STAGE_OFF && vmm_dev[dev].mode == VMM_MIXED &&
+		    !vmm_deep_on(dev))	/* views are of homes */
 			atomic_store(&vmm_stages, true);
-	} else {
+	} else if (r) {
+		vmm_spill_end(r);
 		mem_free(r);
 	}
 	if (torture() && !torture_random(4))
@@ -577,7 +607,8 @@ uint64_t vmm_run(uint64_t addr, uint64_t len)
 	if (!r || !r->n || addr - r->base >= r->size)
 		return len;
 	i = (uint32_t)((addr - r->base) / r->extent);
-	while (i + 1 < r->n && r->ext[i + 1].host == r->ext[i].host)
+	while (i + 1 < r->n && r->ext[i + 1].host == r->ext[i].host &&
+	       r->ext[i + 1].spilled == r->ext[i].spilled)
 		i++;
 	if (i + 1 >= r->n)
 		return len;
@@ -596,7 +627,7 @@ void vmm_peer(int dev, int of)
 		vmm_dev[of].peers |= bit | 1u << of;
 		for (uint32_t i = 1; i < VMM_REGIONS; i++)
 			if (table[i] && table[i]->dev == of && table[i]->n && !table[i]->managed)
-				vmm_ops->access(table[i]->base, table[i]->size, vmm_dev[of].peers);
+				allow_all(table[i], vmm_dev[of].peers);
 	}
 	vmm_give_turn();
 }
@@ -619,6 +650,9 @@ void vmm_unlock(void)
 void vmm_child(void)
 {
 	vmm_pool_child();
+	store_child();
+	vmm_points_child();
+	vmm_reach_child();
 	if (vmm_ops) {
 		vmm_views_child();
 		vmm_show_child();

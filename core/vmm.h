@@ -45,6 +45,8 @@ struct vmm_ops {
 	int (*send)(uintptr_t stream, uint64_t to, uint64_t from, uint64_t len);
 	/* To memory of ours, by that stream; done when it returns. */
 	int (*fetch)(uintptr_t ctx, uintptr_t stream, void *to, uint64_t from, uint64_t len);
+	/* From memory of ours; done when it returns. */
+	int (*fill)(uintptr_t ctx, uint64_t to, const void *from, uint64_t len);
 	/* As access, but nobody may write there. */
 	int (*read_only)(uint64_t at, uint64_t len, uint32_t devices);
 	/* Memory that the driver moves; where it shall be. now: it is there when this
@@ -157,6 +159,39 @@ void vmm_doubt(uint64_t addr);
 void vmm_wrote(uint64_t addr, uint64_t len, uintptr_t stream);
 /* The program waited for something: is there news of what was launched? */
 void vmm_synced(void);
+
+/* ---- spilled homes: vmm_reach.c (OFFLOAD_DEVICE_DEEP=1) ---------------------------------- */
+
+/* Regions may have extents without a home, whose bytes are in a file. From then on. */
+extern _Atomic bool vmm_deep;
+
+#define VMM_RANGES 64
+/* len 0: the whole region that the address is in, or ends, and what addresses in there lead
+ * to. */
+struct vmm_range { uint64_t at, len; };
+/* What a call can touch. all: anything. */
+struct vmm_reach { uint32_t n; bool all; struct vmm_range range[VMM_RANGES]; };
+
+static inline void vmm_reach_add(struct vmm_reach *w, uint64_t at, uint64_t len)
+{
+	if (w->n < VMM_RANGES)
+		w->range[w->n++] = (struct vmm_range){ at, len };
+	else
+		w->all = true;
+}
+
+/* vmm_enter, and all of it has homes until vmm_leave: 0. -errno: not inside; said why. */
+int vmm_enter_reach(const struct vmm_reach *w, bool *in);
+/* Inside the gate: all of it has homes now. */
+bool vmm_reached(const struct vmm_reach *w);
+/* Bytes from addr on, len at most, that lie in one extent. Any thread. */
+uint64_t vmm_in_extent(uint64_t addr, uint64_t len);
+/* Device memory at `to` gets the host's bytes: which of them are addresses of regions? */
+void vmm_points(uint64_t to, const void *from, uint64_t len);
+/* It gets other device memory's; or ends (from 0). */
+void vmm_points_moved(uint64_t to, uint64_t from, uint64_t len);
+/* A kernel touched what no argument of its led to, it seems: says so, once. */
+void vmm_reach_missed(void);
 
 /* OFFLOAD_TORTURE, before a launch on the device: homes move for no reason. */
 void vmm_tortured(int dev);

@@ -27,6 +27,7 @@ enum vmm_mode {
 struct vmm_extent {
 	uint64_t handle;
 	bool host;
+	bool spilled;		/* no home: what bytes it has are in the file (vmm_spill.c) */
 };
 
 struct vmm_region {
@@ -39,6 +40,13 @@ struct vmm_region {
 	bool fixed, managed;
 	bool apart;		/* no number that is not an address looks like one of it */
 	struct vmm_shown *shown;	/* vmm_stage.h; or NULL */
+	struct vmm_piece *piece;	/* vmm_spill.c; NULL: never spilled */
+	uint32_t n_spilled;	/* extents. By atomics */
+	uint64_t used_at, every;	/* uses of regions counted: the last of this one, and how
+					 * many lay between the last two. By atomics */
+	uint32_t after;		/* number of the region that was used next. By atomics */
+	uint64_t want;		/* of the call that is being served now: its extents */
+	uint32_t want_lo, want_hi;
 	struct vmm_extent ext[];
 };
 
@@ -139,6 +147,33 @@ int vmm_move(struct vmm_region *r, uint32_t i);
 uint64_t vmm_evict(int dev, uintptr_t ctx, uint64_t bytes);
 /* OFFLOAD_TORTURE: homes of the device move for no reason. In the turn. */
 void vmm_shuffle(int dev);
+
+/* ---- vmm_spill.c: in the turn ------------------------------------------------------ */
+
+/* Homes of a device's regions may be spilled. */
+bool vmm_deep_on(int dev);
+/* The file can hold so many bytes more of the region; it gets what it needs to be spilled.
+ * 0 or -errno, said. */
+int vmm_spill_begin(struct vmm_region *r, uint64_t bytes);
+/* An extent that was just made has no home, and no bytes yet. 0 or -ENOSPC. */
+int vmm_spill_fresh(struct vmm_region *r, uint32_t i);
+/* The gate closed. Its home is given up for the file; or it gets one. 0 or -errno: it is as
+ * it was. */
+int vmm_spill_out(struct vmm_region *r, uint32_t i);
+int vmm_spill_in(struct vmm_region *r, uint32_t i);
+/* One whose use is furthest goes out, of any that a call may do without. want: the call. */
+int vmm_spill_one(int dev, uint64_t want, uint64_t except);
+/* The extent may be spilled at all. */
+bool vmm_spillable(const struct vmm_region *r);
+/* The region ends. */
+void vmm_spill_end(struct vmm_region *r);
+
+/* vmm_points.c: each address in [at, at + len) of device memory. */
+void vmm_points_in(uint64_t at, uint64_t len, void (*point)(uint64_t value, void *arg), void *arg);
+/* And each in variables of modules: any kernel of theirs can reach them. */
+void vmm_points_global(void (*point)(uint64_t value, void *arg), void *arg);
+void vmm_points_child(void);
+void vmm_reach_child(void);
 
 /* ---- vmm_views.c, vmm_show.c, vmm_stage.c --------------------------------------------- */
 

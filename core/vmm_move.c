@@ -78,6 +78,8 @@ int vmm_move(struct vmm_region *r, uint32_t i)
 
 	if (r->managed)
 		return vmm_managed_move(r, i);
+	if (r->ext[i].spilled)
+		return -EINVAL;
 	vmm_views_end(r);	/* they map its homes, too */
 	err = vmm_handle_get(r->dev, host, len, &handle);
 	if (err)
@@ -88,7 +90,7 @@ int vmm_move(struct vmm_region *r, uint32_t i)
 		vmm_handle_put(r->dev, host, len, handle);
 		return err;
 	}
-	r->ext[i] = (struct vmm_extent){ handle, host };
+	r->ext[i] = (struct vmm_extent){ .handle = handle, .host = host };
 	device_stat(r->dev, SD_MOVED, (int64_t)len);
 	if (vmm_graphs_moved(r, i, handle))
 		vmm_handle_put(r->dev, !host, len, old);
@@ -111,7 +113,7 @@ static bool victim(int dev, struct vmm_region **r, uint32_t *i)
 		for (uint32_t e = vmm_movable(v, dev) ? v->n : 0; e-- > 0;) {
 			double cost = v->ext[e].host ? 0 : vmm_cost(v, e);
 
-			if (v->ext[e].host || (least >= 0 && cost >= least))
+			if (v->ext[e].host || v->ext[e].spilled || (least >= 0 && cost >= least))
 				continue;
 			cursor = (from + k) % VMM_REGIONS;
 			*r = v;
@@ -134,6 +136,17 @@ static void gave_up(int dev, int err)
 			strerrordesc_np(-err));
 }
 
+/* One home goes to the spill file: how much of it was the device's, and 1; 0: none can. */
+static uint64_t spill(int dev)
+{
+	uint64_t was = less(vmm_stat(dev, SD_RESIDENT), vmm_spare(dev, false)), now;
+
+	if (!vmm_deep_on(dev) || vmm_spill_one(dev, 0, 0))
+		return 0;
+	now = less(vmm_stat(dev, SD_RESIDENT), vmm_spare(dev, false));
+	return less(was, now) + 1;
+}
+
 uint64_t vmm_evict(int dev, uintptr_t ctx, uint64_t bytes)
 {
 	struct vmm_region *r;
@@ -145,8 +158,14 @@ uint64_t vmm_evict(int dev, uintptr_t ctx, uint64_t bytes)
 		return 0;
 	device_stat(dev, SD_DRAINS, 1);
 	while (done < bytes && victim(dev, &r, &i)) {
-		if (vmm_host_left(dev) < vmm_bytes(r, i))
-			break;
+		if (vmm_host_left(dev) < vmm_bytes(r, i)) {
+			uint64_t gone = spill(dev);
+
+			if (!gone)
+				break;
+			done += gone - 1;
+			continue;
+		}
 		err = vmm_move(r, i);
 		if (err) {
 			gave_up(dev, err);
@@ -170,12 +189,14 @@ void vmm_shuffle(int dev)
 		struct vmm_region *r = vmm_nth(k);
 
 		for (uint32_t i = 0; vmm_movable(r, dev) && i < r->n; i++) {
-			if (torture_random(8))
+			if (torture_random(8) || r->ext[i].spilled)
 				continue;
 			if (!closed && vmm_gate_close(dev, r->ctx))
 				return;
 			closed = true;
-			if (r->ext[i].host ? vmm_room(dev, r->ctx, vmm_dev[dev].keep) > vmm_bytes(r, i) :
+			if (vmm_deep_on(dev) && vmm_spillable(r) && torture_random(2))
+				vmm_spill_out(r, i);
+			else if (r->ext[i].host ? vmm_room(dev, r->ctx, vmm_dev[dev].keep) > vmm_bytes(r, i) :
 			    vmm_host_left(dev) > vmm_bytes(r, i))
 				vmm_move(r, i);
 		}

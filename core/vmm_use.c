@@ -273,7 +273,7 @@ static void look_at(const struct vmm_region *r, struct pol_home *h, const struct
 		h[i].uses = 0;
 		h[i].device = !r->ext[i].host;
 		h[i].written = marks & DEVICE_USED && !filled;
-		h[i].stays = r->fixed;
+		h[i].stays = r->fixed || r->ext[i].spilled;
 	}
 	spread(r, h, u, n, filled);
 	for (uint32_t i = 0; i < r->n; i++)	/* used before uses were counted */

@@ -443,7 +443,7 @@ struct cuda_exec *cuda_exec_begin(CUgraph g, bool stages, CUgraph *use)
 	struct cuda_exec *e;
 
 	*use = g;
-	stages &= atomic_load_explicit(&vmm_stages, memory_order_relaxed) && !vmm_captures();
+	stages &= !cuda_deep() && atomic_load_explicit(&vmm_stages, memory_order_relaxed) && !vmm_captures();
 	if ((!counts && !stages) || !g || !cuda_plan_read(&p, g, stages))
 		return NULL;
 	e = vmm_zalloc(sizeof(*e));

@@ -18,9 +18,9 @@ struct end { uint64_t addr; int dev; bool host, array; };
 /* The stream of the thread's last copy; who takes none is on the legacy one. */
 static _Thread_local CUstream copied_on __attribute__((tls_model("initial-exec")));
 
-static struct end host_end(void)
+static struct end host_end(const void *at)
 {
-	return (struct end){ .dev = -1, .host = true };
+	return (struct end){ .addr = (uintptr_t)at, .dev = -1, .host = true };
 }
 
 static bool on_host(const struct device_region *r)
@@ -47,7 +47,7 @@ static struct end any_end(CUdeviceptr at)
 	struct device_region r;
 
 	if (!device_find(at, &r) || on_host(&r))
-		return host_end();
+		return host_end((const void *)(uintptr_t)at);
 	return (struct end){ .addr = at, .dev = r.dev };
 }
 
@@ -61,7 +61,7 @@ static struct end typed_end(CUmemorytype type, CUdeviceptr at)
 	case CU_MEMORYTYPE_UNIFIED:
 		return any_end(at);
 	default:
-		return host_end();
+		return host_end(NULL);
 	}
 }
 
@@ -77,6 +77,8 @@ static void count(struct end to, struct end from, uint64_t bytes)
 		device_count_copy(to.dev, bytes, 0);
 	else if (done && to.host)
 		device_count_copy(from.dev, 0, bytes);
+	if (cuda_deep() && !to.host && !to.array && !from.array)
+		cuda_points(to.addr, from.addr, from.host, bytes);
 	if (!to.host && !to.array) {
 		device_mark(to.addr, from.host ? DEVICE_FILLED : DEVICE_WRITTEN);
 		vmm_wrote(to.addr, bytes, (uintptr_t)copied_on);
@@ -93,14 +95,14 @@ static void count(struct end to, struct end from, uint64_t bytes)
 		count(to, from, bytes); \
 	c_; })
 
-static CUresult to_device(CUresult r, CUdeviceptr to, uint64_t bytes)
+static CUresult to_device(CUresult r, CUdeviceptr to, const void *from, uint64_t bytes)
 {
-	return COUNTED(r, device_end(to), host_end(), bytes);
+	return COUNTED(r, device_end(to), host_end(from), bytes);
 }
 
 static CUresult to_host(CUresult r, CUdeviceptr from, uint64_t bytes)
 {
-	return COUNTED(r, host_end(), device_end(from), bytes);
+	return COUNTED(r, host_end(NULL), device_end(from), bytes);
 }
 
 static CUresult on_device(CUresult r, CUdeviceptr to, CUdeviceptr from, uint64_t bytes)
@@ -126,13 +128,20 @@ static CUresult set(CUresult r, CUdeviceptr to, uint64_t bytes)
 
 /* A run of bytes by (4): `call` with to_, from_ and n_ instead, once at least. */
 #define EACH(to, from, n, call) ({ \
-	bool in_ = vmm_enter(); \
+	bool deep_ = cuda_deep(), in_ = !deep_ && vmm_enter(); \
 	uint64_t to_ = (to), from_ = (from); \
 	size_t left_ = (n), n_; \
-	CUresult e_; \
+	CUresult e_ = CUDA_SUCCESS; \
 	do { \
 		n_ = in_ ? cuda_piece(to_, from_, left_) : left_; \
-		e_ = (call); \
+		if (deep_) \
+			e_ = cuda_enter_piece(to_, from_, &n_, &in_); \
+		if (e_ == CUDA_SUCCESS) \
+			e_ = (call); \
+		if (deep_) { \
+			vmm_leave(in_); \
+			in_ = false; \
+		} \
 		to_ += n_; \
 		from_ += n_; \
 		left_ -= n_; \
@@ -148,7 +157,8 @@ static CUresult on_htod(__typeof__(&cuMemcpyHtoD_v2) real, CUdeviceptr to, const
 			size_t n)
 {
 	copied_on = NULL;
-	return to_device(EACH(to, (uintptr_t)from, n, real(to_, (const void *)from_, n_)), to, n);
+	return to_device(EACH(to, (uintptr_t)from, n, real(to_, (const void *)from_, n_)), to, from,
+			 n);
 }
 
 #define SIG_htod_async (CUdeviceptr to, const void *from, size_t n, CUstream s)
@@ -157,7 +167,8 @@ static CUresult on_htod_async(__typeof__(&cuMemcpyHtoDAsync_v2) real, CUdevicept
 			      const void *from, size_t n, CUstream s)
 {
 	copied_on = s;
-	return to_device(EACH(to, (uintptr_t)from, n, real(to_, (const void *)from_, n_, s)), to, n);
+	return to_device(EACH(to, (uintptr_t)from, n, real(to_, (const void *)from_, n_, s)), to,
+			 from, n);
 }
 
 #define SIG_dtoh (void *to, CUdeviceptr from, size_t n)
@@ -261,7 +272,7 @@ static CUresult on_htoa(__typeof__(&cuMemcpyHtoA_v2) real, CUarray to, size_t at
 			const void *from, size_t n)
 {
 	copied_on = NULL;
-	return COUNTED(real(to, at, from, n), array_end(), host_end(), n);
+	return COUNTED(real(to, at, from, n), array_end(), host_end(NULL), n);
 }
 
 #define SIG_htoa_async (CUarray to, size_t at, const void *from, size_t n, CUstream s)
@@ -270,7 +281,7 @@ static CUresult on_htoa_async(__typeof__(&cuMemcpyHtoAAsync_v2) real, CUarray to
 			      const void *from, size_t n, CUstream s)
 {
 	copied_on = s;
-	return COUNTED(real(to, at, from, n, s), array_end(), host_end(), n);
+	return COUNTED(real(to, at, from, n, s), array_end(), host_end(NULL), n);
 }
 
 #define SIG_atoh (void *to, CUarray from, size_t at, size_t n)
@@ -279,7 +290,7 @@ static CUresult on_atoh(__typeof__(&cuMemcpyAtoH_v2) real, void *to, CUarray fro
 			size_t n)
 {
 	copied_on = NULL;
-	return COUNTED(real(to, from, at, n), host_end(), array_end(), n);
+	return COUNTED(real(to, from, at, n), host_end(NULL), array_end(), n);
 }
 
 #define SIG_atoh_async (void *to, CUarray from, size_t at, size_t n, CUstream s)
@@ -288,7 +299,7 @@ static CUresult on_atoh_async(__typeof__(&cuMemcpyAtoHAsync_v2) real, void *to, 
 			      size_t at, size_t n, CUstream s)
 {
 	copied_on = s;
-	return COUNTED(real(to, from, at, n, s), host_end(), array_end(), n);
+	return COUNTED(real(to, from, at, n, s), host_end(NULL), array_end(), n);
 }
 
 /* ---- blocks ------------------------------------------------------------------------- */
@@ -390,17 +401,25 @@ static CUresult part_peer(const struct cuda_box *b, void *arg)
 
 /* What the driver must check for itself goes to it as it is. */
 #define BLOCK_EACH(c, s, async, call, part, zs, zd, hs, hd, depth) ({ \
-	bool in_ = vmm_enter(); \
 	struct block k_ = { c, (void *)real, s, async }; \
+	struct cuda_box box_ = { .width = 0 }; \
+	bool in_ = false; \
 	CUresult b_; \
-	if (in_ && c) { \
-		struct cuda_box box_ = { .to = SIDE(c, dst, zd, hd), .from = SIDE(c, src, zs, hs), \
-					 .width = (c)->WidthInBytes, .rows = (c)->Height, \
-					 .layers = (depth) }; \
+	if (c && atomic_load_explicit(&vmm_on, memory_order_relaxed)) \
+		box_ = (struct cuda_box){ .to = SIDE(c, dst, zd, hd), .from = SIDE(c, src, zs, hs), \
+					  .width = (c)->WidthInBytes, .rows = (c)->Height, \
+					  .layers = (depth) }; \
+	if (cuda_deep() && c && (c)->srcMemoryType == CU_MEMORYTYPE_HOST) \
+		cuda_box_points(&box_, (c)->srcHost ? (const char *)(c)->srcHost + ((zs) * (hs) + \
+				(c)->srcY) * PITCH(c, src) + (c)->srcXInBytes : NULL, \
+				PITCH(c, src), hs); \
+	b_ = cuda_enter_box(&box_, &in_); \
+	if (b_ != CUDA_SUCCESS) \
+		; \
+	else if (in_ && c) \
 		b_ = cuda_whole(&box_) ? (call) : cuda_parts(&box_, part, &k_); \
-	} else { \
+	else \
 		b_ = (call); \
-	} \
 	vmm_leave(in_); \
 	b_; })
 #define EACH2D(c, s, async, call) \
@@ -475,6 +494,8 @@ static CUresult batched(CUresult r, const CUdeviceptr *to, const CUdeviceptr *fr
 static bool batch_even(const CUdeviceptr *to, const CUdeviceptr *from, const size_t *n,
 		       size_t many)
 {
+	if (cuda_deep())	/* each by itself has homes */
+		return false;
 	for (size_t i = 0; i < many; i++)
 		if (cuda_piece(to[i], from[i], n[i]) < n[i])
 			return false;
@@ -622,9 +643,15 @@ static CUresult op_each(const CUDA_MEMCPY3D_BATCH_OP *op, size_t many, struct ba
 
 	for (size_t i = 0; r == CUDA_SUCCESS && i < many; i++) {
 		k->op = &op[i];
-		if (op_box(&op[i], &b))
-			r = cuda_parts(&b, part_op, k);
-		else
+		if (op_box(&op[i], &b)) {
+			bool in = false;
+
+			if (cuda_deep())
+				r = cuda_enter_box(&b, &in);
+			if (r == CUDA_SUCCESS)
+				r = cuda_parts(&b, part_op, k);
+			vmm_leave(in);
+		} else
 			r = k->old ? ((__typeof__(&cuMemcpy3DBatchAsync))k->real)(1,
 				     (CUDA_MEMCPY3D_BATCH_OP *)k->op, k->failed, k->flags, k->s) :
 			    ((__typeof__(&cuMemcpy3DBatchAsync_v2))k->real)(1,
@@ -642,8 +669,8 @@ static CUresult on_batch3d(__typeof__(&cuMemcpy3DBatchAsync) real, size_t many,
 {
 	copied_on = s;
 	struct batch3d k = { NULL, (void *)real, failed, flags, s, true };
-	bool in = vmm_enter();
-	CUresult r = !in || ops_even(op, many) ? real(many, op, failed, flags, s) :
+	bool deep = cuda_deep(), in = !deep && vmm_enter();
+	CUresult r = !deep && (!in || ops_even(op, many)) ? real(many, op, failed, flags, s) :
 		     op_each(op, many, &k);
 
 	vmm_leave(in);
@@ -658,8 +685,8 @@ static CUresult on_batch3d2(__typeof__(&cuMemcpy3DBatchAsync_v2) real, size_t ma
 {
 	copied_on = s;
 	struct batch3d k = { NULL, (void *)real, NULL, flags, s, false };
-	bool in = vmm_enter();
-	CUresult r = !in || ops_even(op, many) ? real(many, op, flags, s) :
+	bool deep = cuda_deep(), in = !deep && vmm_enter();
+	CUresult r = !deep && (!in || ops_even(op, many)) ? real(many, op, flags, s) :
 		     op_each(op, many, &k);
 
 	vmm_leave(in);
@@ -671,11 +698,11 @@ static CUresult on_batch3d2(__typeof__(&cuMemcpy3DBatchAsync_v2) real, size_t ma
 /* Rows of a set by (4): as many at once as lie in one kind, or a row in pieces. `call`
  * with at_, w_ and h_ instead. */
 #define EACH_ROW(to, pitch, w, h, size, call) ({ \
-	bool in_ = vmm_enter(); \
 	uint64_t to_ = (to), at_, x_ = 0, row_ = (uint64_t)(w) * (size); \
 	size_t w_, h_, left_ = (h); \
-	CUresult e_; \
-	do { \
+	bool in_; \
+	CUresult e_ = cuda_enter_bytes(to, left_ ? (left_ - 1) * (pitch) + row_ : 0, 0, 0, &in_); \
+	if (e_ == CUDA_SUCCESS) do { \
 		h_ = x_ ? 1 : left_; \
 		while (in_ && h_ > 1 && !rows_even(to_, pitch, row_, h_)) \
 			h_ /= 2; \

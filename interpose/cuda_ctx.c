@@ -322,7 +322,7 @@ static CUresult waited(CUresult r)
 #define ARG_stream_wait s
 static CUresult on_stream_wait(__typeof__(&cuStreamSynchronize) real, CUstream s)
 {
-	CUresult r = real(s);
+	CUresult r = cuda_told_end(real(s));
 
 	vmm_synced();
 	return r;
@@ -332,7 +332,7 @@ static CUresult on_stream_wait(__typeof__(&cuStreamSynchronize) real, CUstream s
 #define ARG_event_wait e
 static CUresult on_event_wait(__typeof__(&cuEventSynchronize) real, CUevent e)
 {
-	CUresult r = real(e);
+	CUresult r = cuda_told_end(real(e));
 
 	vmm_synced();
 	return r;
@@ -340,14 +340,14 @@ static CUresult on_event_wait(__typeof__(&cuEventSynchronize) real, CUevent e)
 
 static CUresult on_ctx_wait(__typeof__(&cuCtxSynchronize) real, int nothing)
 {
-	return waited(real());
+	return waited(cuda_told_end(real()));
 }
 
 #define SIG_ctx_wait2 (CUcontext ctx)
 #define ARG_ctx_wait2 ctx
 static CUresult on_ctx_wait2(__typeof__(&cuCtxSynchronize_v2) real, CUcontext ctx)
 {
-	return waited(real(ctx));
+	return waited(cuda_told_end(real(ctx)));
 }
 
 #define SIG_peer_on (CUcontext peer, unsigned int flags)

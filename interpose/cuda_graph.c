@@ -25,7 +25,13 @@ static CUresult staged_graph(__typeof__(&cuGraphLaunch) real, CUgraphExec g, CUs
 static CUresult on_graph_launch(__typeof__(&cuGraphLaunch) real, CUgraphExec g, CUstream s)
 {
 	bool captured = cuda_captured(s);
-	CUresult r = LAUNCH(real(g, s), staged_graph(real, g, s, captured));
+	CUresult r;
+
+	if (cuda_deep() && !captured)
+		r = cuda_graph_launch(real, g, s);
+	else
+		r = LAUNCH((gate_ = vmm_enter(), CUDA_SUCCESS), real(g, s),
+			   staged_graph(real, g, s, captured));
 
 	if (r == CUDA_SUCCESS && !captured)
 		cuda_exec_launched(g);
@@ -34,10 +40,8 @@ static CUresult on_graph_launch(__typeof__(&cuGraphLaunch) real, CUgraphExec g, 
 
 static void look_at_node(const CUDA_KERNEL_NODE_PARAMS_v1 *p)
 {
-	if (!p)
-		return;
-	cuda_look_at_args(p->func, DEVICE_NODE, p->kernelParams, p->extra);
-	cuda_kept_by_graph(p->func, p->kernelParams, p->extra);
+	if (p)
+		cuda_node(p->func, p->kernelParams, p->extra);
 }
 
 #define SIG_node_add (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
@@ -54,15 +58,11 @@ static CUresult on_node_add(__typeof__(&cuGraphAddKernelNode) real, CUgraphNode 
 /* From version 12 on a kernel may stand in the place of the function. */
 static void look_at_node2(const CUDA_KERNEL_NODE_PARAMS_v2 *p)
 {
-	uintptr_t library;
-
 	if (!p)
 		return;
-	if (!p->func && p->kern && !cuda_is_kernel(p->kern, &library))
-		cuda_note_kernel(p->kern, NULL);
-	cuda_look_at_args(p->func ? p->func : (CUfunction)p->kern, DEVICE_NODE, p->kernelParams,
-		     p->extra);
-	cuda_kept_by_graph(p->func ? p->func : (CUfunction)p->kern, p->kernelParams, p->extra);
+	if (!p->func && p->kern)
+		cuda_kernel_seen(p->kern);
+	cuda_node(p->func ? p->func : (CUfunction)p->kern, p->kernelParams, p->extra);
 }
 
 #define SIG_node_add2 (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
@@ -100,12 +100,16 @@ static CUresult on_exec_set(__typeof__(&cuGraphExecKernelNodeSetParams) real, CU
 			    CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
 {
 	CUDA_KERNEL_NODE_PARAMS_v2 k = { .func = NULL };
+	CUresult r;
 
 	look_at_node(p);
 	if (!p)
 		return real(g, node, p);
 	memcpy(&k, p, sizeof(*p));
-	return cuda_exec_set(g, node, &k, false);
+	r = cuda_exec_set(g, node, &k, false);
+	if (r == CUDA_SUCCESS)
+		cuda_graph_kernel(g, node, p);
+	return r;
 }
 
 #define SIG_exec_set2 (CUgraphExec g, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
@@ -114,26 +118,28 @@ static CUresult on_exec_set2(__typeof__(&cuGraphExecKernelNodeSetParams_v2) real
 			     CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2 *p)
 {
 	look_at_node2(p);
+	cuda_graph_unknown(g);
 	return p ? cuda_exec_set(g, node, p, true) : real(g, node, p);
 }
 
-/* A graph's copies and sets may know more of a place than its address. */
-static void stays(CUdeviceptr at)
+/* (2) */
+static CUresult stays(CUdeviceptr at)
 {
 	struct device_region r;
+	CUresult err;
 
-	if (cuda_placed(at, &r)) {
-		vmm_fix(r.placed);
-		vmm_doubt(at);
-	}
+	if (!cuda_placed(at, &r))
+		return CUDA_SUCCESS;
+	err = cuda_keep(at);
+	vmm_doubt(at);
+	return err;
 }
 
-static void copy_stays(const CUDA_MEMCPY3D *c)
+static CUresult copy_stays(const CUDA_MEMCPY3D *c)
 {
-	if (c) {
-		stays(c->dstDevice);
-		stays(c->srcDevice);
-	}
+	CUresult r = c ? stays(c->dstDevice) : CUDA_SUCCESS;
+
+	return c && r == CUDA_SUCCESS ? stays(c->srcDevice) : r;
 }
 
 #define SIG_node_copy (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
@@ -143,8 +149,9 @@ static CUresult on_node_copy(__typeof__(&cuGraphAddMemcpyNode) real, CUgraphNode
 			     const CUgraphNode *after, size_t n, const CUDA_MEMCPY3D *c,
 			     CUcontext ctx)
 {
-	copy_stays(c);
-	return real(node, g, after, n, c, ctx);
+	CUresult r = copy_stays(c);
+
+	return r == CUDA_SUCCESS ? real(node, g, after, n, c, ctx) : r;
 }
 
 #define SIG_node_memset (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
@@ -154,9 +161,9 @@ static CUresult on_node_memset(__typeof__(&cuGraphAddMemsetNode) real, CUgraphNo
 			       CUgraph g, const CUgraphNode *after, size_t n,
 			       const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
 {
-	if (m)
-		stays(m->dst);
-	return real(node, g, after, n, m, ctx);
+	CUresult r = m ? stays(m->dst) : CUDA_SUCCESS;
+
+	return r == CUDA_SUCCESS ? real(node, g, after, n, m, ctx) : r;
 }
 
 #define SIG_copy_set (CUgraphNode node, const CUDA_MEMCPY3D *c)
@@ -164,8 +171,9 @@ static CUresult on_node_memset(__typeof__(&cuGraphAddMemsetNode) real, CUgraphNo
 static CUresult on_copy_set(__typeof__(&cuGraphMemcpyNodeSetParams) real, CUgraphNode node,
 			    const CUDA_MEMCPY3D *c)
 {
-	copy_stays(c);
-	return real(node, c);
+	CUresult r = copy_stays(c);
+
+	return r == CUDA_SUCCESS ? real(node, c) : r;
 }
 
 #define SIG_memset_set (CUgraphNode node, const CUDA_MEMSET_NODE_PARAMS_v1 *m)
@@ -173,9 +181,9 @@ static CUresult on_copy_set(__typeof__(&cuGraphMemcpyNodeSetParams) real, CUgrap
 static CUresult on_memset_set(__typeof__(&cuGraphMemsetNodeSetParams) real, CUgraphNode node,
 			      const CUDA_MEMSET_NODE_PARAMS_v1 *m)
 {
-	if (m)
-		stays(m->dst);
-	return real(node, m);
+	CUresult r = m ? stays(m->dst) : CUDA_SUCCESS;
+
+	return r == CUDA_SUCCESS ? real(node, m) : r;
 }
 
 #define SIG_exec_copy (CUgraphExec exec, CUgraphNode node, const CUDA_MEMCPY3D *c, CUcontext ctx)
@@ -183,8 +191,10 @@ static CUresult on_memset_set(__typeof__(&cuGraphMemsetNodeSetParams) real, CUgr
 static CUresult on_exec_copy(__typeof__(&cuGraphExecMemcpyNodeSetParams) real, CUgraphExec exec,
 			     CUgraphNode node, const CUDA_MEMCPY3D *c, CUcontext ctx)
 {
-	copy_stays(c);
-	return real(exec, cuda_exec_node(exec, node), c, ctx);
+	CUresult r = copy_stays(c);
+
+	cuda_graph_unknown(exec);
+	return r == CUDA_SUCCESS ? real(exec, cuda_exec_node(exec, node), c, ctx) : r;
 }
 
 #define SIG_exec_memset (CUgraphExec exec, CUgraphNode node, \
@@ -194,9 +204,10 @@ static CUresult on_exec_memset(__typeof__(&cuGraphExecMemsetNodeSetParams) real,
 			       CUgraphExec exec, CUgraphNode node,
 			       const CUDA_MEMSET_NODE_PARAMS_v1 *m, CUcontext ctx)
 {
-	if (m)
-		stays(m->dst);
-	return real(exec, cuda_exec_node(exec, node), m, ctx);
+	CUresult r = m ? stays(m->dst) : CUDA_SUCCESS;
+
+	cuda_graph_unknown(exec);
+	return r == CUDA_SUCCESS ? real(exec, cuda_exec_node(exec, node), m, ctx) : r;
 }
 
 /* A kernel could keep pointers in such memory, where nobody looks for them. */
@@ -248,6 +259,7 @@ static CUresult on_any_exec_set(__typeof__(&cuGraphExecNodeSetParams) real, CUgr
 				CUgraphNode node, CUgraphNodeParams *p)
 {
 	vmm_doubt(0);
+	cuda_graph_unknown(exec);
 	return real(exec, cuda_exec_node(exec, node), p);
 }
 
@@ -273,6 +285,7 @@ static CUresult on_exec_event(__typeof__(&cuGraphExecEventRecordNodeSetEvent) re
 static CUresult on_exec_enable(__typeof__(&cuGraphNodeSetEnabled) real, CUgraphExec exec,
 			       CUgraphNode node, unsigned int on)
 {
+	cuda_graph_unknown(exec);
 	return real(exec, cuda_exec_node(exec, node), on);
 }
 
@@ -291,6 +304,14 @@ static CUresult on_exec_enabled(__typeof__(&cuGraphNodeGetEnabled) real, CUgraph
 		     CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD | \
 		     CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY)
 
+/* What is known of it for OFFLOAD_DEVICE_DEEP, too. */
+static CUresult kept(CUresult r, const CUgraphExec *exec, CUgraph g)
+{
+	if (r == CUDA_SUCCESS && exec)
+		cuda_graph_kept(*exec, g);
+	return r;
+}
+
 /* `call` with g_ for the graph: a copy first, if that is to be; then g itself. */
 #define INSTANTIATED(exec, g, flags, call) ({ \
 	CUgraph g_; \
@@ -305,7 +326,7 @@ static CUresult on_exec_enabled(__typeof__(&cuGraphNodeGetEnabled) real, CUgraph
 		g_ = (g); \
 		i_ = (call); \
 	} \
-	i_; })
+	kept(i_, exec, g); })
 
 #define SIG_instantiate (CUgraphExec *exec, CUgraph g, CUgraphNode *bad, char *log, size_t len)
 #define ARG_instantiate exec, g, bad, log, len
@@ -341,7 +362,7 @@ static CUresult on_exec_update(__typeof__(&cuGraphExecUpdate) real, CUgraphExec 
 	struct cuda_update u;
 
 	cuda_update_begin(&u, exec, g);
-	return cuda_update_end(&u, real(exec, u.use, bad, why), bad);
+	return kept(cuda_update_end(&u, real(exec, u.use, bad, why), bad), &exec, g);
 }
 
 #define SIG_exec_update2 (CUgraphExec exec, CUgraph g, CUgraphExecUpdateResultInfo *info)
@@ -356,7 +377,7 @@ static CUresult on_exec_update2(__typeof__(&cuGraphExecUpdate_v2) real, CUgraphE
 	r = real(exec, u.use, info);
 	if (info && r != CUDA_SUCCESS && u.use != u.g)
 		info->errorFromNode = NULL;
-	return cuda_update_end(&u, r, info ? &info->errorNode : NULL);
+	return kept(cuda_update_end(&u, r, info ? &info->errorNode : NULL), &exec, g);
 }
 
 #define SIG_exec_destroy (CUgraphExec exec)
@@ -364,8 +385,10 @@ static CUresult on_exec_update2(__typeof__(&cuGraphExecUpdate_v2) real, CUgraphE
 static CUresult on_exec_destroy(__typeof__(&cuGraphExecDestroy) real, CUgraphExec exec)
 {
 	struct cuda_exec *e = cuda_exec_forget(exec);
-	CUresult r = real(exec);
+	CUresult r;
 
+	cuda_graph_gone(exec);
+	r = real(exec);
 	cuda_exec_drop(e);
 	return r;
 }

@@ -92,9 +92,11 @@ void *cuda_hook(const char *name, void *at);
 	N(cuThreadExchangeStreamCaptureMode) \
 	N(cuMemAddressReserve) N(cuMemAddressFree) N(cuMemGetAllocationGranularity) \
 	N(cuMemSetAccess) N(cuMemHostGetDevicePointer_v2) N(cuDeviceGetAttribute) \
-	N(cuGraphClone) N(cuGraphNodeFindInClone) N(cuGraphGetNodes) N(cuGraphGetEdges) \
-	N(cuGraphNodeGetType) N(cuGraphKernelNodeGetParams) N(cuGraphKernelNodeGetParams_v2) \
-	N(cuGraphAddDependencies) N(cuGraphDestroy)
+	N(cuGraphClone) N(cuGraphDestroy) N(cuGraphGetNodes) N(cuGraphGetEdges) \
+	N(cuGraphNodeGetType) N(cuGraphNodeFindInClone) N(cuGraphKernelNodeGetParams) \
+	N(cuGraphMemcpyNodeGetParams) N(cuGraphMemsetNodeGetParams) \
+	N(cuGraphKernelNodeGetAttribute) N(cuGraphKernelNodeGetParams_v2) \
+	N(cuGraphAddDependencies)
 enum {
 #define N(symbol) NEED_##symbol,
 	CUDA_NEEDS(N)
@@ -128,12 +130,80 @@ void cuda_unregistered(const struct device_region *r);
 CUresult cuda_placed_attribute(void *out, CUpointer_attribute what, CUdeviceptr at,
 			       const struct device_region *r);
 
-/* A call that queues work: held back while homes move. */
-#define GATED(call) ({ \
-	bool in_ = vmm_enter(); \
-	CUresult g_ = (call); \
+/* A call that queues work: held back while homes move. `enter` sets in_. */
+#define ENTERED(enter, call) ({ \
+	bool in_; \
+	CUresult g_ = (enter); \
+	if (g_ == CUDA_SUCCESS) \
+		g_ = (call); \
 	vmm_leave(in_); \
 	g_; })
+/* The same, which can touch anything. */
+#define GATED(call) ENTERED(cuda_enter_any(&in_), call)
+
+#define LAUNCH_ROOM (32ul << 20)
+
+/* Outside the gate: homes may move before it. Inside, by `enter`, which sets gate_: `staged`
+ * where launches are staged, else `call`. */
+#define LAUNCH(enter, call, staged) ({ \
+	CUresult l_; \
+	bool gate_, again_ = false; \
+	if (__builtin_expect(vmm_torture, 0)) \
+		vmm_tortured(cuda_device()); \
+	do { \
+		l_ = (enter); \
+		if (l_ != CUDA_SUCCESS) \
+			break; \
+		l_ = gate_ && !again_ && \
+		     atomic_load_explicit(&vmm_stages, memory_order_relaxed) ? (staged) : (call); \
+		vmm_leave(gate_); \
+		/* A kernel's code and stacks need memory of their own. */ \
+	} while (l_ == CUDA_ERROR_OUT_OF_MEMORY && gate_ && !again_ && \
+		 (again_ = cuda_room(LAUNCH_ROOM, true))); \
+	l_; })
+
+/* ---- cuda_reach.c: OFFLOAD_DEVICE_DEEP ---------------------------------------------- */
+
+static inline bool cuda_deep(void)
+{
+	return atomic_load_explicit(&vmm_deep, memory_order_relaxed);
+}
+
+/* What a wait or a launch says: an illegal access may be one of what was spilled. */
+static inline CUresult cuda_told_end(CUresult r)
+{
+	if (r == CUDA_ERROR_ILLEGAL_ADDRESS && cuda_deep())
+		vmm_reach_missed();
+	return r;
+}
+
+/* vmm_enter, with homes for what the call can touch. Else *in is false, and the error is the
+ * call's answer. While nothing can be spilled: vmm_enter. */
+CUresult cuda_enter(const struct vmm_reach *w, bool *in);
+/* The same: of two addresses, bytes each (0: none there); of one, that may be NULL. */
+CUresult cuda_enter_bytes(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len, bool *in);
+CUresult cuda_enter_any(bool *in);	/* of anything */
+/* Of a launch, which does not touch anything now if it is captured. */
+CUresult cuda_enter_kernel(CUfunction f, void *const *params, void *const *extra, bool captured,
+			   bool *in);
+/* Of *n bytes from both addresses on; *n may be less then, by cuda_piece. */
+CUresult cuda_enter_piece(uint64_t to, uint64_t from, size_t *n, bool *in);
+/* The region of an address has homes from now on, and stays there (vmm_fix). */
+CUresult cuda_keep(CUdeviceptr at);
+
+/* cuda_launch.c: what a kernel can touch. */
+void cuda_kernel_reach(CUfunction f, void *const *params, void *const *extra, struct vmm_reach *w);
+
+/* ---- cuda_replay.c: graphs whose memory has no homes all at once ------------------------- */
+
+/* Of what a graph was instantiated from, and what was changed in it. No-ops while
+ * OFFLOAD_DEVICE_DEEP is unset. */
+void cuda_graph_kept(CUgraphExec exec, CUgraph g);
+void cuda_graph_kernel(CUgraphExec exec, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p);
+void cuda_graph_unknown(CUgraphExec exec);	/* in a way that is not followed */
+void cuda_graph_gone(CUgraphExec exec);
+/* As cuGraphLaunch. */
+CUresult cuda_graph_launch(__typeof__(&cuGraphLaunch) real, CUgraphExec exec, CUstream s);
 
 /* ---- cuda_box.c: copies in pieces ------------------------------------------------ */
 
@@ -153,6 +223,13 @@ struct cuda_box {
 CUresult cuda_parts(const struct cuda_box *box,
 		    CUresult (*copy)(const struct cuda_box *part, void *arg), void *arg);
 bool cuda_whole(const struct cuda_box *box);
+/* cuda_enter, for all of a box that a copy will touch. */
+CUresult cuda_enter_box(const struct cuda_box *box, bool *in);
+/* Addresses in what was copied to device memory. from 0: not known. */
+void cuda_points(uint64_t to, uint64_t from, bool host, uint64_t bytes);
+/* The box is filled from host memory of that pitch: addresses in there (vmm_points). */
+void cuda_box_points(const struct cuda_box *box, const void *host, uint64_t pitch,
+		     uint64_t height);
 /* The most bytes from both addresses on that do; a copy of a capture makes them stay. */
 uint64_t cuda_piece(uint64_t to, uint64_t from, uint64_t n);
 
@@ -165,6 +242,12 @@ bool cuda_reads_images(void);
 
 /* A call that a stream took is part of what it captures, and not done yet. */
 bool cuda_captured(CUstream s);
+/* A launch was taken, or not: counted. */
+CUresult cuda_launched(CUresult r, bool captured);
+/* Before a kernel becomes a node of a graph: its arguments are looked at. */
+void cuda_node(CUfunction f, void *const *params, void *const *extra);
+/* A handle that stands for a kernel of no context. */
+void cuda_kernel_seen(CUkernel k);
 
 /* ---- cuda_ctx.c -------------------------------------------------------------------- */
 

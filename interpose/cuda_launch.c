@@ -268,7 +268,40 @@ CUresult cuda_launched(CUresult r, bool captured)
 {
 	if (r == CUDA_SUCCESS && !captured && device_begun())
 		device_count_launch(cuda_device());
-	return r;
+	return cuda_told_end(r);
+}
+
+static void reach_word(uint32_t nth, uint64_t value, void *arg)
+{
+	vmm_reach_add(arg, value, 0);
+}
+
+void cuda_kernel_reach(CUfunction f, void *const *params, void *const *extra, struct vmm_reach *w)
+{
+	const struct device_fn *fn = f ? device_fn((uintptr_t)f) : NULL;
+	size_t bytes = 0;
+	const void *packed = params ? NULL : packed_args(extra, &bytes);
+
+	w->n = 0;
+	if (f && !fn)
+		fn = learn(f);
+	w->all = !fn || device_unread(fn, params, packed);
+	if (!w->all)
+		device_words(fn, params, packed, bytes, reach_word, w);
+}
+
+void cuda_node(CUfunction f, void *const *params, void *const *extra)
+{
+	cuda_look_at_args(f, DEVICE_NODE, params, extra);
+	cuda_kept_by_graph(f, params, extra);
+}
+
+void cuda_kernel_seen(CUkernel k)
+{
+	uintptr_t library;
+
+	if (!cuda_is_kernel(k, &library))
+		cuda_note_kernel(k, NULL);
 }
 
 /* ---- launches --------------------------------------------------------------------------- */
@@ -293,7 +326,8 @@ static CUresult on_launch(__typeof__(&cuLaunchKernel) real, CUfunction f, unsign
 {
 	bool captured = look_at(f, s, params, extra);
 
-	return cuda_launched(LAUNCH(real(ARG_launch), staged_launch(real, ARG_launch)), captured);
+	return cuda_launched(LAUNCH(cuda_enter_kernel(f, params, extra, captured, &gate_),
+				    real(ARG_launch), staged_launch(real, ARG_launch)), captured);
 }
 
 #define SIG_launch_ex (const CUlaunchConfig *config, CUfunction f, void **params, void **extra)
@@ -312,8 +346,9 @@ static CUresult on_launch_ex(__typeof__(&cuLaunchKernelEx) real, const CUlaunchC
 {
 	bool captured = look_at(f, config ? config->hStream : NULL, params, extra);
 
-	return cuda_launched(LAUNCH(real(config, f, params, extra), staged_ex(real, ARG_launch_ex)),
-			captured);
+	return cuda_launched(LAUNCH(cuda_enter_kernel(f, params, extra, captured, &gate_),
+				    real(config, f, params, extra), staged_ex(real, ARG_launch_ex)),
+			     captured);
 }
 
 #define SIG_launch_coop (CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz, \
@@ -336,7 +371,9 @@ static CUresult on_launch_coop(__typeof__(&cuLaunchCooperativeKernel) real, CUfu
 {
 	bool captured = look_at(f, s, params, NULL);
 
-	return cuda_launched(LAUNCH(real(ARG_launch_coop), staged_coop(real, ARG_launch_coop)), captured);
+	return cuda_launched(LAUNCH(cuda_enter_kernel(f, params, NULL, captured, &gate_),
+				    real(ARG_launch_coop), staged_coop(real, ARG_launch_coop)),
+			     captured);
 }
 
 /* From before parameters were given with a launch: nothing is known of them. */
@@ -388,7 +425,7 @@ static CUresult on_write32(__typeof__(&cuStreamWriteValue32) real, CUstream s, C
 			   cuuint32_t v, unsigned int flags)
 {
 	vmm_doubt(at);
-	return GATED(real(s, at, v, flags));
+	return ENTERED(cuda_enter_bytes(at, 8, 0, 0, &in_), real(s, at, v, flags));
 }
 
 #define SIG_write64 (CUstream s, CUdeviceptr at, cuuint64_t v, unsigned int flags)
@@ -397,7 +434,7 @@ static CUresult on_write64(__typeof__(&cuStreamWriteValue64) real, CUstream s, C
 			   cuuint64_t v, unsigned int flags)
 {
 	vmm_doubt(at);
-	return GATED(real(s, at, v, flags));
+	return ENTERED(cuda_enter_bytes(at, 8, 0, 0, &in_), real(s, at, v, flags));
 }
 
 /* ---- captures ----------------------------------------------------------------------------- */

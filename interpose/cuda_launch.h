@@ -32,24 +32,4 @@ struct cuda_staging {
 /* *params and *extra are g's, with l's other values. False: there are too many; nothing was
  * changed. They hold while g does. */
 bool cuda_patch(struct cuda_staging *g, void ***params, void ***extra);
-/* Counts what the driver took. Returns r. */
-CUresult cuda_launched(CUresult r, bool captured);
-
-#define LAUNCH_ROOM (32ul << 20)
-
-/* Outside the gate: homes may move before it. Inside: `staged` where launches are staged,
- * else `call`. */
-#define LAUNCH(call, staged) ({ \
-	CUresult l_; \
-	bool gate_; \
-	if (__builtin_expect(vmm_torture, 0)) \
-		vmm_tortured(cuda_device()); \
-	gate_ = vmm_enter(); \
-	l_ = gate_ && atomic_load_explicit(&vmm_stages, memory_order_relaxed) ? (staged) : (call); \
-	vmm_leave(gate_); \
-	/* A kernel's code and stacks need memory of their own. */ \
-	if (l_ == CUDA_ERROR_OUT_OF_MEMORY && gate_ && cuda_room(LAUNCH_ROOM, true)) \
-		l_ = GATED(call); \
-	l_; })
-
 #endif

@@ -172,6 +172,8 @@ static CUresult on_free(__typeof__(&cuMemFree_v2) real, CUdeviceptr base)
 	struct device_region was;
 	CUresult r;
 
+	if (cuda_deep() && device_find(base, &was) && was.base == base)
+		vmm_points_moved(0, base, was.len);
 	if (!cuda_placed(base, &was))
 		return ENDING(base, real(base));
 	if (!device_drop(base, &was))
@@ -494,8 +496,8 @@ static CUresult on_range_handle(__typeof__(&cuMemGetHandleForAddressRange) real,
 {
 	struct device_region known;
 
-	if (cuda_placed(base, &known))
-		vmm_fix(known.placed);
+	if (cuda_placed(base, &known) && cuda_keep(base) != CUDA_SUCCESS)
+		return CUDA_ERROR_OUT_OF_MEMORY;
 	return marked(real(handle, base, len, type, flags), base, DEVICE_SHOWN);
 }
 
@@ -548,6 +550,14 @@ static CUresult on_pointers(__typeof__(&cuPointerGetAttributes) real, unsigned i
 
 /* ---- tensor maps: an address that no argument shows ------------------------------------------------ */
 
+/* What can be spilled would have to be brought home by who does not know of it. */
+static CUresult encoded(CUresult r, uint64_t at)
+{
+	if (r == CUDA_SUCCESS && cuda_deep())
+		r = cuda_keep(at);
+	return marked(r, at, DEVICE_ENCODED);
+}
+
 #define SIG_tensor_tiled (CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, \
 			  void *base, const cuuint64_t *dim, const cuuint64_t *stride, \
 			  const cuuint32_t *box, const cuuint32_t *step, \
@@ -562,7 +572,7 @@ static CUresult on_tensor_tiled(__typeof__(&cuTensorMapEncodeTiled) real, CUtens
 				CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
 				CUtensorMapL2promotion l2, CUtensorMapFloatOOBfill fill)
 {
-	return marked(real(ARG_tensor_tiled), (uintptr_t)base, DEVICE_ENCODED);
+	return encoded(real(ARG_tensor_tiled), (uintptr_t)base);
 }
 
 #define SIG_tensor_im2col (CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, \
@@ -581,7 +591,7 @@ static CUresult on_tensor_im2col(__typeof__(&cuTensorMapEncodeIm2col) real, CUte
 				 CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
 				 CUtensorMapL2promotion l2, CUtensorMapFloatOOBfill fill)
 {
-	return marked(real(ARG_tensor_im2col), (uintptr_t)base, DEVICE_ENCODED);
+	return encoded(real(ARG_tensor_im2col), (uintptr_t)base);
 }
 
 #define SIG_tensor_wide (CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, \
@@ -600,7 +610,7 @@ static CUresult on_tensor_wide(__typeof__(&cuTensorMapEncodeIm2colWide) real, CU
 			       CUtensorMapIm2ColWideMode mode, CUtensorMapSwizzle swizzle,
 			       CUtensorMapL2promotion l2, CUtensorMapFloatOOBfill fill)
 {
-	return marked(real(ARG_tensor_wide), (uintptr_t)base, DEVICE_ENCODED);
+	return encoded(real(ARG_tensor_wide), (uintptr_t)base);
 }
 
 #define SIG_tensor_replace (CUtensorMap *map, void *base)
@@ -608,7 +618,7 @@ static CUresult on_tensor_wide(__typeof__(&cuTensorMapEncodeIm2colWide) real, CU
 static CUresult on_tensor_replace(__typeof__(&cuTensorMapReplaceAddress) real, CUtensorMap *map,
 				  void *base)
 {
-	return marked(real(map, base), (uintptr_t)base, DEVICE_ENCODED);
+	return encoded(real(map, base), (uintptr_t)base);
 }
 
 #define CU_MEM HOOK

@@ -277,6 +277,18 @@ static int op_fetch(uintptr_t ctx, uintptr_t stream, void *to, uint64_t from, ui
 	return err;
 }
 
+static int op_fill(uintptr_t ctx, uint64_t to, const void *from, uint64_t len)
+{
+	int in = enter((CUcontext)ctx), err;
+
+	if (in < 0)
+		return in;
+	err = result(REAL(cuMemcpyHtoD_v2)(to, from, len));
+	err = err ? err : result(REAL(cuCtxSynchronize)());
+	leave(in);
+	return err;
+}
+
 static int op_free_bytes(uintptr_t ctx, uint64_t *bytes)
 {
 	int in = enter((CUcontext)ctx), err;
@@ -349,7 +361,7 @@ static const struct vmm_ops ops = {
 	.access = op_access, .pin = op_pin, .unpin = op_unpin, .drain = op_drain,
 	.stream = op_stream, .event = op_event, .record = op_record, .wait = op_wait,
 	.done = op_done, .send = op_send, .fetch = op_fetch, .read_only = op_read_only,
-	.copy = op_copy, .free_bytes = op_free_bytes,
+	.copy = op_copy, .free_bytes = op_free_bytes, .fill = op_fill,
 };
 
 /* ---- requests ---------------------------------------------------------------------- */
@@ -365,6 +377,7 @@ static bool able(void)
 	       DRIVER(cuStreamCreate) && DRIVER(cuEventCreate) && DRIVER(cuEventRecord) &&
 	       DRIVER(cuEventQuery) && DRIVER(cuStreamWaitEvent) && REAL(cuStreamSynchronize) &&
 	       REAL(cuMemcpyDtoDAsync_v2) && REAL(cuMemFree_v2) && REAL(cuMemcpyDtoHAsync_v2) &&
+	       REAL(cuMemcpyHtoD_v2) &&
 	       DRIVER(cuMemHostGetDevicePointer_v2) && DRIVER(cuCtxGetCurrent);
 }
 
@@ -430,6 +443,18 @@ CUresult cuda_unplace(uint32_t number)
 	case -ENOENT: return CUDA_ERROR_INVALID_VALUE;
 	default: return last;
 	}
+}
+
+/* What the driver said counts, if it is the end of the context. */
+CUresult cuda_enter(const struct vmm_reach *w, bool *in)
+{
+	int err;
+
+	last = CUDA_SUCCESS;
+	err = vmm_enter_reach(w, in);
+	if (!err)
+		return CUDA_SUCCESS;
+	return err == -EIO && last != CUDA_SUCCESS ? last : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 bool cuda_placed(CUdeviceptr at, struct device_region *r)

@@ -77,6 +77,10 @@ scenario() {
 	places) ways+=(EMU_SPAN=0 EMU_MIX=0 EMU_HOST_VMM=0) ;;
 	plain_copies | blocks | batches | contexts) ways+=(EMU_SPAN=0 EMU_HOST_VMM=0) ;;
 	esac
+	case $1 in
+	slyly | contexts | unloaded | forked | two_devices | blocks | batches)
+		ways+=("OFFLOAD_DEVICE_DEEP=1 OFFLOAD_TORTURE=11 EMU_SPAN=0 OFFLOAD_SPILL=$dir") ;;
+	esac
 	for set in "${ways[@]}"; do
 		# shellcheck disable=SC2086
 		env $set OFFLOAD_VRAM=300K PLACED=1 OFFLOAD_STATS="$dir/$1.json" LD_PRELOAD="$lib" \
@@ -85,6 +89,8 @@ scenario() {
 		cmp -s "$dir/without" "$dir/with" ||
 			fail "$1, placed, $set: $(diff "$dir/without" "$dir/with" | head -n 5)"
 		compare "$1, placed, $set" "$dir/$1.json" 1 || bad=1
+		[[ $1 != slyly || $set != *DEEP* ]] || grep -q '"spill_in_bytes":[1-9]' "$dir/$1.json" ||
+			fail "$1, $set: nothing was spilled"
 		[[ $set != OFFLOAD_STAGE=safe\ EMU* ]] || grep -q '"staged_bytes":[1-9]' "$dir/$1.json" ||
 			fail "$1, $set: nothing was staged"
 		[ "$1" != places ] || grep -q '"host_peak_bytes":[1-9]' "$dir/$1.json" ||

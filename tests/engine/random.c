@@ -11,6 +11,7 @@
  * command line; 77 where there is no device.
  * (1) TEST_BREAK=wait leaves out all waits between operations, TEST_BREAK=copy one
  *     copy: a test that does not see these sees nothing.
+ * (2) --modes shown: nothing is reached but by arguments, and no graph is captured.
  * Owns the world; lock: none, between segments there is one thread.
  */
 #include "tests/engine/options.h"
@@ -35,6 +36,10 @@ static const struct option_row rows[] = {
 	{ "devices", &conf.devices, NULL, 1, DEVICES_MAX, "of them, at most" },
 	{ "api", &conf.api, "dlsym default getproc getproc-old", 0, 0,
 	  "how the driver's functions are found" },
+	{ "largest", &conf.largest, NULL, 0, 1ull << 40,
+	  "bytes of a buffer, about; 0: a quarter of the budget" },
+	{ "modes", &conf.modes, "all shown", 0, 0,
+	  "how kernels find their operands: any way, or in arguments alone (2)" },
 	{ "log", &conf.log, "off on", 0, 0, "operations on stderr" },
 	{ NULL, NULL, NULL, 0, 0, NULL }
 };

@@ -109,7 +109,7 @@ struct graph {
 };
 
 struct conf {
-	uint64_t seed, count, ops, budget, threads, streams, devices, api, log;
+	uint64_t seed, count, ops, budget, threads, streams, devices, api, modes, largest, log;
 };
 
 struct world {

@@ -97,7 +97,8 @@ static size_t some_bytes(struct world *w)
 	case 2: case 3: most = 128 << 10; break;
 	default: most = w->c->budget / 6 + 1024; break;
 	}
-	return 256 + random_below(w, least(most, w->c->budget / 4 + 1024)) / 4 * 4;
+	return 256 + random_below(w, least(most, (w->c->largest ? w->c->largest :
+					    w->c->budget / 4) + 1024)) / 4 * 4;
 }
 
 /* A number that no operation of this segment has named; -1: there is none. */
@@ -364,7 +365,8 @@ static int plan_kernel(struct world *w, struct op *o)
 	size_t n;
 
 	o->body = (int)random_below(w, BODIES);
-	o->mode = (int)random_below(w, o->graph == -2 ? MODE_BLOCK : MODES);
+	o->mode = (int)random_below(w, w->c->modes ? MODE_TABLE :
+				    o->graph == -2 ? MODE_BLOCK : MODES);
 	if (!pick_operands(w, o))
 		return 0;
 	n = least(w->buf[o->d.buf].width, w->buf[o->s.buf].width);
@@ -471,7 +473,7 @@ static int plan_graph(struct world *w, struct op *o)
 		return 0;
 	}
 	w->n_graph += number == w->n_graph;
-	g->built = (int)random_below(w, 2);
+	g->built = (int)random_below(w, 2) | (w->c->modes != 0);	/* as (2) of random.c */
 	o->graph = number;
 	o->sub = malloc(sizeof(g->sub));
 	if (!o->sub)

@@ -16,7 +16,10 @@
 #     hash that the library may not change.
 # (3) The same where OFFLOAD_VRAM holds a part of it, on a card that has little more: what
 #     is placed in host memory, moved, and moved for no reason changes no bit.
-# (4) A fault that is asked for (TEST_BREAK) must be seen, or these tests see nothing.
+# (4) The same with more weights than device and host together may hold, where the rest is
+#     in a spill file (OFFLOAD_DEVICE_DEEP); without that the run fails. What cannot be
+#     bounded fails too, with a line that says so, and never with another answer.
+# (5) A fault that is asked for (TEST_BREAK) must be seen, or these tests see nothing.
 # Lock: none; the runs of a pair share only files that nobody changes.
 
 cd "$(dirname "$0")/../.." || exit 1
@@ -86,6 +89,29 @@ OFFLOAD_VRAM=400K EMU_VRAM=3M OFFLOAD_TORTURE=3 EMU_GRANULARITY=4K EMU_SPAN=0
 OFFLOAD_VRAM=400K EMU_VRAM=3M OFFLOAD_STAGE=safe OFFLOAD_TORTURE=4 EMU_GRANULARITY=4K EMU_SPAN=0
 OFFLOAD_VRAM=2M EMU_VRAM=4M OFFLOAD_DEVICE_MIN=4K EMU_GRANULARITY=4K EMU_HOST_VMM=0
 OFFLOAD_VRAM=400K EMU_VRAM=3M OFFLOAD_DEVICE=uvm EMU_GRANULARITY=4K EMU_SPAN=0'
+
+# Where a part is in the spill file, of so many times OFFLOAD_VRAM.
+deeper='4 OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K f32 --streams 3 --ref struct
+8 OFFLOAD_VRAM=56K,OFFLOAD_RAM=72K f32 --streams 2 --launch ex --load pinned
+8 OFFLOAD_VRAM=28K,OFFLOAD_RAM=44K bf16 --streams 3 --api getproc --launch extra --load async
+4 OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K f32 --graph device --streams 3
+8 OFFLOAD_VRAM=56K,OFFLOAD_RAM=72K f32 --graph params --streams 2 --ref struct
+4 OFFLOAD_VRAM=55K,OFFLOAD_RAM=30K bf16 --graph update --streams 3
+4 OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K f32 --graph build --streams 2 --api default
+4 OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K,OFFLOAD_TORTURE=5 f32 --streams 2 --load async
+4 OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K,OFFLOAD_TORTURE=6 f32 --graph update --streams 3
+4 OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K,OFFLOAD_ENCRYPT=1 f32 --streams 2
+4 OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K,OFFLOAD_STAGE=safe f32 --streams 2 --ref struct
+4 OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K,OFFLOAD_SPILL_MAX=4M,OFFLOAD_SPILL_RATE=8M f32 --streams 2
+4 OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K,EMU_REACH=any f32 --streams 3'
+
+# What must fail: it needs more at once than there are homes for, or there is no file.
+refused='OFFLOAD_DEVICE_DEEP=0 f32 --streams 2
+OFFLOAD_DEVICE_DEEP=1 f32 --ref table
+OFFLOAD_DEVICE_DEEP=1 f32 --alloc one
+OFFLOAD_DEVICE_DEEP=1 f32 --graph device --ref table
+OFFLOAD_DEVICE_DEEP=1,OFFLOAD_SPILL_MAX=1M f32 --streams 2
+OFFLOAD_DEVICE_DEEP=1,OFFLOAD_SPILL=/proc f32 --streams 2'
 
 # tell NAME STATUS [WHY]: counts.
 tell() {
@@ -282,6 +308,96 @@ skew() {
 	tell "dense: nothing moves" $? "$f bytes in a pass, then $l"
 }
 
+# deep N SET OUT COMMAND...: as run, with a spill file.
+deep() {
+	local n=$1 set=$2 out=$3
+
+	shift 3
+	# shellcheck disable=SC2086
+	EMU_SEED=$n run "$out" EMU_GRANULARITY=4K EMU_SPAN=0 EMU_VRAM="$(
+		sed -n 's/.*OFFLOAD_VRAM=\([0-9]*\)K.*/\1/p' <<<"$set" | awk '{ print $1 + 96 "K" }')" \
+		OFFLOAD_SPILL="$work" OFFLOAD_DEVICE_DEEP=1 ${set//,/ } OFFLOAD_STATS="$out.json" \
+		LD_PRELOAD="$lib" "$@"
+}
+
+# spilled: the rows of `deeper`, and of `refused`.
+spilled() {
+	local times set type options n=0 s name
+
+	while read -r times set type options; do
+		n=$((n + 1))
+		name="spilled, $times times the budget, $set: $type $options"
+		# shellcheck disable=SC2086
+		deep $n "$set" "$work/deep.$n" "$B/engine/engine" $options "$work/$type.gguf"
+		s=$?
+		if [ "$s" != 0 ]; then
+			tell "$name" $s "$(tail -n 1 "$work/deep.$n.err")"
+		elif ! cmp -s "$work/deep.$n" "$work/$type.cpu"; then
+			tell "$name" 1 "not what the processor computes: $work/deep.$n"
+		elif ! grep -q '"spill_in_bytes":[1-9]' "$work/deep.$n.json"; then
+			tell "$name" 1 "nothing came from the spill file"
+		elif ! grep -q '"spilled_bytes":0,"spill_in' "$work/deep.$n.json"; then
+			tell "$name" 1 "something is left in the spill file"
+		else
+			tell "$name" 0
+		fi
+	done <<<"$deeper"
+	while read -r set type options; do
+		n=$((n + 1))
+		name="refused, $set: $type $options"
+		# shellcheck disable=SC2086
+		deep $n "OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K,$set" "$work/deep.$n" "$B/engine/engine" \
+			$options "$work/$type.gguf"
+		s=$?
+		if [ "$s" != 1 ] || ! grep -q OUT_OF_MEMORY "$work/deep.$n.err"; then
+			tell "$name" 1 "status $s: $(tail -n 1 "$work/deep.$n.err")"
+		elif [[ $set != *DEEP=0* ]] && [ "$(grep -c '^offload' "$work/deep.$n.err")" != 1 ]; then
+			tell "$name" 1 "not one line: $(cat "$work/deep.$n.err")"
+		else
+			tell "$name" 0
+		fi
+	done <<<"$refused"
+}
+
+# deep_delays COUNT: with a part in the spill file, at so many seeds of the streams' delays.
+deep_delays() {
+	local first=${RANDOM_SEED:-1} s bad=0 why=
+	local -a way=('--streams 3 --ref struct' '--streams 3 --graph device'
+		'--streams 2 --launch ex --load pinned' '--streams 3 --graph update')
+
+	for ((s = first; s < first + $1; s++)); do
+		# shellcheck disable=SC2086
+		EMU_DELAY_US=$((s % 5 * 100)) deep $s "OFFLOAD_VRAM=$((s % 3 * 40 + 60))K,OFFLOAD_RAM=72K" \
+			"$work/deep" "$B/engine/engine" ${way[s % 4]} "$work/f32.gguf"
+		bad=$?
+		[ $bad != 0 ] || cmp -s "$work/deep" "$work/f32.cpu" || bad=1
+		[ $bad = 0 ] || { why="RANDOM_SEED=$s: ${way[s % 4]}: $(tail -n 1 "$work/deep.err")"; break; }
+	done
+	tell "spilled homes, seeds $first to $((s - 1))" "$bad" "$why"
+}
+
+# deep_random COUNT: the random program with 4M in many allocations, and homes for 400K.
+deep_random() {
+	local first=${RANDOM_SEED:-1} s bad=0 why= some=0 row
+	local -a rows=('OFFLOAD_VRAM=200K,OFFLOAD_RAM=200K,EMU_VRAM=3M'
+		'OFFLOAD_VRAM=260K,OFFLOAD_RAM=140K,EMU_VRAM=3M,OFFLOAD_TORTURE=7')
+
+	for ((s = first; s < first + $1; s += 5)); do
+		row=${rows[s / 5 % 2]}
+		limit=300 EMU_DEVICES=1 deep $s "$row,OFFLOAD_PAGER=off" "$work/deep.with" \
+			"$B/engine/random" --seed $s --count 5 --ops 120 --modes shown \
+			--largest 65536 --budget-bytes 4194304
+		bad=$?
+		[ $bad = 0 ] || { why="RANDOM_SEED=$s: $row: $(grep -hm1 -E '^(random|emu|tests)' "$work/deep.with.err")"; break; }
+		EMU_DEVICES=1 EMU_SEED=$s run "$work/deep.plain" "$B/engine/random" --seed $s --count 5 \
+			--ops 120 --modes shown --largest 65536 --budget-bytes 4194304
+		cmp -s "$work/deep.plain" "$work/deep.with" || { bad=1 why="RANDOM_SEED=$s: the library changes memory"; break; }
+		! grep -q '"spill_in_bytes":[1-9]' "$work/deep.with.json" || some=$((some + 1))
+	done
+	[ $bad != 0 ] || [ $some != 0 ] || { bad=1 why="nothing came from the spill file"; }
+	tell "random, spilled, seeds $first to $((s - 1))" "$bad" "$why"
+}
+
 # delays COUNT: launches that are staged, at so many seeds of the streams' delays.
 delays() {
 	local first=${RANDOM_SEED:-1} s ways bad=0 why= stage
@@ -382,16 +498,20 @@ esac
 [ -e "$lib" ] || { echo "run.sh: $lib is missing: run make" >&2; exit 1; }
 models
 engine
-[ "$1" = gpu ] || { homes; copies; skew; }
+[ "$1" = gpu ] || { homes; copies; skew; spilled; }
 if [ "$1" = long ]; then
 	random $((1000 * times)) 20 passed
 	random $((1000 * times)) 20 placed
 	delays $((200 * times))
 	kept $((200 * times))
+	deep_delays $((200 * times))
+	deep_random $((200 * times))
 else
 	random 20 10 passed
 	[ "$1" = gpu ] || random 24 3 placed
 	[ "$1" = gpu ] || { delays 8; kept 20; }
+	[ "$1" = gpu ] || deep_delays 20
+	[ "$1" = gpu ] || deep_random 20
 fi
 [ "$1" = gpu ] || faults	# on a GPU they may pass by luck
 echo "# engine: $pass passed, $fails failed, $skips skipped"

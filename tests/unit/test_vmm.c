@@ -6,7 +6,8 @@
  * (1) Whatever fails, a region that lives reaches its bytes, all of them mapped and
  *     accessible. (2) What was not granted leaves nothing behind; nor does what ended, if
  *     the driver took it back. (3) Budget and host memory are never exceeded. (4) Nothing
- *     is unmapped unless everything was waited for since work could be queued.
+ *     is unmapped unless everything was waited for since work could be queued. (5) The same
+ *     where a part is in a spill file, and where that takes no more.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -16,6 +17,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <cmocka.h>
 
 #include "core/vmm_int.h"
@@ -195,6 +197,24 @@ static int f_copy(uintptr_t ctx, uint64_t to, uint64_t from, uint64_t len)
 	return 0;
 }
 
+/* Bytes of a granule are its stamp, and zeros. */
+static int f_fetch(uintptr_t ctx, uintptr_t stream, void *to, uint64_t from, uint64_t len)
+{
+	OP(false);
+	memset(to, 0, len);
+	for (uint64_t i = 0; i < len; i += G)
+		memcpy((char *)to + i, stamp(from + i), 4);
+	return 0;
+}
+
+static int f_fill(uintptr_t ctx, uint64_t to, const void *from, uint64_t len)
+{
+	for (uint64_t i = 0; i < len; i += G)
+		memcpy(stamp(to + i), (const char *)from + i, 4);
+	OP(false);
+	return 0;
+}
+
 static int f_free_bytes(uintptr_t ctx, uint64_t *bytes)
 {
 	*bytes = BUDGET - device_used;
@@ -205,7 +225,7 @@ static const struct vmm_ops fake = {
 	.granularity = f_granularity, .reserve = f_reserve, .unreserve = f_unreserve,
 	.create = f_create, .release = f_release, .map = f_map, .unmap = f_unmap,
 	.access = f_access, .pin = f_pin, .unpin = f_unpin, .drain = f_drain,
-	.copy = f_copy, .free_bytes = f_free_bytes,
+	.copy = f_copy, .free_bytes = f_free_bytes, .fetch = f_fetch, .fill = f_fill,
 };
 
 /* ---- a program --------------------------------------------------------------------- */
@@ -473,6 +493,132 @@ static void settles(void **state)
 	end(r, 1);
 }
 
+/* ---- spilled homes ------------------------------------------------------------------- */
+
+#define SPILLS	4	/* allocations of 60 granules, of which 128 have homes */
+
+/* A call that touches [at, at + len): what it is answered; write: it stamps it. */
+static int touch(const struct place *r, uint64_t first, uint64_t n, bool write)
+{
+	struct vmm_reach w = { .n = 1, .range = { { r->at + first * G, n * G } } };
+	bool in;
+	int err = vmm_enter_reach(&w, &in);
+
+	assert_int_equal(in, !err);
+	for (uint64_t i = first; !err && i < first + n; i++) {
+		if (write)
+			*stamp(r->at + i * G) = r->number * 1000 + (uint32_t)i;
+		assert_int_equal(*stamp(r->at + i * G), r->number * 1000 + i);
+	}
+	idle = false;
+	vmm_leave(in);
+	return err;
+}
+
+static void all_right(const struct place *r)
+{
+	for (int i = 0; i < SPILLS; i++)
+		assert_int_equal(touch(&r[i], 0, r[i].n, false), 0);
+}
+
+/* Each call of a driver that brings spilled memory home fails once: the call is not made,
+ * nothing is lost, and the next one is right. */
+static void spill_failures(const struct place *r)
+{
+	static const int errors[] = { -EIO, -ENOMEM, -EINVAL };
+	bool through = false;
+
+	for (uint64_t n = 1; !through; n++) {
+		fail_at = calls + n;
+		fail_with = errors[n % 3];
+		for (int i = 0; i < SPILLS; i++)
+			touch(&r[i], 0, r[i].n, n % 2);
+		through = calls < fail_at;
+		fail_at = 0;
+		all_right(r);
+	}
+}
+
+/* A disk that takes no more: homes stay where they are, and the call fails. */
+static void full_disk(const struct place *r)
+{
+	struct rlimit was, little;
+	int failed = 0;
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+	little = (struct rlimit){ 4096, was.rlim_max };
+	for (int i = 0; i < SPILLS; i++) {
+		assert_int_equal(touch(&r[i], 0, r[i].n, false), 0);
+		for (uint64_t k = 0; k < r[i].n; k++)
+			*stamp(r[i].at + k * G) += 7;		/* must be written anew */
+		setrlimit(RLIMIT_FSIZE, &little);
+		for (int k = 0; k < SPILLS; k++)
+			if (k != i)
+				failed += vmm_nth(r[k].number)->n_spilled &&
+					  touch(&r[k], 0, r[k].n, false) != 0;
+		setrlimit(RLIMIT_FSIZE, &was);
+		assert_int_equal(vmm_nth(r[i].number)->n_spilled <= vmm_nth(r[i].number)->n, 1);
+		{
+			struct vmm_reach w = { .n = 1, .range = { { r[i].at, r[i].n * G } } };
+			bool in;
+
+			assert_int_equal(vmm_enter_reach(&w, &in), 0);
+			for (uint64_t k = 0; k < r[i].n; k++)
+				*stamp(r[i].at + k * G) -= 7;
+			idle = false;
+			vmm_leave(in);
+		}
+	}
+	assert_true(failed > 0);
+	all_right(r);
+}
+
+static void spills(void **state)
+{
+	struct place r[SPILLS] = { 0 };
+	uint64_t written, at;
+	uint32_t number;
+	bool in;
+
+	reset();
+	off_opt.device_deep = 1;
+	for (int i = 0; i < SPILLS; i++) {
+		r[i].n = 60;
+		assert_int_equal(vmm_alloc(0, CTX, 60 * G, &r[i].at, &r[i].number), 0);
+		told[(r[i].at >> 32) % 4096] = true;
+		known(&r[i], DEVICE_FILLED);
+		for (uint64_t k = 0; k < 60; k += 7)	/* a load, in pieces */
+			assert_int_equal(touch(&r[i], k, 60 - k < 7 ? 60 - k : 7, true), 0);
+	}
+	assert_true(vmm_stat(0, SD_SPILLED) >= (SPILLS * 60 - 128) * G);
+	all_right(r);
+	/* What is only read is not written again. */
+	all_right(r);
+	written = vmm_stat(0, SD_SPILL_OUT);
+	assert_true(written <= SPILLS * 60 * G);
+	for (int i = 0; i < 5; i++)
+		all_right(r);
+	assert_int_equal(vmm_stat(0, SD_SPILL_OUT), written);
+	/* More than there are homes for at once. */
+	assert_int_equal(vmm_enter_reach(&(struct vmm_reach){ .all = true }, &in), -ENOMEM);
+	assert_false(in);
+	all_right(r);
+	spill_failures(r);
+	full_disk(r);
+	/* More than the file may hold. */
+	off_opt.spill_max = 4ull << 20;
+	assert_int_equal(vmm_alloc(0, CTX, 65536 * G, &at, &number), -ENOMEM);
+	off_opt.spill_max = 0;
+	for (int i = 0; i < SPILLS; i++) {
+		device_drop_range(r[i].at, r[i].n * G);
+		put(&r[i]);
+		assert_int_equal(r[i].number, 0);
+	}
+	assert_int_equal(vmm_stat(0, SD_SPILLED), 0);
+	end(r, 0);
+	off_opt.device_deep = 0;
+}
+
 static _Atomic bool stop;
 
 static void *queues(void *arg)
@@ -514,7 +660,7 @@ int main(void)
 		cmocka_unit_test(every_failure), cmocka_unit_test(admission),
 		cmocka_unit_test(apart),
 		cmocka_unit_test(owners), cmocka_unit_test(put_aside), cmocka_unit_test(runs),
-		cmocka_unit_test(settles), cmocka_unit_test(gate),
+		cmocka_unit_test(settles), cmocka_unit_test(gate), cmocka_unit_test(spills),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
