@@ -94,7 +94,7 @@ void *cuda_hook(const char *name, void *at);
 	N(cuMemSetAccess) N(cuMemHostGetDevicePointer_v2) N(cuDeviceGetAttribute) \
 	N(cuGraphClone) N(cuGraphNodeFindInClone) N(cuGraphGetNodes) N(cuGraphGetEdges) \
 	N(cuGraphNodeGetType) N(cuGraphKernelNodeGetParams) N(cuGraphKernelNodeGetParams_v2) \
-	N(cuGraphAddDependencies) N(cuGraphDestroy)
+	N(cuGraphAddDependencies) N(cuGraphDestroy) N(cuGraphKernelNodeCopyAttributes)
 enum {
 #define N(symbol) NEED_##symbol,
 	CUDA_NEEDS(N)
