@@ -235,7 +235,9 @@ static bool insert(const struct cuda_exec *e, struct staged *s, CUgraph g,
 	if (!ok || !on)
 		return ok;
 	return cuda_patch(st, &changed.p.kernelParams, &changed.p.extra) &&
-	       cuda_kernel_set(cloned[s->at], &changed) == CUDA_SUCCESS;
+	       cuda_kernel_set(cloned[s->at], &changed) == CUDA_SUCCESS &&
+	       (!DRIVER(cuGraphKernelNodeCopyAttributes) || DRIVER(cuGraphKernelNodeCopyAttributes)
+			(cloned[s->at], p->node[s->at]) == CUDA_SUCCESS);
 }
 
 /* The copies bring something, or nothing. A driver may refuse where memory was mapped anew:

@@ -96,7 +96,7 @@ void *cuda_hook(const char *name, void *at);
 	N(cuGraphNodeGetType) N(cuGraphNodeFindInClone) N(cuGraphKernelNodeGetParams) \
 	N(cuGraphMemcpyNodeGetParams) N(cuGraphMemsetNodeGetParams) \
 	N(cuGraphKernelNodeGetAttribute) N(cuGraphKernelNodeGetParams_v2) \
-	N(cuGraphAddDependencies)
+	N(cuGraphAddDependencies) N(cuGraphKernelNodeCopyAttributes)
 enum {
 #define N(symbol) NEED_##symbol,
 	CUDA_NEEDS(N)

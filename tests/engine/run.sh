@@ -260,8 +260,8 @@ kept() {
 	for ((s = first; s < first + $1; s++)); do
 		stage=safe torture= vram=$((s % 6 * 30 + 60))K bytes=16384
 		# Small extents, and slots for more than one graph.
-		[ $((s % 8)) != 0 ] || vram=600K bytes=131072
-		[ $((s / 2 % 2)) = 1 ] || stage=ahead
+		[ $((s % 4)) != 0 ] || vram=600K bytes=131072
+		[ $((s / 3 % 2)) = 1 ] || stage=ahead
 		[ $((s % 2)) = 1 ] || torture=OFFLOAD_TORTURE=$s
 		run "$work/kept.plain" EMU_SEED=$s "$B/engine/graphs" --seed $s --bytes $bytes &&
 			# shellcheck disable=SC2086
