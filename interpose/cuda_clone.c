@@ -17,7 +17,8 @@
  * (4) The copied graph's kernel nodes keep the parameters that the program gave last: what is
  *     staged can be undone at any time. It is, before a launch, where a view is stale, or the
  *     graph becomes part of another one.
- * (5) A copy that nobody needs copies four bytes within its slot: a graph's shape is fixed.
+ * (5) A copy that nobody needs copies four bytes where nobody reads: a graph's shape is fixed,
+ *     and another graph may hold such copies beside a launch that reads the slots.
  * (6) Whatever fails, the program's own graph is instantiated: it reads in place.
  * Lock: `lock`, leaf, for the table; an executable graph is its caller's.
  */
@@ -205,7 +206,7 @@ static CUDA_MEMCPY3D copy_of(const struct staged *s, uint32_t i, bool on)
 {
 	const struct vmm_copy *c = &s->g.copy[i];
 
-	return on ? line(c->to, c->from, c->len) : line(c->to, c->to + 64, 4);
+	return on ? line(c->to, c->from, c->len) : line(s->g.idle, s->g.idle + 64, 4);
 }
 
 /* The nodes of g that p says: copies before the kernel, its parameters changed if `on`. */
