@@ -37,6 +37,7 @@ struct vmm_graph {
 	uint32_t per;			/* slots of a bank; 0: none */
 	uint64_t at, extent;		/* of the slots */
 	uint64_t handle[GRAPH_SLOTS];
+	uint64_t spare, spare_len;	/* behind the slots: see vmm_graph_node.idle */
 	uint32_t n_views;
 	struct graph_view *view;
 };
@@ -70,19 +71,43 @@ static uint32_t slots_left(int dev)
 	return all > slots_used[dev] ? all - slots_used[dev] : 0;
 }
 
+static uint64_t spare_at(const struct vmm_graph *g)
+{
+	return g->at + VMM_GRAPH_BANKS * g->per * g->extent;
+}
+
 static void slots_end(struct vmm_graph *g, uint32_t n)
 {
+	if (g->spare_len && !vmm_ops->unmap(spare_at(g), g->spare_len))
+		vmm_handle_put(g->dev, false, g->spare_len, g->spare);
 	while (n-- > 0)
 		if (!vmm_ops->unmap(g->at + n * g->extent, g->extent))
 			vmm_handle_put(g->dev, false, g->extent, g->handle[n]);
-	vmm_ops->unreserve(g->at, VMM_GRAPH_BANKS * g->per * g->extent);
+	vmm_ops->unreserve(g->at, VMM_GRAPH_BANKS * g->per * g->extent + vmm_dev[g->dev].gran);
 	slots_used[g->dev] -= VMM_GRAPH_BANKS * g->per;
 	g->per = 0;
+	g->spare_len = 0;
+}
+
+/* The granule behind the slots. */
+static bool spare_make(struct vmm_graph *g)
+{
+	uint64_t len = vmm_dev[g->dev].gran;
+
+	if (vmm_handle_get(g->dev, false, len, &g->spare))
+		return false;
+	if (vmm_ops->map(spare_at(g), len, g->spare)) {
+		vmm_handle_put(g->dev, false, len, g->spare);
+		return false;
+	}
+	g->spare_len = len;
+	return true;
 }
 
 static void slots_make(struct vmm_graph *g)
 {
-	uint64_t room = vmm_room(g->dev, g->ctx, 0) / vmm_dev[g->dev].extent;
+	uint64_t gran = vmm_dev[g->dev].gran;
+	uint64_t room = less(vmm_room(g->dev, g->ctx, 0), gran) / vmm_dev[g->dev].extent;
 	uint32_t n = slots_left(g->dev) / 2, i = 0;
 
 	g->tried = true;
@@ -92,7 +117,7 @@ static void slots_make(struct vmm_graph *g)
 	g->per = n / VMM_GRAPH_BANKS;
 	n = g->per * VMM_GRAPH_BANKS;
 	g->at = 0;
-	if (!n || vmm_ops->reserve(&g->at, n * g->extent)) {
+	if (!n || vmm_ops->reserve(&g->at, n * g->extent + gran)) {
 		g->per = 0;
 		return;
 	}
@@ -105,7 +130,7 @@ static void slots_make(struct vmm_graph *g)
 			break;
 		}
 	}
-	if (i < n || vmm_ops->access(g->at, n * g->extent, 1u << g->dev))
+	if (i < n || !spare_make(g) || vmm_ops->access(g->at, n * g->extent + gran, 1u << g->dev))
 		slots_end(g, i);
 }
 
@@ -294,6 +319,7 @@ static bool stage(struct vmm_graph *g, uint32_t bank, struct vmm_launch *l,
 	out->view = (uint32_t)(v - g->view);
 	out->base = r->base;
 	out->len = r->len;
+	out->idle = spare_at(g);
 	out->n = v->n_slots;
 	for (uint32_t k = 0; k < v->n_slots; k++)
 		out->copy[k] = (struct vmm_copy){ g->at + (bank * g->per + k) * g->extent,

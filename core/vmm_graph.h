@@ -25,6 +25,7 @@ struct vmm_copy { uint64_t to, from, len; };
 struct vmm_graph_node {
 	uint32_t view;			/* a number of the graph's */
 	uint64_t base, len;		/* of the region */
+	uint64_t idle;			/* 128 bytes that nobody reads, for copies that bring nothing */
 	uint32_t n;			/* copies */
 	struct vmm_copy copy[VMM_GRAPH_COPIES];
 };

@@ -16,8 +16,9 @@
  *     host functions or waits for events, by which others may fill memory meanwhile, is safe.
  * (4) The copied graph's kernel nodes keep the parameters that the program gave last: what is
  *     staged can be undone at any time. It is, before a launch, where a view is stale, or the
- *     graph becomes part of another one.
- * (5) A copy that nobody needs copies four bytes within its slot: a graph's shape is fixed.
+ *     graph becomes part of another one, which may outlive it: its slots stay then.
+ * (5) A copy that nobody needs copies four bytes where nobody reads: a graph's shape is fixed,
+ *     and another graph may hold such copies beside a launch that reads the slots.
  * (6) Whatever fails, the program's own graph is instantiated: it reads in place.
  * Lock: `lock`, leaf, for the table; an executable graph is its caller's.
  */
@@ -51,6 +52,7 @@ struct cuda_exec {
 	struct vmm_group *group;	/* what is counted at a launch; or NULL */
 	CUgraph clone;			/* NULL: what follows is not there */
 	struct vmm_graph *slots;
+	bool shared;			/* other graphs have copies of its copies, for good */
 	uint32_t n, n_staged;
 	CUgraphNode *node, *cloned;	/* the program's, and what they are called in the clone */
 	struct staged *staged;
@@ -111,7 +113,8 @@ void cuda_exec_drop(struct cuda_exec *e)
 	if (!e)
 		return;
 	vmm_group_end(e->group);
-	vmm_graph_end(e->slots);
+	if (!e->shared)
+		vmm_graph_end(e->slots);
 	if (e->clone)
 		DRIVER(cuGraphDestroy)(e->clone);
 	vmm_zfree(e->node);
@@ -205,7 +208,7 @@ static CUDA_MEMCPY3D copy_of(const struct staged *s, uint32_t i, bool on)
 {
 	const struct vmm_copy *c = &s->g.copy[i];
 
-	return on ? line(c->to, c->from, c->len) : line(c->to, c->to + 64, 4);
+	return on ? line(c->to, c->from, c->len) : line(s->g.idle, s->g.idle + 64, 4);
 }
 
 /* The nodes of g that p says: copies before the kernel, its parameters changed if `on`. */
@@ -494,6 +497,8 @@ CUresult cuda_exec_launching(CUgraphExec exec, bool captured)
 	CUresult r = CUDA_SUCCESS;
 	uint64_t bytes = 0;
 
+	if (e && captured)
+		e->shared = true;
 	for (uint32_t i = 0; e && i < e->n_staged && r == CUDA_SUCCESS; i++) {
 		struct staged *s = &e->staged[i];
 

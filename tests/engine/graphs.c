@@ -249,6 +249,7 @@ static void captured(void)
 	struct made g;
 	CUgraph whole;
 	CUgraphExec exec;
+	CUdeviceptr other;
 
 	make(&g, 1, 1);
 	ck(cuGraphLaunch(g.exec, stream[1]));
@@ -265,10 +266,14 @@ static void captured(void)
 		ck(cuGraphLaunch(g.exec, stream[2]));
 	}
 	say("captured");
-	ck(cuGraphExecDestroy(exec));
-	ck(cuGraphDestroy(whole));
 	ck(cuGraphExecDestroy(g.exec));
 	ck(cuGraphDestroy(g.graph));
+	ck(cuMemAlloc_v2(&other, bytes));	/* what is nobody's by now is given back */
+	ck(cuMemFree_v2(other));
+	ck(cuGraphLaunch(exec, stream[1]));
+	say("what it was of is gone");
+	ck(cuGraphExecDestroy(exec));
+	ck(cuGraphDestroy(whole));
 }
 
 int main(int argc, char **argv)
