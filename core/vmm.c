@@ -653,6 +653,7 @@ void vmm_child(void)
 	store_child();
 	vmm_points_child();
 	vmm_reach_child();
+	vmm_spill_child();
 	if (vmm_ops) {
 		vmm_views_child();
 		vmm_show_child();

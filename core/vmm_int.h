@@ -161,8 +161,15 @@ int vmm_spill_fresh(struct vmm_region *r, uint32_t i);
  * it was. */
 int vmm_spill_out(struct vmm_region *r, uint32_t i);
 int vmm_spill_in(struct vmm_region *r, uint32_t i);
-/* One whose use is furthest goes out, of any that a call may do without. want: the call. */
-int vmm_spill_one(int dev, uint64_t want, uint64_t except);
+/* Up to so many pieces of a spilled extent are read from the file, for when it comes home;
+ * the gate may be open. How many of them are, or are on their way; VMM_AHEAD in all. */
+#define VMM_AHEAD	8u
+uint32_t vmm_spill_ahead(struct vmm_region *r, uint32_t i, uint32_t most);
+/* Child of a fork. */
+void vmm_spill_child(void);
+/* Of those that the call `want` may do without (0: of all), the one goes out that is used
+ * furthest from now, not before `before`. 0; -ENOMEM: there is none; -errno: it stayed. */
+int vmm_spill_one(int dev, uint64_t want, uint64_t before);
 /* The extent may be spilled at all. */
 bool vmm_spillable(const struct vmm_region *r);
 /* The region ends. */

@@ -286,6 +286,23 @@ static void bring_next(const struct vmm_region *r, uint64_t want)
 	}
 }
 
+/* What comes after that is read meanwhile. */
+static void read_ahead(const struct vmm_region *r)
+{
+	uint32_t n = 0;
+
+	for (uint32_t k = 0; k < 64 && n < VMM_AHEAD; k++) {
+		struct vmm_region *next = vmm_nth(__atomic_load_n(&r->after, __ATOMIC_RELAXED));
+
+		if (!next || next == r || next->dev != r->dev || !next->piece)
+			return;
+		r = next;
+		for (uint32_t i = 0; spilled(r) && i < r->n && n < VMM_AHEAD; i++)
+			if (r->ext[i].spilled)
+				n += vmm_spill_ahead(next, i, VMM_AHEAD - n);
+	}
+}
+
 static int refuse(int dev, int err, const struct vmm_reach *w)
 {
 	static _Atomic bool said[3];
@@ -326,6 +343,8 @@ static int serve(const struct vmm_reach *w)
 	if (!err && !w->all)
 		bring_next(r, want);
 	vmm_gate_open();
+	if (!err && !w->all)
+		read_ahead(r);
 	return err ? refuse(dev, err, w) : 0;
 }
 

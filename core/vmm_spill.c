@@ -15,6 +15,8 @@
  *     one can always go out before another comes in.
  * (5) Only what the host or copies have filled is spilled: what kernels alone write is
  *     caches and activations, needed again at once.
+ * (6) What is used next is read while the device works (VMM_AHEAD), to memory of ours: a slot
+ *     of what has no home does not change meanwhile.
  * Lock: the turn.
  */
 #include "core/vmm_int.h"
@@ -37,7 +39,7 @@ struct room {
 };
 
 static char *rooms;
-static struct room room[ROOMS];
+static struct room room[ROOMS + VMM_AHEAD];	/* the last ones: `busy`, read or being read */
 
 bool vmm_deep_on(int dev)
 {
@@ -73,11 +75,29 @@ static uint32_t piece_bytes(const struct vmm_region *r, uint32_t i, uint32_t k)
 	return left < STORE_PIECE ? (uint32_t)left : STORE_PIECE;
 }
 
+/* (6) NULL: it was not read ahead. */
+static struct room *ahead_of(const struct vmm_piece *p)
+{
+	for (uint32_t k = ROOMS; k < ROOMS + VMM_AHEAD; k++)
+		if (room[k].busy && room[k].piece == p)
+			return &room[k];
+	return NULL;
+}
+
+static int give_up(struct room *m)
+{
+	m->busy = false;
+	return store_wait(&m->job);
+}
+
 static void give_slots(struct vmm_region *r, uint32_t i)
 {
 	for (uint32_t k = 0; piece_bytes(r, i, k); k++) {
 		struct vmm_piece *p = piece_of(r, i, k);
+		struct room *m = ahead_of(p);
 
+		if (m)
+			give_up(m);
 		if (p->page != STORE_NONE)
 			store_give(p->page, piece_bytes(r, i, k));
 		p->page = STORE_NONE;
@@ -128,7 +148,7 @@ int vmm_spill_begin(struct vmm_region *r, uint64_t bytes)
 	if (err)
 		return err;
 	if (!rooms)
-		rooms = reserve_range((size_t)ROOMS * STORE_PIECE);
+		rooms = reserve_range((size_t)(ROOMS + VMM_AHEAD) * STORE_PIECE);
 	r->piece = rooms ? mem_zalloc(n * sizeof(*r->piece)) : NULL;
 	for (uint64_t k = 0; r->piece && k < n; k++)
 		r->piece[k].page = STORE_NONE;
@@ -272,22 +292,67 @@ static int arrived(const struct vmm_region *r, struct room *m)
 	return vmm_ops->fill(r->ctx, m->at, room_at(m), len);
 }
 
+static void ask_for(const struct vmm_region *r, uint32_t i, uint32_t k, struct room *m)
+{
+	*m = (struct room){ .piece = piece_of(r, i, k), .busy = true,
+			    .at = vmm_at(r, i) + (uint64_t)k * STORE_PIECE };
+	m->job = (struct store_job){ .kind = STORE_READ, .page = m->piece->page,
+				     .len = piece_bytes(r, i, k), .buf = room_at(m) };
+	store_post(&m->job);
+}
+
+/* A room that is free; else the one that was filled longest ago is of no use, it seems. */
+static struct room *ahead_room(int dev)
+{
+	static uint32_t oldest;
+	struct room *m;
+
+	for (uint32_t k = ROOMS; k < ROOMS + VMM_AHEAD; k++)
+		if (!room[k].busy)
+			return &room[k];
+	m = &room[ROOMS + oldest++ % VMM_AHEAD];
+	give_up(m);
+	device_stat(dev, SD_WASTED, 1);
+	return m;
+}
+
+uint32_t vmm_spill_ahead(struct vmm_region *r, uint32_t i, uint32_t most)
+{
+	uint32_t n = 0;
+
+	for (uint32_t k = 0; n < most && piece_bytes(r, i, k); k++) {
+		const struct vmm_piece *p = piece_of(r, i, k);
+
+		if (!p->kept)
+			continue;
+		n++;
+		if (ahead_of(p))
+			continue;
+		ask_for(r, i, k, ahead_room(r->dev));
+		device_stat(r->dev, SD_ISSUED, 1);
+	}
+	return n;
+}
+
 static int restore(struct vmm_region *r, uint32_t i)
 {
 	int err = 0, late = 0;
 
 	for (uint32_t k = 0; !err && piece_bytes(r, i, k); k++) {
 		struct vmm_piece *p = piece_of(r, i, k);
-		struct room *m = &room[k % ROOMS];
+		struct room *m = &room[k % ROOMS], *ahead;
 
 		err = arrived(r, m);
 		if (err || !p->kept)		/* nobody has written there yet */
 			continue;
-		*m = (struct room){ .piece = p, .busy = true,
-				    .at = vmm_at(r, i) + (uint64_t)k * STORE_PIECE };
-		m->job = (struct store_job){ .kind = STORE_READ, .page = p->page,
-					     .len = piece_bytes(r, i, k), .buf = room_at(m) };
-		store_post(&m->job);
+		ahead = ahead_of(p);
+		if (ahead && !store_wait(&ahead->job)) {
+			err = arrived(r, ahead);
+			continue;
+		}
+		if (ahead)			/* once more */
+			ahead->busy = false;
+		ask_for(r, i, k, m);
 	}
 	for (uint32_t k = 0; k < ROOMS; k++) {
 		int one = arrived(r, &room[k]);
@@ -313,6 +378,8 @@ static int new_home(struct vmm_region *r, uint32_t i)
 		e->host = way == 1;
 		err = vmm_handle_get(r->dev, e->host, len, &e->handle);
 	}
+	if (err)
+		e->host = false;
 	return err;
 }
 
@@ -339,6 +406,12 @@ int vmm_spill_in(struct vmm_region *r, uint32_t i)
 	}
 	count(r, i, false);
 	return 0;
+}
+
+/* Nothing is on its way here. */
+void vmm_spill_child(void)
+{
+	memset(room, 0, sizeof(room));
 }
 
 /* ---- which one -------------------------------------------------------------------------------- */

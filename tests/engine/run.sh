@@ -336,6 +336,10 @@ spilled() {
 			tell "$name" 1 "not what the processor computes: $work/deep.$n"
 		elif ! grep -q '"spill_in_bytes":[1-9]' "$work/deep.$n.json"; then
 			tell "$name" 1 "nothing came from the spill file"
+		elif ! awk -v most="$(sed -n 's/.*OFFLOAD_RAM=\([0-9]*\)K.*/\1/p' <<<"$set")" \
+			'match($0, /"host_peak_bytes":[0-9]+/) { exit substr($0, RSTART + 18, RLENGTH - 18) + 0 > most * 1024 }
+			END { if (!NR) exit 1 }' "$work/deep.$n.json"; then
+			tell "$name" 1 "more was held on the host than OFFLOAD_RAM says"
 		elif ! grep -q '"spilled_bytes":0,"spill_in' "$work/deep.$n.json"; then
 			tell "$name" 1 "something is left in the spill file"
 		else
