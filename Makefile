@@ -173,6 +173,16 @@ $(B)/engine/random: $(call obj,$(addprefix tests/engine/,driver.c options.c) $(w
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ $^ -pthread -ldl $(SAN) $(LDFLAGS)
 
+$(B)/engine/skew: $(call obj,$(addprefix tests/engine/,driver.c options.c skew.c))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -pthread -ldl $(SAN) $(LDFLAGS)
+
+$(B)/engine/graphs: $(call obj,$(addprefix tests/engine/,driver.c options.c graphs.c))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ -pthread -ldl $(SAN) $(LDFLAGS)
+
 $(B)/engine/%.ptx: tests/engine/%.cu tests/engine/arith.h tests/engine/random_body.h
 	$(call say,PTX,$@)
 	@mkdir -p $(@D)
@@ -201,9 +211,9 @@ $(B)/gpu/stub/libcuda.so.1: tests/bench/launch.c
 gpu_bin := $(addprefix $(B)/gpu/,facts cudart launch stub/libcuda.so.1)
 tests-bin: $(gpu_bin)
 
-engine_bin := $(B)/engine/engine $(B)/engine/random
+engine_bin := $(B)/engine/engine $(B)/engine/random $(B)/engine/skew $(B)/engine/graphs
 ifneq ($(shell command -v clang++ 2>/dev/null),)
-engine_bin += $(B)/engine/engine.ptx $(B)/engine/random.ptx
+engine_bin += $(B)/engine/engine.ptx $(B)/engine/random.ptx $(B)/engine/skew.ptx
 endif
 tests-bin: $(engine_bin)
 

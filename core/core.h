@@ -15,6 +15,8 @@
 
 #include "core/device.h"
 #include "core/vmm.h"
+#include "core/vmm_graph.h"
+#include "core/vmm_use.h"
 
 /* Means "do what you would do without the library". */
 #define CORE_PASS 1

@@ -12,6 +12,7 @@
  * Lock: `lock`, leaf, for adding.
  */
 #include "core/device_int.h"
+#include "core/vmm_use.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -208,34 +209,39 @@ static void hear(struct heard *h, const struct device_region *r, uint64_t addr)
 	h->used += n > 0 ? (size_t)n : 0;
 }
 
-static void scan(const char *value, uint32_t words, struct heard *h)
+/* counts: uses of what is placed are counted. */
+static void scan(const char *value, uint32_t words, struct heard *h, bool counts)
 {
 	struct device_region r;
 	uint64_t w;
 
 	for (; words; words--, value += sizeof(w)) {
 		memcpy(&w, value, sizeof(w));
-		if (device_maybe(w) && device_use(w, h ? &r : NULL) && h)
+		if (!device_maybe(w) || !device_use(w, h || counts ? &r : NULL))
+			continue;
+		if (h)
 			hear(h, &r, w);
+		if (counts && r.placed)
+			vmm_used(w);
 	}
 }
 
 static void read_args(const struct device_fn *fn, void *const *args, const char *packed,
-		      size_t bytes, struct heard *h)
+		      size_t bytes, struct heard *h, bool counts)
 {
 	for (int i = 0; i < fn->n; i++) {
 		const struct word_run *run = &fn->run[i];
 
 		if (args && args[run->param])
-			scan(args[run->param], run->words, h);
+			scan(args[run->param], run->words, h, counts);
 		else if (!args && packed && run->offset + run->words * 8ull <= bytes)
-			scan(packed + run->offset, run->words, h);
+			scan(packed + run->offset, run->words, h, counts);
 	}
 }
 
 static __attribute__((noinline)) void on_tape(int dev, uintptr_t stream,
 					      const struct device_fn *fn, void *const *args,
-					      const void *packed, size_t bytes)
+					      const void *packed, size_t bytes, bool counts)
 {
 	char line[2048];
 	struct heard h = { line, 0, sizeof(line) - 1 };
@@ -245,7 +251,7 @@ static __attribute__((noinline)) void on_tape(int dev, uintptr_t stream,
 			 fn->name ? fn->name : "?");
 
 	h.used = n > 0 ? (size_t)n : 0;
-	read_args(fn, args, packed, bytes, &h);
+	read_args(fn, args, packed, bytes, &h, counts);
 	line[h.used++] = '\n';
 	device_tape_line(line, h.used);
 	device_tape_flush(false);
@@ -254,12 +260,15 @@ static __attribute__((noinline)) void on_tape(int dev, uintptr_t stream,
 void device_launch(int dev, uintptr_t stream, const struct device_fn *fn,
 		   void *const *args, const void *packed, size_t bytes)
 {
+	bool counts = atomic_load_explicit(&vmm_counts, memory_order_relaxed) &&
+		      stream != DEVICE_NODE;
+
 	if (fn->n < 0 || (fn->n && !args && !packed))
 		device_stat(dev, SD_UNREAD, 1);
 	if (__builtin_expect(device_tape_on(), 0))
-		on_tape(dev, stream, fn, args, packed, bytes);
+		on_tape(dev, stream, fn, args, packed, bytes, counts);
 	else
-		read_args(fn, args, packed, bytes, NULL);
+		read_args(fn, args, packed, bytes, NULL, counts);
 }
 
 bool device_unread(const struct device_fn *fn, void *const *args, const void *packed)

@@ -158,8 +158,8 @@ static bool know(int dev)
 		return false;
 	d->peers |= 1u << dev;
 	d->extent = torture() ? d->gran : extent_for(budget, d->gran);
-	/* Where launches are staged half of it is for that. */
-	keep = off_opt.stage == OPT_STAGE_OFF ? 2 : 8;
+	/* Where launches are staged most of it is for that: KEPT_SLOTS, KEPT_GRAPHS. */
+	keep = off_opt.stage == OPT_STAGE_OFF ? 2 : KEPT_ALL;
 	d->keep = keep * d->extent;
 	if (d->keep < budget * keep / 64)
 		d->keep = budget * keep / 64;
@@ -490,6 +490,7 @@ int vmm_free(uint32_t number)
 	dev = r ? r->dev : 0;
 	err = r ? vmm_gate_close(dev, r->ctx) : -ENOENT;
 	if (!err) {
+		vmm_graphs_reap();
 		err = end(r);
 		vmm_gate_open();
 	} else if (err == -EBUSY && n_dead < VMM_REGIONS) {
@@ -524,8 +525,10 @@ void vmm_drop_owner(uintptr_t ctx)
 		else
 			forget(table[i]);
 	}
-	if (closed)
+	if (closed) {
 		vmm_stager_end(ctx);
+		vmm_graphs_owner_end(ctx);
+	}
 	if (held)
 		vmm_gate_open();
 	vmm_give_turn();
@@ -655,6 +658,7 @@ void vmm_child(void)
 		vmm_views_child();
 		vmm_show_child();
 		vmm_gate_child();
+		vmm_use_child();
 		memset(vmm_dev, 0, sizeof(vmm_dev));
 		memset(table, 0, sizeof(table));
 	}

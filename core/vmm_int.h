@@ -12,6 +12,7 @@
 #include "core/device_int.h"
 #include "core/vmm.h"
 
+#define KEPT_ALL	10u	/* of 64 parts of the budget, and extents at least: kept free */
 #define VMM_REGIONS	8192u
 #define VMM_EXTENT	(32ull << 20)	/* bytes; less where the budget is small */
 
@@ -189,6 +190,32 @@ void vmm_views_free(struct vmm_region *r);	/* and it ends */
 void vmm_stager_end(uintptr_t ctx);
 void vmm_views_child(void);
 void vmm_show_child(void);
+
+/* ---- vmm_graph.c: in the turn, the gate closed --------------------------------------------- */
+
+/* The extent's home is the handle's now. False: the old handle is still mapped somewhere. */
+bool vmm_graphs_moved(const struct vmm_region *r, uint32_t i, uint64_t handle);
+/* The views of launches ended, so that its epoch is another, but not its bytes. */
+void vmm_graphs_epoch(const struct vmm_region *r, uint32_t was);
+void vmm_graphs_region_end(const struct vmm_region *r);
+void vmm_graphs_owner_end(uintptr_t ctx);
+/* Those that ended, whose work is done. dying: there are some; in the turn. */
+void vmm_graphs_reap(void);
+bool vmm_graphs_dying(void);
+void vmm_graphs_child(void);
+
+/* ---- vmm_use.c: in the turn ---------------------------------------------------------- */
+
+struct vmm_place { struct vmm_region *region; uint32_t extent; };
+
+/* Uses of some passes were counted: a look tells something. Any thread. */
+bool vmm_uses_tell(void);
+/* All extents of the device as the policy sees them, and whose they are, in one block for
+ * mem_free; uses of some passes become rates. NULL: no memory. */
+struct pol_home *vmm_look(int dev, struct vmm_place **at, uint32_t *n);
+/* What a byte of the extent costs at the host, as far as it was looked at: pol_home_cost. */
+double vmm_cost(const struct vmm_region *r, uint32_t i);
+void vmm_use_child(void);
 
 /* ---- vmm_settle.c ------------------------------------------------------------------- */
 

@@ -92,28 +92,38 @@ int vmm_move(struct vmm_region *r, uint32_t i)
 	}
 	r->ext[i] = (struct vmm_extent){ .handle = handle, .host = host };
 	device_stat(r->dev, SD_MOVED, (int64_t)len);
-	vmm_handle_put(r->dev, !host, len, old);
+	if (vmm_graphs_moved(r, i, handle))
+		vmm_handle_put(r->dev, !host, len, old);
 	return 0;
 }
 
 /* ---- which ones -------------------------------------------------------------------- */
 
-/* From the region after the last one on, in turn, the last extent first: what is read
- * from the start has longest to wait for it. */
+/* The extent that costs least at the host, by what was seen of its uses. Of those that
+ * cost the same: from the region after the last one on, in turn, the last extent first:
+ * what is read from the start has longest to wait for it. */
 static bool victim(int dev, struct vmm_region **r, uint32_t *i)
 {
-	for (uint32_t k = 0; k < VMM_REGIONS; k++) {
-		struct vmm_region *v = vmm_nth((cursor + k) % VMM_REGIONS);
+	double least = -1;
+	uint32_t from = cursor;
 
-		for (uint32_t e = vmm_movable(v, dev) ? v->n : 0; e-- > 0;)
-			if (!v->ext[e].host && !v->ext[e].spilled) {
-				cursor = (cursor + k) % VMM_REGIONS;
-				*r = v;
-				*i = e;
+	for (uint32_t k = 0; k < VMM_REGIONS; k++) {
+		struct vmm_region *v = vmm_nth((from + k) % VMM_REGIONS);
+
+		for (uint32_t e = vmm_movable(v, dev) ? v->n : 0; e-- > 0;) {
+			double cost = v->ext[e].host ? 0 : vmm_cost(v, e);
+
+			if (v->ext[e].host || v->ext[e].spilled || (least >= 0 && cost >= least))
+				continue;
+			cursor = (from + k) % VMM_REGIONS;
+			*r = v;
+			*i = e;
+			least = cost;
+			if (!(cost > 0))
 				return true;
-			}
+		}
 	}
-	return false;
+	return least >= 0;
 }
 
 /* The driver refuses what it took before, or there is no more: no further ones now. */
@@ -163,6 +173,7 @@ uint64_t vmm_evict(int dev, uintptr_t ctx, uint64_t bytes)
 		}
 		done += vmm_bytes(r, i);
 	}
+	vmm_graphs_reap();
 	vmm_gate_open();
 	vmm_handle_flush(dev);
 	return done;

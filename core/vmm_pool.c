@@ -9,6 +9,7 @@
  * Lock: `lock`, leaf, for what is known of host memory; the rest is in the turn.
  */
 #include "core/vmm_int.h"
+#include "core/vmm_use.h"
 
 #include <pthread.h>
 
@@ -89,6 +90,7 @@ void vmm_count(int dev, bool host, int64_t bytes)
 	device_stat(dev, host ? SD_HOST_HOME : SD_RESIDENT, bytes);
 	if (!host)
 		return;
+	atomic_store_explicit(&vmm_counts, true, memory_order_relaxed);
 	host_count(bytes);
 	if (vmm_stat(dev, SD_HOST_HOME) > vmm_stat(dev, SD_HOST_PEAK))
 		device_stat(dev, SD_HOST_PEAK, (int64_t)(vmm_stat(dev, SD_HOST_HOME) -

@@ -2,20 +2,18 @@
 /* vmm_settle.c - homes follow what their region is used for.
  *
  * A region is asked for before anybody knows what it is for, so the first to come have the
- * device. Once work runs it is seen:
+ * device. Once work runs it is seen, and the policy says which homes are to change places
+ * (policy/homes.c): what is written and used belongs in the device, then what is used most.
  *
- *   filled by the host, written by no copy     weights: read once in a pass
- *   an argument of kernels, never so filled    activations, caches: written, read again
- *
- * (1) The second kind belongs in the device, whoever came first: its homes change places
- *     with the first kind's. What is free then, and stays so, is for the first kind.
- * (2) This is done where the program itself waits for all its work: it cannot be waiting
+ * (1) This is done where the program itself waits for all its work: it cannot be waiting
  *     for us there, and nothing is queued (vmm_gate.c makes sure of it).
- * (3) Looking costs as many steps as there are regions: rarer and rarer while nothing is
- *     found.
+ * (2) Looking costs as many steps as there are extents: it waits for uses of some passes, and
+ *     is rarer and rarer while nothing is found.
+ * (3) What is free, and stays so while nobody asks for memory, is for what is only read.
  * Lock: the turn.
  */
 #include "core/vmm_int.h"
+#include "core/vmm_use.h"
 
 #define CALM	4u	/* looks without a request, before what is free is given away */
 #define SELDOM	256u
@@ -29,100 +27,69 @@ void vmm_requested(void)
 	wait_for = 0;
 }
 
-static bool filled(const struct vmm_region *r)
+static uintptr_t owner(const struct vmm_place *at, uint32_t n)
 {
-	struct device_region d;
-
-	return device_find(r->base, &d) && (d.marks & (DEVICE_FILLED | DEVICE_WRITTEN)) == DEVICE_FILLED;
+	return n ? at[0].region->ctx : 0;
 }
 
-static bool worked_on(const struct vmm_region *r)
+/* What the policy would move, to `moves`: room for n. */
+static uint32_t decide(int dev, const struct pol_home *h, const struct vmm_place *at, uint32_t n,
+		       uint32_t *moves)
 {
-	struct device_region d;
+	const struct vmm_device *d = &vmm_dev[dev];
+	struct pol_homes_in in = { .room = vmm_room(dev, owner(at, n), d->keep),
+				   .host = vmm_host_left(dev) };
+	uint32_t *order = mem_alloc(n * sizeof(*order)), k;
 
-	return device_find(r->base, &d) && d.marks & DEVICE_USED && !(d.marks & DEVICE_FILLED);
-}
-
-/* The first extent at or after *at of a region of that kind, in such a home. */
-static struct vmm_region *next(int dev, bool (*kind)(const struct vmm_region *), bool host,
-			       uint32_t *at, uint32_t *i)
-{
-	for (; *at < VMM_REGIONS; *at += 1, *i = 0) {
-		struct vmm_region *r = vmm_nth(*at);
-
-		if (!vmm_movable(r, dev) || !kind(r))
-			continue;
-		for (; *i < r->n; *i += 1)
-			if (r->ext[*i].host == host && !r->ext[*i].spilled)
-				return r;
-	}
-	return NULL;
+	if (!order)
+		return 0;
+	if (calm >= CALM)
+		in.spare = vmm_room(dev, owner(at, n), 2 * d->keep);
+	k = pol_homes(&in, h, n, order, moves, n);
+	mem_free(order);
+	return k;
 }
 
 /* The gate is closed. How many bytes moved. */
-static uint64_t settle(int dev)
+static uint64_t settle(int dev, const struct vmm_place *at, const uint32_t *moves, uint32_t n)
 {
-	const struct vmm_device *d = &vmm_dev[dev];
-	uint32_t a = 0, i = 0, b = 0, j = 0;
-	struct vmm_region *r, *v;
 	uint64_t done = 0;
 
-	while ((r = next(dev, worked_on, true, &a, &i))) {
-		uint64_t freed = 0;
+	for (uint32_t k = 0; k < n; k++) {
+		const struct vmm_place *p = &at[moves[k]];
+		uint64_t len = vmm_bytes(p->region, p->extent);
 
-		if (vmm_room(dev, r->ctx, d->keep) < vmm_bytes(r, i)) {
-			v = next(dev, filled, false, &b, &j);
-			if (!v || vmm_host_left(dev) < vmm_bytes(v, j) || vmm_move(v, j))
-				break;
-			freed = vmm_bytes(v, j);	/* kept for this */
-			done += freed;
-		}
-		if ((freed < vmm_bytes(r, i) && vmm_room(dev, r->ctx, 0) < vmm_bytes(r, i)) ||
-		    vmm_move(r, i))
+		if (p->region->ext[p->extent].host ? vmm_room(dev, p->region->ctx, 0) < len :
+		    vmm_host_left(dev) < len)
 			break;
-		done += vmm_bytes(r, i);
+		if (vmm_move(p->region, p->extent))
+			break;
+		done += len;
 	}
-	a = i = 0;
-	while (calm >= CALM && (r = next(dev, filled, true, &a, &i)) &&
-	       vmm_room(dev, r->ctx, 2 * d->keep) >= vmm_bytes(r, i) && !vmm_move(r, i))
-		done += vmm_bytes(r, i);
 	return done;
-}
-
-/* Is there anything to do? */
-static bool unsettled(int dev, uintptr_t *ctx)
-{
-	const struct vmm_device *d = &vmm_dev[dev];
-	uint32_t a = 0, i = 0, b = 0, j = 0;
-	const struct vmm_region *r = next(dev, worked_on, true, &a, &i);
-
-	if (r && (vmm_room(dev, r->ctx, d->keep) >= vmm_bytes(r, i) ||
-		  next(dev, filled, false, &b, &j))) {
-		*ctx = r->ctx;
-		return true;
-	}
-	a = i = 0;
-	r = calm >= CALM ? next(dev, filled, true, &a, &i) : NULL;
-	if (!r || vmm_room(dev, r->ctx, 2 * d->keep) < vmm_bytes(r, i))
-		return false;
-	*ctx = r->ctx;
-	return true;
 }
 
 static void look(int dev)
 {
-	uintptr_t ctx;
+	struct vmm_place *at;
+	uint32_t n = 0, many = 0, *moves;
+	struct pol_home *h = vmm_look(dev, &at, &n);
 
 	calm = requests == seen_requests ? calm + 1 : 0;
 	seen_requests = requests;
-	if (!unsettled(dev, &ctx) || vmm_gate_close(dev, ctx)) {
+	moves = h && n ? mem_alloc(n * sizeof(*moves)) : NULL;
+	if (moves)
+		many = decide(dev, h, at, n, moves);
+	if (!many || vmm_gate_close(dev, owner(at, n))) {
 		wait_for = wait_for < SELDOM ? 2 * wait_for + 1 : SELDOM;
-		return;
+	} else {
+		device_stat(dev, SD_DRAINS, 1);
+		if (!settle(dev, at, moves, many))	/* refused: not again soon */
+			wait_for = SELDOM;
+		vmm_gate_open();
 	}
-	device_stat(dev, SD_DRAINS, 1);
-	if (!settle(dev))	/* refused: not again soon */
-		wait_for = SELDOM;
-	vmm_gate_open();
+	mem_free(moves);
+	mem_free(h);
 }
 
 void vmm_idle(int dev)
@@ -133,6 +100,10 @@ void vmm_idle(int dev)
 	    (unsigned int)dev >= DEVICES || !vmm_moves(dev))
 		return;
 	vmm_take_turn();
+	if (vmm_graphs_dying() && !vmm_gate_close(dev, 0)) {
+		vmm_graphs_reap();
+		vmm_gate_open();
+	}
 	if (skipped++ >= wait_for && vmm_stat(dev, SD_HOST_HOME)) {
 		skipped = 0;
 		look(dev);

@@ -16,8 +16,8 @@
  * (3) A kernel that keeps a pointer it was given would reach through it later, when other
  *     bytes are there. So once it gets addresses that are nobody else's and always right
  *     (the probe), and all that it can have written to is searched for them.
- * (4) All of a window's host extents are hashed each time. An unfinished copy to the
- *     region makes all of it wait.
+ * (4) All of a window's extents are hashed each time, those in the device too: a view is
+ *     read only as a whole. An unfinished copy to the region makes all of it wait.
  * Lock: vmm_stage_lock, for keys and trials; checking is in the turn.
  */
 #include "core/vmm_show.h"
@@ -173,7 +173,7 @@ static int window_same(struct vmm_region *r, uint64_t start)
 	uint32_t first, n = vmm_window(r, start, &first);
 
 	for (uint32_t i = first; i < first + n; i++) {
-		int ok = r->ext[i].host ? same(r, i) : 1;
+		int ok = same(r, i);
 
 		if (ok != 1)
 			return ok;

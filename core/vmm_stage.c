@@ -201,6 +201,17 @@ static bool blocked(const struct vmm_launch *l, const struct vmm_region *r)
 	return false;
 }
 
+/* Something of the window is at the host. */
+static bool brings(const struct vmm_region *r, uint64_t start)
+{
+	uint32_t first, n = vmm_window(r, start, &first);
+
+	for (uint32_t i = first; i < first + n; i++)
+		if (r->ext[i].host)
+			return true;
+	return false;
+}
+
 static void one(struct vmm_launch *l, struct vmm_region *r)
 {
 	struct vmm_shown *s = vmm_shown_of(r, true);
@@ -226,6 +237,8 @@ static void one(struct vmm_launch *l, struct vmm_region *r)
 		ready += k->state == VMM_READY;
 		tried += k->state == VMM_READY && k->times >= TRIES;
 	}
+	if (!brings(r, start))
+		return;
 	if (shown == n) {
 		struct vmm_view *v = view_at(r, start);
 

@@ -9,6 +9,11 @@
 
 #include "core/vmm_int.h"
 
+/* Of what is kept free of the budget where launches are staged, in tenths: for slots of
+ * launches, and of graphs. The rest is for what is not ours to place. */
+#define KEPT_SLOTS	4u
+#define KEPT_GRAPHS	2u
+
 #define BANKS	4u
 #define USES	8u		/* streams that use a bank */
 #define VIEWS	256u		/* of a region */

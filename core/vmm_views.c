@@ -77,11 +77,11 @@ static bool takes_part(const struct vmm_stager *s, int dev)
 	return ok;
 }
 
-/* Half of what is kept free of the budget. */
+/* A part of what is kept free of the budget. */
 bool vmm_stager_open(int dev, uintptr_t ctx)
 {
 	struct vmm_stager *s = &vmm_stager[dev];
-	uint64_t n = vmm_dev[dev].keep / vmm_dev[dev].extent / 2;
+	uint64_t n = vmm_dev[dev].keep * KEPT_SLOTS / KEPT_ALL / vmm_dev[dev].extent;
 
 	if (s->tried)
 		return s->open && s->ctx == ctx;
@@ -218,6 +218,7 @@ void vmm_views_end(struct vmm_region *r)
 		for (uint32_t i = 0; i < s->n_views; i++)
 			forget(&vmm_stager[d], s->view[i]);
 	s->epoch++;
+	vmm_graphs_epoch(r, s->epoch - 1);
 	vmm_stage_unlock();
 	for (uint32_t i = 0; i < s->n_views; i++) {
 		take_down(r, s->view[i]->at, r->n);
@@ -232,6 +233,7 @@ void vmm_views_end(struct vmm_region *r)
 void vmm_views_free(struct vmm_region *r)
 {
 	vmm_views_end(r);
+	vmm_graphs_region_end(r);
 	mem_free(r->shown);
 	r->shown = NULL;
 }
@@ -257,4 +259,5 @@ void vmm_stager_end(uintptr_t ctx)
 void vmm_views_child(void)
 {
 	memset(vmm_stager, 0, sizeof(vmm_stager));
+	vmm_graphs_child();
 }

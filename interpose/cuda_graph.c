@@ -1,30 +1,47 @@
 /* SPDX-License-Identifier: MIT */
-/* cuda_graph.c - graphs: their nodes, and what becomes of them.
+/* cuda_graph.c - graphs: made, instantiated, changed, launched.
  *
- * (1) A graph is launched again and again without a look at its arguments: they are looked
- *     at when they become a node's.
- * (2) A node of a copy or a set may know more of a place than its address: that stays.
+ * (1) A graph's kernels are launched past us: what their arguments reach is looked at when
+ *     a node is made or changed.
+ * (2) What a graph's own copies and sets name must stay where it is.
+ * (3) Where launches are staged a graph is instantiated from a copy of it with more nodes
+ *     (cuda_clone.c): every call that names a node of an executable graph is told the copy's.
  * Lock: none.
  */
-#include "interpose/cuda_int.h"
+#include "interpose/cuda_clone.h"
+
+/* ---- graphs ------------------------------------------------------------------------------ */
 
 #define SIG_graph_launch (CUgraphExec g, CUstream s)
 #define ARG_graph_launch g, s
+static CUresult staged_graph(__typeof__(&cuGraphLaunch) real, CUgraphExec g, CUstream s,
+			     bool captured)
+{
+	CUresult r = cuda_exec_launching(g, captured);
+
+	return r == CUDA_SUCCESS ? real(g, s) : r;
+}
+
 static CUresult on_graph_launch(__typeof__(&cuGraphLaunch) real, CUgraphExec g, CUstream s)
 {
 	bool captured = cuda_captured(s);
+	CUresult r;
 
 	if (cuda_deep() && !captured)
-		return cuda_launched(cuda_graph_launch(real, g, s), false);
-	return cuda_launched(LAUNCH((gate_ = vmm_enter(), CUDA_SUCCESS), real(g, s), real(g, s)),
-			     captured);
+		r = cuda_graph_launch(real, g, s);
+	else
+		r = LAUNCH((gate_ = vmm_enter(), CUDA_SUCCESS), real(g, s),
+			   staged_graph(real, g, s, captured));
+
+	if (r == CUDA_SUCCESS && !captured)
+		cuda_exec_launched(g);
+	return cuda_launched(r, captured);
 }
 
 static void look_at_node(const CUDA_KERNEL_NODE_PARAMS_v1 *p)
 {
-	if (!p)
-		return;
-	cuda_node(p->func, p->kernelParams, p->extra);
+	if (p)
+		cuda_node(p->func, p->kernelParams, p->extra);
 }
 
 #define SIG_node_add (CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n, \
@@ -82,10 +99,14 @@ static CUresult on_node_set2(__typeof__(&cuGraphKernelNodeSetParams_v2) real, CU
 static CUresult on_exec_set(__typeof__(&cuGraphExecKernelNodeSetParams) real, CUgraphExec g,
 			    CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1 *p)
 {
+	CUDA_KERNEL_NODE_PARAMS_v2 k = { .func = NULL };
 	CUresult r;
 
 	look_at_node(p);
-	r = real(g, node, p);
+	if (!p)
+		return real(g, node, p);
+	memcpy(&k, p, sizeof(*p));
+	r = cuda_exec_set(g, node, &k, false);
 	if (r == CUDA_SUCCESS)
 		cuda_graph_kernel(g, node, p);
 	return r;
@@ -98,7 +119,7 @@ static CUresult on_exec_set2(__typeof__(&cuGraphExecKernelNodeSetParams_v2) real
 {
 	look_at_node2(p);
 	cuda_graph_unknown(g);
-	return real(g, node, p);
+	return p ? cuda_exec_set(g, node, p, true) : real(g, node, p);
 }
 
 /* (2) */
@@ -173,7 +194,7 @@ static CUresult on_exec_copy(__typeof__(&cuGraphExecMemcpyNodeSetParams) real, C
 	CUresult r = copy_stays(c);
 
 	cuda_graph_unknown(exec);
-	return r == CUDA_SUCCESS ? real(exec, node, c, ctx) : r;
+	return r == CUDA_SUCCESS ? real(exec, cuda_exec_node(exec, node), c, ctx) : r;
 }
 
 #define SIG_exec_memset (CUgraphExec exec, CUgraphNode node, \
@@ -186,7 +207,7 @@ static CUresult on_exec_memset(__typeof__(&cuGraphExecMemsetNodeSetParams) real,
 	CUresult r = m ? stays(m->dst) : CUDA_SUCCESS;
 
 	cuda_graph_unknown(exec);
-	return r == CUDA_SUCCESS ? real(exec, node, m, ctx) : r;
+	return r == CUDA_SUCCESS ? real(exec, cuda_exec_node(exec, node), m, ctx) : r;
 }
 
 /* A kernel could keep pointers in such memory, where nobody looks for them. */
@@ -239,9 +260,51 @@ static CUresult on_any_exec_set(__typeof__(&cuGraphExecNodeSetParams) real, CUgr
 {
 	vmm_doubt(0);
 	cuda_graph_unknown(exec);
-	return real(exec, node, p);
+	return real(exec, cuda_exec_node(exec, node), p);
 }
 
+/* The other calls that name a node of an executable graph: (3). */
+#define SIG_exec_host (CUgraphExec exec, CUgraphNode node, const CUDA_HOST_NODE_PARAMS_v1 *p)
+#define ARG_exec_host exec, node, p
+static CUresult on_exec_host(__typeof__(&cuGraphExecHostNodeSetParams) real, CUgraphExec exec,
+			     CUgraphNode node, const CUDA_HOST_NODE_PARAMS_v1 *p)
+{
+	return real(exec, cuda_exec_node(exec, node), p);
+}
+
+#define SIG_exec_event (CUgraphExec exec, CUgraphNode node, CUevent event)
+#define ARG_exec_event exec, node, event
+static CUresult on_exec_event(__typeof__(&cuGraphExecEventRecordNodeSetEvent) real,
+			      CUgraphExec exec, CUgraphNode node, CUevent event)
+{
+	return real(exec, cuda_exec_node(exec, node), event);
+}
+
+#define SIG_exec_enable (CUgraphExec exec, CUgraphNode node, unsigned int on)
+#define ARG_exec_enable exec, node, on
+static CUresult on_exec_enable(__typeof__(&cuGraphNodeSetEnabled) real, CUgraphExec exec,
+			       CUgraphNode node, unsigned int on)
+{
+	cuda_graph_unknown(exec);
+	return real(exec, cuda_exec_node(exec, node), on);
+}
+
+#define SIG_exec_enabled (CUgraphExec exec, CUgraphNode node, unsigned int *on)
+#define ARG_exec_enabled exec, node, on
+static CUresult on_exec_enabled(__typeof__(&cuGraphNodeGetEnabled) real, CUgraphExec exec,
+				CUgraphNode node, unsigned int *on)
+{
+	return real(exec, cuda_exec_node(exec, node), on);
+}
+
+/* ---- instantiated, updated, destroyed ---------------------------------------------------- */
+
+/* Device-side launches need a graph as it is. */
+#define PLAIN_FLAGS (CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH | \
+		     CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD | \
+		     CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY)
+
+/* What is known of it for OFFLOAD_DEVICE_DEEP, too. */
 static CUresult kept(CUresult r, const CUgraphExec *exec, CUgraph g)
 {
 	if (r == CUDA_SUCCESS && exec)
@@ -249,12 +312,28 @@ static CUresult kept(CUresult r, const CUgraphExec *exec, CUgraph g)
 	return r;
 }
 
+/* `call` with g_ for the graph: a copy first, if that is to be; then g itself. */
+#define INSTANTIATED(exec, g, flags, call) ({ \
+	CUgraph g_; \
+	struct cuda_exec *x_ = cuda_exec_begin(g, !((flags) & ~(uint64_t)PLAIN_FLAGS), &g_); \
+	CUresult i_ = (call); \
+	bool same_ = g_ == (g); \
+	if (i_ != CUDA_SUCCESS || !(exec)) \
+		cuda_exec_drop(x_); \
+	else if (!cuda_exec_made(x_, g, *(exec))) \
+		i_ = CUDA_ERROR_UNKNOWN; \
+	if (i_ != CUDA_SUCCESS && !same_) { \
+		g_ = (g); \
+		i_ = (call); \
+	} \
+	kept(i_, exec, g); })
+
 #define SIG_instantiate (CUgraphExec *exec, CUgraph g, CUgraphNode *bad, char *log, size_t len)
 #define ARG_instantiate exec, g, bad, log, len
 static CUresult on_instantiate(__typeof__(&cuGraphInstantiate_v2) real, CUgraphExec *exec,
 			       CUgraph g, CUgraphNode *bad, char *log, size_t len)
 {
-	return kept(real(exec, g, bad, log, len), exec, g);
+	return INSTANTIATED(exec, g, 0, real(exec, g_, bad, log, len));
 }
 
 #define SIG_instantiate_flags (CUgraphExec *exec, CUgraph g, unsigned long long flags)
@@ -262,7 +341,7 @@ static CUresult on_instantiate(__typeof__(&cuGraphInstantiate_v2) real, CUgraphE
 static CUresult on_instantiate_flags(__typeof__(&cuGraphInstantiateWithFlags) real,
 				     CUgraphExec *exec, CUgraph g, unsigned long long flags)
 {
-	return kept(real(exec, g, flags), exec, g);
+	return INSTANTIATED(exec, g, flags, real(exec, g_, flags));
 }
 
 #define SIG_instantiate_params (CUgraphExec *exec, CUgraph g, CUDA_GRAPH_INSTANTIATE_PARAMS *p)
@@ -271,7 +350,7 @@ static CUresult on_instantiate_params(__typeof__(&cuGraphInstantiateWithParams) 
 				      CUgraphExec *exec, CUgraph g,
 				      CUDA_GRAPH_INSTANTIATE_PARAMS *p)
 {
-	return kept(real(exec, g, p), exec, g);
+	return INSTANTIATED(exec, g, p ? p->flags : UINT64_MAX, real(exec, g_, p));
 }
 
 #define SIG_exec_update (CUgraphExec exec, CUgraph g, CUgraphNode *bad, \
@@ -280,7 +359,10 @@ static CUresult on_instantiate_params(__typeof__(&cuGraphInstantiateWithParams) 
 static CUresult on_exec_update(__typeof__(&cuGraphExecUpdate) real, CUgraphExec exec, CUgraph g,
 			       CUgraphNode *bad, CUgraphExecUpdateResult *why)
 {
-	return kept(real(exec, g, bad, why), &exec, g);
+	struct cuda_update u;
+
+	cuda_update_begin(&u, exec, g);
+	return kept(cuda_update_end(&u, real(exec, u.use, bad, why), bad), &exec, g);
 }
 
 #define SIG_exec_update2 (CUgraphExec exec, CUgraph g, CUgraphExecUpdateResultInfo *info)
@@ -288,24 +370,27 @@ static CUresult on_exec_update(__typeof__(&cuGraphExecUpdate) real, CUgraphExec 
 static CUresult on_exec_update2(__typeof__(&cuGraphExecUpdate_v2) real, CUgraphExec exec,
 				CUgraph g, CUgraphExecUpdateResultInfo *info)
 {
-	return kept(real(exec, g, info), &exec, g);
+	struct cuda_update u;
+	CUresult r;
+
+	cuda_update_begin(&u, exec, g);
+	r = real(exec, u.use, info);
+	if (info && r != CUDA_SUCCESS && u.use != u.g)
+		info->errorFromNode = NULL;
+	return kept(cuda_update_end(&u, r, info ? &info->errorNode : NULL), &exec, g);
 }
 
 #define SIG_exec_destroy (CUgraphExec exec)
 #define ARG_exec_destroy exec
 static CUresult on_exec_destroy(__typeof__(&cuGraphExecDestroy) real, CUgraphExec exec)
 {
-	cuda_graph_gone(exec);
-	return real(exec);
-}
+	struct cuda_exec *e = cuda_exec_forget(exec);
+	CUresult r;
 
-#define SIG_node_enabled (CUgraphExec exec, CUgraphNode node, unsigned int on)
-#define ARG_node_enabled exec, node, on
-static CUresult on_node_enabled(__typeof__(&cuGraphNodeSetEnabled) real, CUgraphExec exec,
-				CUgraphNode node, unsigned int on)
-{
-	cuda_graph_unknown(exec);
-	return real(exec, node, on);
+	cuda_graph_gone(exec);
+	r = real(exec);
+	cuda_exec_drop(e);
+	return r;
 }
 
 #define CU_GRAPH HOOK

@@ -95,7 +95,8 @@ void *cuda_hook(const char *name, void *at);
 	N(cuGraphClone) N(cuGraphDestroy) N(cuGraphGetNodes) N(cuGraphGetEdges) \
 	N(cuGraphNodeGetType) N(cuGraphNodeFindInClone) N(cuGraphKernelNodeGetParams) \
 	N(cuGraphMemcpyNodeGetParams) N(cuGraphMemsetNodeGetParams) \
-	N(cuGraphKernelNodeGetAttribute)
+	N(cuGraphKernelNodeGetAttribute) N(cuGraphKernelNodeGetParams_v2) \
+	N(cuGraphAddDependencies) N(cuGraphKernelNodeCopyAttributes)
 enum {
 #define N(symbol) NEED_##symbol,
 	CUDA_NEEDS(N)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cuda_launch.c - kernels, graphs, and the functions they are made of.
+/* cuda_launch.c - kernels, captures, and the functions that kernels are made of.
  *
  * (1) A launch costs no driver call: what a function's parameters are is asked once,
  *     at its first launch, and which device a thread is on after that has changed.
@@ -9,7 +9,7 @@
  *     where they were handed out.
  * Lock: none.
  */
-#include "interpose/cuda_int.h"
+#include "interpose/cuda_launch.h"
 
 #define MAX_PARAMS 512	/* 32 KiB of them cannot hold more that matter */
 #define KERNELS 4096u	/* power of two; beyond, they are asked as functions first */
@@ -25,7 +25,7 @@ static struct kernel_of *kernel_slot(const void *handle)
 	return &kernels[(uintptr_t)handle * 0x9e3779b97f4a7c15ull >> 40 & (KERNELS - 1)];
 }
 
-static void note_kernel(CUkernel k, CUlibrary l)
+void cuda_note_kernel(CUkernel k, CUlibrary l)
 {
 	struct kernel_of *at = kernel_slot(k);
 
@@ -33,7 +33,7 @@ static void note_kernel(CUkernel k, CUlibrary l)
 	__atomic_store_n(&at->kernel, (uintptr_t)k, __ATOMIC_RELEASE);
 }
 
-static bool is_kernel(const void *f, uintptr_t *library)
+bool cuda_is_kernel(const void *f, uintptr_t *library)
 {
 	struct kernel_of *at = kernel_slot(f);
 	bool is = __atomic_load_n(&at->kernel, __ATOMIC_ACQUIRE) == (uintptr_t)f;
@@ -101,7 +101,7 @@ static __attribute__((noinline, cold)) const struct device_fn *learn(CUfunction 
 {
 	struct device_param p[MAX_PARAMS];
 	uintptr_t owner;
-	bool kernel = is_kernel(f, &owner);
+	bool kernel = cuda_is_kernel(f, &owner);
 	int n = read_params(f, kernel, p);
 	CUmodule m = NULL;
 	char own[256];
@@ -138,7 +138,7 @@ static const void *packed_args(void *const *extra, size_t *bytes)
 }
 
 /* Before the call: its arguments are the program's until then. */
-static void look_at_args(CUfunction f, uintptr_t stream, void *const *params, void *const *extra)
+void cuda_look_at_args(CUfunction f, uintptr_t stream, void *const *params, void *const *extra)
 {
 	const struct device_fn *fn;
 	const void *packed = NULL;
@@ -160,19 +160,11 @@ static bool look_at(CUfunction f, CUstream s, void *const *params, void *const *
 {
 	bool captured = cuda_captured(s);
 
-	look_at_args(f, captured ? DEVICE_NODE : (uintptr_t)s, params, extra);
+	cuda_look_at_args(f, captured ? DEVICE_NODE : (uintptr_t)s, params, extra);
 	return captured;
 }
 
 /* ---- launches whose arguments may be changed (core/vmm.h) -------------------------------- */
-
-struct staging {
-	struct vmm_launch l;
-	const struct device_fn *fn;
-	struct device_patched to;
-	size_t bytes;
-	void *extra[5];
-};
 
 static void add_word(uint32_t nth, uint64_t value, void *arg)
 {
@@ -186,8 +178,8 @@ static void add_word(uint32_t nth, uint64_t value, void *arg)
 }
 
 /* False: nothing is known of its arguments. */
-static bool read_words(struct vmm_launch *l, const struct device_fn *fn, void *const *params,
-		       void *const *extra)
+bool cuda_read_words(struct vmm_launch *l, const struct device_fn *fn, void *const *params,
+		     void *const *extra)
 {
 	size_t bytes = 0;
 	const void *packed = params ? NULL : packed_args(extra, &bytes);
@@ -201,19 +193,19 @@ static bool read_words(struct vmm_launch *l, const struct device_fn *fn, void *c
 }
 
 /* Of a graph: launched again and again, past us. */
-static void kept_by_graph(CUfunction f, void *const *params, void *const *extra)
+void cuda_kept_by_graph(CUfunction f, void *const *params, void *const *extra)
 {
 	struct vmm_launch l = { .dev = cuda_device() };
 
 	if (!atomic_load_explicit(&vmm_stages, memory_order_relaxed) || !f)
 		return;
-	if (read_words(&l, device_fn((uintptr_t)f), params, extra))
+	if (cuda_read_words(&l, device_fn((uintptr_t)f), params, extra))
 		vmm_launch_kept(&l);
 	else
 		vmm_doubt(0);
 }
 
-static bool patch(struct staging *g, void ***params, void ***extra)
+bool cuda_patch(struct cuda_staging *g, void ***params, void ***extra)
 {
 	struct device_word word[VMM_WORDS];
 	const void *packed = *params ? NULL : packed_args(*extra, &g->bytes);
@@ -235,18 +227,18 @@ static bool patch(struct staging *g, void ***params, void ***extra)
 	return true;
 }
 
-static void stage_begin(struct staging *g, CUfunction f, CUstream s, bool ptds, void ***params,
+static void stage_begin(struct cuda_staging *g, CUfunction f, CUstream s, bool ptds, void ***params,
 			void ***extra)
 {
 	CUcontext ctx = NULL;
 
 	g->l.n = g->l.n_pins = g->l.trial = 0;
 	if (vmm_captures()) {
-		kept_by_graph(f, *params, *extra);
+		cuda_kept_by_graph(f, *params, *extra);
 		return;
 	}
 	g->fn = f ? device_fn((uintptr_t)f) : NULL;
-	if (!f || !read_words(&g->l, g->fn, *params, *extra)) {
+	if (!f || !cuda_read_words(&g->l, g->fn, *params, *extra)) {
 		if (f)
 			vmm_doubt(0);
 		return;
@@ -256,7 +248,7 @@ static void stage_begin(struct staging *g, CUfunction f, CUstream s, bool ptds, 
 	g->l.ctx = (uintptr_t)ctx;
 	g->l.stream = (uintptr_t)(!s && ptds ? CU_STREAM_PER_THREAD : s);
 	vmm_launch_begin(&g->l);
-	if (g->l.changed && !patch(g, params, extra)) {
+	if (g->l.changed && !cuda_patch(g, params, extra)) {
 		vmm_launch_end(&g->l, false);
 		g->l.n_pins = g->l.trial = 0;
 	}
@@ -264,7 +256,7 @@ static void stage_begin(struct staging *g, CUfunction f, CUstream s, bool ptds, 
 
 /* `call` with p_ and e_ for the arguments. */
 #define STAGED(f, s, ptds, params, extra, call) ({ \
-	struct staging st_; \
+	struct cuda_staging st_; \
 	void **p_ = (params), **e_ = (extra); \
 	CUresult s_; \
 	stage_begin(&st_, f, s, ptds, &p_, &e_); \
@@ -300,16 +292,16 @@ void cuda_kernel_reach(CUfunction f, void *const *params, void *const *extra, st
 
 void cuda_node(CUfunction f, void *const *params, void *const *extra)
 {
-	look_at_args(f, DEVICE_NODE, params, extra);
-	kept_by_graph(f, params, extra);
+	cuda_look_at_args(f, DEVICE_NODE, params, extra);
+	cuda_kept_by_graph(f, params, extra);
 }
 
 void cuda_kernel_seen(CUkernel k)
 {
 	uintptr_t library;
 
-	if (!is_kernel(k, &library))
-		note_kernel(k, NULL);
+	if (!cuda_is_kernel(k, &library))
+		cuda_note_kernel(k, NULL);
 }
 
 /* ---- launches --------------------------------------------------------------------------- */
@@ -529,7 +521,7 @@ static CUresult on_get_kernel(__typeof__(&cuLibraryGetKernel) real, CUkernel *ke
 	CUresult r = real(kernel, l, name);
 
 	if (r == CUDA_SUCCESS && kernel) {
-		note_kernel(*kernel, l);
+		cuda_note_kernel(*kernel, l);
 		if (cuda_reads_images())
 			device_image_fn((uintptr_t)*kernel, (uintptr_t)l, name);
 	}

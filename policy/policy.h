@@ -368,6 +368,57 @@ int pol_dev_plan(const struct pol_dev_in *in, struct pol_dev_span *span, uint32_
 void pol_dev_times(const struct pol_dev_in *in, const struct pol_dev_span *span,
 		   uint32_t n, struct pol_dev_plan *out);
 
+/* ---- homes.c: which extents of a device's regions are homed in it ---------- */
+
+/* Looks with so many uses of a byte, on average, say something of a pass. */
+#define POL_HOME_LOOK 4
+/* A move has to pay within so many passes. */
+#define POL_HOME_PAY 4
+
+/* An extent: the first five are said anew before each look, the rest is the policy's (zeros
+ * at first). A pass is as many bytes used as there are bytes in use. */
+struct pol_home {
+	uint64_t bytes;
+	double uses;		/* of a byte, by kernels, since the last look */
+	bool device;		/* its home is there */
+	bool written;		/* by kernels: activations, caches */
+	bool stays;		/* it cannot be moved */
+
+	float rate, var;	/* uses in a pass: their mean over looks, and its variance */
+	uint16_t looks;		/* that it was seen in, 0: none */
+	uint16_t idle;		/* looks since its last use */
+};
+
+struct pol_homes_in {
+	uint64_t room;		/* bytes the device can take as it is; for written extents */
+	uint64_t spare;		/* of it, for what is only read */
+	uint64_t host;		/* bytes the host can take */
+};
+
+/* Of the uses since the last look, in passes: 0 where nothing was used. */
+double pol_homes_passes(const struct pol_home *h, uint32_t n);
+/* Takes note of them: rates, averaged over some 16 looks. To be called once
+ * pol_homes_passes says POL_HOME_LOOK at least: then what is used once in each pass differs
+ * by a fourth at most, wherever the look falls, and nothing of it moves. */
+void pol_homes_look(struct pol_home *h, uint32_t n);
+/* What a byte costs in a pass if it is at the host, in crossings of the link. */
+double pol_home_cost(const struct pol_home *h);
+
+/* The moves that pay, in the order they are to be made: out[] numbers of extents, each to
+ * the other side, most of them at the most; what makes room comes before what takes it.
+ * Order: scratch for n numbers. Returns how many.
+ *
+ *     gain  = cost of what comes - cost of what goes, bytes * crossings in a pass
+ *     moved if gain * POL_HOME_PAY >= bytes moved, and gain is no chance: it exceeds three
+ *     deviations of what was seen
+ *
+ * So each move saves what it takes within POL_HOME_PAY passes, what is used alike never
+ * moves, and what a move made better no later look undoes but by other uses. Before the
+ * second look only the first rule is known: what is written and used belongs in the
+ * device, before what is not written. */
+uint32_t pol_homes(const struct pol_homes_in *in, const struct pol_home *h, uint32_t n,
+		   uint32_t *order, uint32_t *out, uint32_t most);
+
 /* ---- tape.c: tapes ------------------------------------------------------- */
 
 /* Finds the period of a sequence of uses: the least d such that the last

@@ -710,7 +710,7 @@ EXPORT int emu_stats(int device, struct emu_device_stats *out)
 		.capacity = emu.opt.vram, .used = d->used, .peak = d->peak,
 		.h2d = d->h2d, .d2h = d->d2h, .launches = d->launches,
 		.managed = d->managed, .managed_in = d->managed_in,
-		.managed_out = d->managed_out,
+		.managed_out = d->managed_out, .host_reached = d->host_reached,
 	};
 	pthread_mutex_unlock(&emu.lock);
 	return 0;

@@ -89,7 +89,7 @@ struct device {
 	struct ctx *primary;
 	unsigned primary_refs, primary_flags;
 	struct pool *default_pool, *pool;
-	uint64_t h2d, d2h, launches;
+	uint64_t h2d, d2h, launches, host_reached;
 	uint64_t managed, managed_in, managed_out;
 	bool peers[EMU_DEVICES_MAX];	/* whose memory it reaches */
 };

@@ -15,6 +15,9 @@ struct emu_device_stats {
 	uint64_t launches;			/* kernels run */
 	uint64_t managed;			/* bytes of managed memory that are there */
 	uint64_t managed_in, managed_out;	/* bytes moved there and back */
+	/* Of handles in host memory: bytes of the pages that kernels reached, each once for
+	 * each kernel. */
+	uint64_t host_reached;
 };
 
 /* Calls so far of a function by its symbol ("cuMemMap"); NULL: of all functions. */

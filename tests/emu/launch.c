@@ -107,6 +107,31 @@ static void failed(struct work *w, int err, const struct ptx_fault *f)
 	pthread_mutex_unlock(&emu.lock);
 }
 
+static int by_address(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* Of what it touched, what lies in handles of host memory; each page once. */
+static void count_host(struct touched *t)
+{
+	CUmemLocation where;
+	uint64_t bytes = 0;
+
+	qsort(t->at, t->n, sizeof(*t->at), by_address);
+	pthread_mutex_lock(&emu.lock);
+	for (unsigned i = 0; i < t->n; i++) {
+		if ((i && t->at[i].addr == t->at[i - 1].addr) || vmm_place(t->at[i].addr, &where) ||
+		    where.type == CU_MEM_LOCATION_TYPE_DEVICE)
+			continue;
+		bytes += t->at[i].size;
+	}
+	emu.dev[t->device].host_reached += bytes;
+	pthread_mutex_unlock(&emu.lock);
+}
+
 void function_run(struct work *w)
 {
 	struct touched t = { .device = w->ctx->device };
@@ -120,6 +145,7 @@ void function_run(struct work *w)
 	err = ptx_run(w->u.kernel.fn->k, w->u.kernel.grid, w->u.kernel.block, w->u.kernel.shared,
 		      w->u.kernel.params, &mem, &fault);
 	touching(w, NULL);
+	count_host(&t);
 	free(t.at);
 	__atomic_fetch_add(&emu.dev[w->ctx->device].launches, 1, __ATOMIC_RELAXED);
 	if (err)

@@ -576,7 +576,78 @@ static void memory_goes_with_the_graph(void)
 	CHECK(before == after);
 }
 
+static CUDA_MEMCPY3D from_to(CUdeviceptr from, CUdeviceptr to, size_t n)
+{
+	return (CUDA_MEMCPY3D){
+		.srcMemoryType = CU_MEMORYTYPE_DEVICE, .srcDevice = from, .srcPitch = n,
+		.dstMemoryType = CU_MEMORYTYPE_DEVICE, .dstDevice = to, .dstPitch = n,
+		.srcHeight = 1, .dstHeight = 1, .WidthInBytes = n, .Height = 1, .Depth = 1,
+	};
+}
+
+/* A set of d[0] to `value`, in a graph alone. */
+static CUgraph one_set(unsigned int value, CUgraphNode *set)
+{
+	CUDA_MEMSET_NODE_PARAMS_v1 m = { .dst = d, .value = value, .elementSize = 1, .width = 1,
+					 .height = 1 };
+	CUcontext ctx;
+	CUgraph g;
+
+	OK(cuCtxGetCurrent(&ctx));
+	OK(cuGraphCreate(&g, 0));
+	OK(cuGraphAddMemsetNode(set, g, NULL, 0, &m, ctx));
+	return g;
+}
+
+/* More nodes in a clone: the graph it is of has none of them, what is instantiated knows
+ * the clone's handles alone, and an update takes a clone with the same nodes more. */
+static void nodes_put_into_a_clone(void)
+{
+	CUDA_MEMCPY3D c;
+	CUgraphNode set, in, copy, node[4], bad;
+	CUgraphExecUpdateResult why;
+	CUgraph g, clone, other;
+	size_t n = 4;
+	CUgraphExec e;
+	CUcontext ctx;
+	CUstream s = begin();
+
+	OK(cuCtxGetCurrent(&ctx));
+	g = one_set(7, &set);
+	OK(cuGraphClone(&clone, g));
+	OK(cuGraphNodeFindInClone(&in, set, clone));
+	c = from_to(d, d + 64, 1);
+	OK(cuGraphAddMemcpyNode(&copy, clone, &in, 1, &c, ctx));
+	OK(cuGraphGetNodes(g, node, &n));
+	CHECK(n == 1 && node[0] == set);
+	e = ready(clone);
+	OK(cuGraphLaunch(e, s));
+	OK(cuStreamSynchronize(s));
+	CHECK(byte(d + 64) == 7);
+	IS(cuGraphNodeSetEnabled(e, set, 0), CUDA_ERROR_INVALID_VALUE);
+	c = from_to(d, d + 128, 1);
+	OK(cuGraphExecMemcpyNodeSetParams(e, copy, &c, ctx));
+	OK(cuGraphDestroy(g));
+	g = one_set(9, &set);
+	IS(cuGraphExecUpdate(e, g, &bad, &why), CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE);
+	CHECK(why == CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED);
+	OK(cuGraphClone(&other, g));
+	OK(cuGraphNodeFindInClone(&in, set, other));
+	OK(cuGraphAddMemcpyNode(&node[0], other, &in, 1, &c, ctx));
+	OK(cuGraphExecUpdate(e, other, &bad, &why));
+	OK(cuGraphDestroy(other));
+	OK(cuGraphLaunch(e, s));
+	OK(cuStreamSynchronize(s));
+	CHECK(byte(d + 64) == 7 && byte(d + 128) == 9);
+	OK(cuGraphNodeSetEnabled(e, copy, 0));	/* the first clone's handles, still */
+	IS(cuGraphNodeSetEnabled(e, node[0], 0), CUDA_ERROR_INVALID_VALUE);
+	OK(cuGraphExecDestroy(e));
+	OK(cuGraphDestroy(clone));
+	OK(cuGraphDestroy(g));
+}
+
 static const struct test_case cases[] = {
+	{ "nodes_put_into_a_clone", nodes_put_into_a_clone, NULL },
 	{ "captures_and_launches", captures_and_launches, NULL },
 	{ "forks_and_joins", forks_and_joins, "EMU_DELAY_US=100" },
 	{ "unjoined", unjoined, NULL },

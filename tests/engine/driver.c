@@ -5,6 +5,7 @@
  * (1) Nothing is linked: the same binary runs on an emulated driver, on a real one,
  *     with something preloaded between, or says that there is none.
  */
+#include "tests/emu/emu_test.h"
 #include "tests/engine/driver.h"
 
 #include <dlfcn.h>
@@ -150,4 +151,15 @@ void driver_check(CUresult err, const char *what, const char *file, int line)
 	fprintf(stderr, "%s:%d: %s: %s (%d)\n", file, line, what,
 		name ? name : "an error", (int)err);
 	exit(1);
+}
+
+uint64_t host_reached(void)
+{
+	void *lib = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+	__typeof__(emu_stats) *stats = lib ? (__typeof__(emu_stats) *)dlsym(lib, "emu_stats") : NULL;
+	struct emu_device_stats s = { .host_reached = 0 };
+
+	if (stats)
+		stats(0, &s);
+	return s.host_reached;
 }

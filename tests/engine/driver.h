@@ -33,6 +33,10 @@ void driver_open(enum driver_api how);
 /* Of the file NAME beside the program; to be freed. Exits 77 where there is none. */
 char *beside(const char *name);
 
+/* Bytes of host memory in handles that kernels have reached, by the emulated driver; 0: it
+ * is another. */
+uint64_t host_reached(void);
+
 /* Exits with 1 and a message unless ERR is CUDA_SUCCESS. */
 void driver_check(CUresult err, const char *what, const char *file, int line);
 

@@ -47,6 +47,7 @@ static const struct option_row rows[] = {
 	{ "seed", &conf.seed, NULL, 0, UINT64_MAX, "of the prompt" },
 	{ "tolerance", &conf.tolerance, NULL, 0, 1000000,
 	  "with --run both: millionths by which logits may differ" },
+	{ "wait", &conf.wait, "stream context", 0, 0, "for what, after each pass" },
 	{ "report", &conf.report, "off on", 0, 0, "sizes and times on stderr" },
 	{ NULL, NULL, NULL, 0, 0, NULL }
 };
@@ -58,6 +59,7 @@ struct run {
 	int *prompt;
 	int ctx_len;
 	uint64_t hash;			/* of all logits so far */
+	uint64_t reached[2];		/* host_reached, before the last pass and now */
 };
 
 static uint64_t mix(uint64_t h, const void *p, size_t words)
@@ -113,7 +115,10 @@ static int fetch(struct gpu *g)
 	ck(cuMemcpyDtoHAsync_v2(g->host_logits, g->logits,
 				(size_t)g->m->vocab * sizeof(float), s));
 	ck(cuMemcpyDtoHAsync_v2(g->host_state, g->state, 2 * sizeof(int), s));
-	ck(cuStreamSynchronize(s));
+	if (g->c->wait == WAIT_CONTEXT)
+		ck(cuCtxSynchronize());
+	else
+		ck(cuStreamSynchronize(s));
 	return g->host_state[1];
 }
 
@@ -223,6 +228,9 @@ static void report(const struct run *r, const double *at)
 	fprintf(stderr, "weights %llu bytes, load %.3f s, prompt %.3f s, token %.6f s\n",
 		bytes, at[1] - at[0], at[2] - at[1],
 		conf.gen > 1 ? (at[3] - at[2]) / (double)(conf.gen - 1) : 0);
+	fprintf(stderr, "read at the host by kernels: %llu bytes in the last pass, %llu in all\n",
+		(unsigned long long)(r->reached[1] - r->reached[0]),
+		(unsigned long long)r->reached[1]);
 }
 
 int main(int argc, char **argv)
@@ -245,7 +253,9 @@ int main(int argc, char **argv)
 		gpu_open(&r.g, &r.m, &conf, r.ctx_len);
 	at[1] = at[2] = seconds();
 	for (int step = 0; step < (int)conf.gen; step++) {
+		r.reached[0] = r.reached[1];
 		token = make_token(&r, step, token);
+		r.reached[1] = conf.report ? host_reached() : 0;
 		if (step == 0)
 			at[2] = seconds();
 	}

@@ -18,6 +18,7 @@ enum alloc_how { ALLOC_EACH, ALLOC_ONE, ALLOC_ASYNC, ALLOC_MANAGED, ALLOC_VMM };
 enum load_how { LOAD_SYNC, LOAD_ASYNC, LOAD_PINNED };
 enum ref_how { REF_DIRECT, REF_STRUCT, REF_TABLE };
 enum launch_how { LAUNCH_PARAMS, LAUNCH_EXTRA, LAUNCH_EX };
+enum wait_how { WAIT_STREAM, WAIT_CONTEXT };
 enum graph_how {
 	GRAPH_OFF,
 	GRAPH_DEVICE,		/* captured once, the step in device memory */
@@ -29,7 +30,7 @@ enum graph_how {
 /* Options; all uint64_t, for the table's sake. */
 struct conf {
 	uint64_t run, api, alloc, load, chunk, ref, launch, graph, streams;
-	uint64_t prompt, batch, gen, seed, tolerance, report;
+	uint64_t prompt, batch, gen, seed, tolerance, report, wait;
 };
 
 enum kernel {

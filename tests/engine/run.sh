@@ -68,6 +68,18 @@ placed='1.25 OFFLOAD_VRAM=360K f32 --load sync
 2 OFFLOAD_VRAM=220K,EMU_VRAM=288K,OFFLOAD_STAGE=safe,EMU_LOW=1 f32 --streams 3 --ref struct --prompt 40 --batch 2
 2 OFFLOAD_VRAM=110K,EMU_VRAM=256K,OFFLOAD_STAGE=safe bf16 --graph device --streams 2 --prompt 40 --batch 2'
 
+# Graphs whose kernels were shown by launches before: copy nodes of so many bytes at a time.
+# A model of 1.4 MB.
+copied='1.25 OFFLOAD_VRAM=1150K,OFFLOAD_STAGE=safe --graph device --streams 2
+1.25 OFFLOAD_VRAM=1150K,OFFLOAD_STAGE=ahead --graph build --streams 3
+2 OFFLOAD_VRAM=720K,OFFLOAD_STAGE=safe --graph params --streams 3 --ref struct
+2 OFFLOAD_VRAM=720K,OFFLOAD_STAGE=ahead --graph update
+2 OFFLOAD_VRAM=720K,OFFLOAD_STAGE=ahead,EMU_DRIVER=12020 --graph device --streams 2 --wait context
+2 OFFLOAD_VRAM=720K,OFFLOAD_STAGE=safe,EMU_DRIVER=11080 --graph params --streams 2
+8 OFFLOAD_VRAM=190K,OFFLOAD_STAGE=safe --graph update --streams 2 --alloc one
+8 OFFLOAD_VRAM=190K,OFFLOAD_STAGE=ahead,EMU_PART=1 --graph device --streams 3
+8 OFFLOAD_VRAM=190K,OFFLOAD_STAGE=safe,EMU_DELAY_US=400 --graph build'
+
 # Of the random program (2M of memory), in turn: budgets of 10 to 200 percent.
 random_rows='OFFLOAD_VRAM=200K EMU_VRAM=3M EMU_GRANULARITY=4K EMU_SPAN=0
 OFFLOAD_VRAM=4M EMU_VRAM=6M OFFLOAD_TORTURE=1 EMU_GRANULARITY=4K EMU_SPAN=0
@@ -139,6 +151,7 @@ both() {
 models() {
 	local type
 
+	"$B/mkmodel" --type f32 --layers 2 --dim 128 --ff 256 --vocab 320 "$work/big.gguf" >/dev/null || exit 1
 	for type in f32 f16 bf16 q8_0; do
 		"$B/mkmodel" --type $type --layers 2 --dim 64 --ff 128 --vocab 320 \
 			"$work/$type.gguf" >/dev/null || exit 1
@@ -207,6 +220,92 @@ homes() {
 			tell "$name" 0
 		fi
 	done <<<"$placed"
+}
+
+# stat NAME FILE: a number of the statistics; 0 where it is not there.
+stat() {
+	grep -so "\"$1\":[0-9]*" "$2" | grep -o '[0-9]*$' || echo 0
+}
+
+# copies: the rows of `copied`.
+copies() {
+	local times set options n=0 s name
+
+	"$B/engine/engine" --run cpu --prompt 30 --batch 1 "$work/big.gguf" >"$work/copies.cpu"
+	while read -r times set options; do
+		n=$((n + 1))
+		name="copy nodes, $times times the budget: $set $options"
+		# shellcheck disable=SC2086
+		EMU_SEED=$n run "$work/copies" EMU_GRANULARITY=4K EMU_SPAN=0 EMU_VRAM=2M ${set//,/ } \
+			OFFLOAD_STATS="$work/copies.json" LD_PRELOAD="$lib" "$B/engine/engine" \
+			--prompt 30 --batch 1 $options "$work/big.gguf"
+		s=$?
+		if [ "$s" != 0 ]; then
+			tell "$name" $s "$(tail -n 1 "$work/copies.err")"
+		elif ! cmp -s "$work/copies" "$work/copies.cpu"; then
+			tell "$name" 1 "not what the processor computes"
+		elif [ "$(stat graph_copies "$work/copies.json")" = 0 ]; then
+			tell "$name" 1 "no copy was put into a graph"
+		else
+			tell "$name" 0
+		fi
+	done <<<"$copied"
+}
+
+# kept COUNT: what programs do with graphs (graphs.c), at so many seeds of the streams' delays;
+# homes move for no reason in half of them.
+kept() {
+	local first=${RANDOM_SEED:-1} s bad=0 why= stage torture moved=0 copies=0 vram bytes
+
+	for ((s = first; s < first + $1; s++)); do
+		stage=safe torture= vram=$((s % 6 * 30 + 60))K bytes=16384
+		# Small extents, and slots for more than one graph.
+		[ $((s % 4)) != 0 ] || vram=600K bytes=131072
+		[ $((s / 3 % 2)) = 1 ] || stage=ahead
+		[ $((s % 2)) = 1 ] || torture=OFFLOAD_TORTURE=$s
+		run "$work/kept.plain" EMU_SEED=$s "$B/engine/graphs" --seed $s --bytes $bytes &&
+			# shellcheck disable=SC2086
+			run "$work/kept" EMU_SEED=$s EMU_DELAY_US=$((s % 5 * 100)) EMU_GRANULARITY=4K EMU_SPAN=0 \
+				EMU_VRAM=2M OFFLOAD_VRAM=$vram OFFLOAD_STAGE=$stage $torture \
+				OFFLOAD_STATS="$work/kept.json" LD_PRELOAD="$lib" "$B/engine/graphs" --seed $s --bytes $bytes
+		bad=$?
+		[ $bad != 0 ] || cmp -s "$work/kept" "$work/kept.plain" || bad=1
+		[ $bad = 0 ] || { why="RANDOM_SEED=$s: $stage $torture: $(tail -n 1 "$work/kept.err")"; break; }
+		moved=$((moved + $(stat moved_bytes "$work/kept.json")))
+		copies=$((copies + $(stat graph_copies "$work/kept.json")))
+	done
+	[ $bad != 0 ] || [ $copies -gt 0 ] || { bad=1; why="no copy was put into a graph"; }
+	[ $bad != 0 ] || [ $moved -gt 0 ] || { bad=1; why="no home moved"; }
+	tell "graphs and what is done with them, seeds $first to $((s - 1))" "$bad" "$why"
+}
+
+# reached KIND SET...: bytes that kernels read at the host in a pass of the skewed program: of
+# the first passes, and of the last; to f, l.
+reached() {
+	local kind=$1
+
+	shift
+	run "$work/skew" EMU_DELAY_US=0 EMU_GRANULARITY=4K EMU_SPAN=0 EMU_VRAM=2M OFFLOAD_VRAM=200K "$@" \
+		OFFLOAD_STATS="$work/skew.json" LD_PRELOAD="$lib" "$B/engine/skew" --kind "$kind" || return
+	read -r f l < <(sed -n 's/.*a pass: \([0-9]*\) bytes at first, \([0-9]*\) at last.*/\1 \2/p' "$work/skew.err")
+	cmp -s "$work/skew" "$work/skew.plain"
+}
+
+# skew: what is used most comes to the device, and nothing moves where all is used alike.
+skew() {
+	local f l s m
+
+	run "$work/skew.plain" "$B/engine/skew"
+	reached skew && [ $((l * 2)) -lt "$f" ]
+	tell "skew: less than half is read at the host in the end" $? "$f bytes in a pass, then $l"
+	reached skew OFFLOAD_TORTURE=5
+	s=$?
+	m=$(stat moved_bytes "$work/skew.json")
+	[ $s = 0 ] && [ "$m" -gt 400000 ]
+	tell "skew: homes at random: the same bits" $? "status $s, $m bytes moved"
+	run "$work/skew.plain" "$B/engine/skew" --kind dense
+	reached dense && [ "$l" = "$f" ] && [ "$(stat moved_bytes "$work/skew.json")" = 0 ]
+	tell "dense: nothing moves" $? "$f bytes in a pass, then $l"
 }
 
 # deep N SET OUT COMMAND...: as run, with a spill file.
@@ -403,18 +502,18 @@ esac
 [ -e "$lib" ] || { echo "run.sh: $lib is missing: run make" >&2; exit 1; }
 models
 engine
-[ "$1" = gpu ] || homes
-[ "$1" = gpu ] || spilled
+[ "$1" = gpu ] || { homes; copies; skew; spilled; }
 if [ "$1" = long ]; then
 	random $((1000 * times)) 20 passed
 	random $((1000 * times)) 20 placed
 	delays $((200 * times))
+	kept $((200 * times))
 	deep_delays $((200 * times))
 	deep_random $((200 * times))
 else
 	random 20 10 passed
 	[ "$1" = gpu ] || random 24 3 placed
-	[ "$1" = gpu ] || delays 8
+	[ "$1" = gpu ] || { delays 8; kept 20; }
 	[ "$1" = gpu ] || deep_delays 20
 	[ "$1" = gpu ] || deep_random 20
 fi
