@@ -6,7 +6,7 @@
  * is ever further off than int8 can be, and some of them are off, or nothing was
  * rounded. (2) All else is as it was, to the byte. Lock: none.
  */
-/* env: OFFLOAD_RAM=24M OFFLOAD_DISK=50M OFFLOAD_LOSSY=int8:*.weight */
+/* env: OFFLOAD_RAM=24M OFFLOAD_DISK=1M OFFLOAD_LOSSY=int8:*.weight */
 /* needs: regions evictions packed */
 /* message: tensors of .* may be rounded to int8 */
 #include "trap.h"

@@ -7,7 +7,7 @@
  * discarded is the file's again, not what was packed of it. (4) A second mapping takes over their numbers,
  * and nobody has the file open once the first is gone.
  */
-/* env: OFFLOAD_RAM=32M OFFLOAD_DISK=50M */
+/* env: OFFLOAD_RAM=32M OFFLOAD_DISK=1M */
 /* needs: regions evictions packed */
 #include "trap.h"
 

@@ -5,7 +5,7 @@
  * Owns its blocks and a file; lock: none. Threads walk the file before, while and
  * after the heap becomes larger than the budget: whoever packs does both then.
  */
-/* env: OFFLOAD_RAM=32M OFFLOAD_DISK=50M */
+/* env: OFFLOAD_RAM=32M OFFLOAD_DISK=1M */
 /* needs: regions evictions */
 #include "anon.h"
 
