@@ -134,20 +134,46 @@ def reading(path, missing, rate):
             reached.append(float(reader.communicate()[0] or 0))
 
 
-def disk_of(folder, missing):
-    """The same of the file system a folder is on, by a file that is made for
-    it, of numbers nothing can pack, and gone afterwards."""
+def beside_a_reader(result, alone_s, shared_s, reached, missing):
+    """Adds what the reading alone costs this engine on this machine (a virtual disk
+    is served by the processors the engine computes on). With all in memory, without
+    the library, it takes shared_s beside a plain reader that reached so many bytes
+    per second, and alone_s alone: a byte costs it (1 - alone_s / shared_s) / reached
+    seconds, and a pass could not take less than alone_s + missing of these. No bar:
+    the bound knows no such cost. A reader that fell behind tells nothing."""
+    if reached < 0.9 * result_rate(result):
+        return
+    cost = max(0, 1 - alone_s / shared_s) / reached
+    beside = max(alone_s + cost * missing, missing / result["bandwidth"])
+    result.update(beside_s=beside, over_beside=result["s"] / beside, byte_cost_s=cost)
+    result["note"] = f"{result['over_beside']:.2f}x the engine beside a reader"
+
+
+def result_rate(result):
+    """Bytes per second that the run read, all along a pass."""
+    return result.get("bytes", result.get("read", 0)) / result["s"]
+
+
+@contextlib.contextmanager
+def some_file(folder, size):
+    """A file of numbers nothing can pack, gone afterwards."""
     path = f"{folder}/disk.bin"
     try:
         with open(path, "wb") as f:
-            for _ in range(max(int(missing) // (4 * MIB) + 1, 64)):
+            for _ in range(max(int(size) // (4 * MIB) + 1, 64)):
                 f.write(os.urandom(4 * MIB))
             f.flush()
             os.fsync(f.fileno())
-        return disk(path, missing)
+        yield path
     finally:
         if os.path.exists(path):
             os.unlink(path)
+
+
+def disk_of(folder, missing):
+    """The same of the file system a folder is on."""
+    with some_file(folder, missing) as path:
+        return disk(path, missing)
 
 
 def scratch(out):

@@ -7,7 +7,8 @@ a result too: it is reported with its message, and as missed.
 
 import sys
 
-from common import KILLED, MIB, Failed, median, reading
+import common
+from common import KILLED, MIB, Failed, median
 from measure import Run
 
 RESERVE = 192 * MIB
@@ -120,30 +121,22 @@ def dense_at(bench, args, ref, report, n):
     for got, result in done:
         if got and result["pager"] != "none":
             dense_bars(result, ref, n, plain_s, max(disk))
-            beside_a_reader(bench, ref, missing, result)
+            beside(bench, ref, missing, result)
         report.add(result)
 
 
-def beside_a_reader(bench, ref, missing, result):
-    """What the reading alone costs this engine on this machine (a virtual disk
-    is served by the processors the engine computes on). The engine with all in
-    memory, without the library, takes t beside a plain reader of r bytes per
-    second and t0 alone: a byte costs it (1 - t0 / t) / r seconds, and a token
-    could not take less than t0 + missing of these. No bar: DESIGN's bound knows
-    no such cost."""
-    rate = result["bytes"] / result["s"]
+def beside(bench, ref, missing, result):
+    """See common.beside_a_reader."""
+    rate = common.result_rate(result)
     if not rate:
         return
     read_through(ref["model"])
-    with reading(ref["model"], missing, rate) as reached:
+    with common.reading(ref["model"], missing, rate) as reached:
         got, _ = attempt(bench, Run(ref["model"], limit_to_fit(ref), cold=False),
                          row="beside", type=result["type"])
-    if not got or reached[0] < 0.9 * rate:	# the reader fell behind
-        return
-    cost = max(0, 1 - ref["compute_s"] * 1000 / median(got["ms"])) / reached[0]
-    beside = max(ref["compute_s"] + cost * missing, missing / result["bandwidth"])
-    result.update(beside_s=beside, over_beside=result["s"] / beside, byte_cost_s=cost)
-    result["note"] = f"{result['over_beside']:.2f}x the engine beside a reader"
+    if got:
+        common.beside_a_reader(result, ref["compute_s"], median(got["ms"]) / 1000,
+                               reached[0], missing)
 
 
 def simple(bench, args, ref, report, run, plain_s, **what):

@@ -181,7 +181,20 @@ def one_type(bench, args, ref, report):
     for result in results:
         if result.get("s") and result["pager"] != "none":
             judge(result, ref, max(disk), args.passes)
+            beside(bench, args, ref, result)
         report.add(result)
+
+
+def beside(bench, args, ref, result):
+    """See common.beside_a_reader; of what was read, written bytes are no part."""
+    rate = common.result_rate(result)
+    if not rate:
+        return
+    with common.some_file(args.spill, result["missing"]) as path:
+        with common.reading(path, result["missing"], rate) as reached:
+            run = free_run(bench, ref["type"])
+    common.beside_a_reader(result, ref["compute_s"], median(run["s"]), reached[0],
+                           result["missing"])
 
 
 def tell(r):
