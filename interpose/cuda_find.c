@@ -30,7 +30,6 @@
 #define SEEN 8192u	/* power of two; objects beyond are looked at again */
 
 #define CU_FN(symbol, name, version, flags, types) \
-	enum { VERSION_##symbol = version, FLAGS_##symbol = flags }; \
 	static const char name_##symbol[] __attribute__((unused)) = #name;
 #include "interpose/cuda_fn.def"
 #undef CU_FN
@@ -39,9 +38,20 @@
 #include "interpose/nvml.def"
 #undef NVML
 
-struct cuda_row cuda_rows[ROWS] = {
-#define CU_FIND(symbol, handler, text) { #symbol, name_##symbol, DRIVER_NAME, \
-	VERSION_##symbol, FLAGS_##symbol, (void *)hook_##symbol, NULL, text },
+struct cuda_row cuda_rows[ROWS];	/* filled when a driver is there */
+static bool filled;
+
+/* Not by the loader: its pointers would cost every process four pages of relocations. */
+static void fill(void)
+{
+	struct cuda_row *row = cuda_rows;
+
+	if (__atomic_load_n(&filled, __ATOMIC_ACQUIRE))
+		return;
+#define PUT(symbol_, name_, library_) \
+	row->symbol = symbol_, row->name = name_, row->library = library_;
+#define CU_FIND(symbol, handler, text) \
+	PUT(#symbol, name_##symbol, DRIVER_NAME) row++->hook = (void *)hook_##symbol;
 #define CU_CTX CU_FIND
 #define CU_MEM CU_FIND
 #define CU_COPY CU_FIND
@@ -49,11 +59,12 @@ struct cuda_row cuda_rows[ROWS] = {
 #define CU_GRAPH CU_FIND
 #define CU_IMAGE CU_FIND
 #include "interpose/cuda_hook.def"
-#define NVML(symbol, types, text) { #symbol, #symbol, NVML_NAME, 0, 0, \
-	(void *)hook_##symbol, NULL, text },
+#define NVML(symbol, types, text) \
+	PUT(#symbol, #symbol, NVML_NAME) row++->hook = (void *)hook_##symbol;
 #include "interpose/nvml.def"
 #undef NVML
-};
+	__atomic_store_n(&filled, true, __ATOMIC_RELEASE);
+}
 
 void *cuda_needs[NEEDS];
 void *nvml_get_uuid;
@@ -77,6 +88,8 @@ const char *cuda_library(const char *name)
 
 static struct cuda_row *row_of(const char *symbol)
 {
+	if (!__atomic_load_n(&filled, __ATOMIC_ACQUIRE))
+		return NULL;
 	for (int i = 0; i < ROWS; i++)
 		if (!strcmp(cuda_rows[i].symbol, symbol))
 			return &cuda_rows[i];
@@ -88,6 +101,7 @@ static void learn(const struct elf_object *o, const char *library)
 {
 	bool driver = !strcmp(library, DRIVER_NAME);
 
+	fill();
 	for (int i = 0; i < ROWS; i++)
 		if (!strcmp(cuda_rows[i].library, library))
 			__atomic_store_n(&cuda_rows[i].real,

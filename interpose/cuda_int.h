@@ -16,11 +16,8 @@ struct cuda_row {
 	const char *symbol;	/* as the library defines it */
 	const char *name;	/* as cuGetProcAddress is asked for it */
 	const char *library;	/* DRIVER_NAME or NVML_NAME */
-	int version;		/* that name means this symbol from here on */
-	unsigned int flags;	/* CU_PTDS, or 0 */
 	void *hook;
 	void *real;		/* NULL: not seen yet, the hook was given to nobody */
-	const char *records;
 };
 
 enum {
