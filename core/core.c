@@ -34,7 +34,7 @@ static pid_t owner;			/* the process these statistics are of */
 
 /* ---- start and end --------------------------------------------------------------- */
 
-static bool this_program(void)
+static AT_START bool this_program(void)
 {
 	char exe[1024];
 	ssize_t n;
@@ -46,7 +46,7 @@ static bool this_program(void)
 	return options_glob(off_opt.programs, exe);
 }
 
-int core_init(char **envp)
+AT_START int core_init(char **envp)
 {
 	static char *nothing[] = { NULL };
 	/* With more rights than who started it: what he asks for is not heeded. */
@@ -68,7 +68,7 @@ bool core_forked(void)
 	return forked;
 }
 
-bool core_on(void)
+AT_START bool core_on(void)
 {
 	return owner && !strange;
 }
@@ -78,7 +78,7 @@ bool core_strict(void)
 	return off_opt.strict != 0;
 }
 
-void core_exit(void)
+AT_START void core_exit(void)
 {
 	int err;
 
@@ -97,7 +97,7 @@ void core_exit(void)
 			off_opt.stats, outfile_error(err));
 }
 
-void core_leave(void)
+AT_START void core_leave(void)
 {
 	if (owner == (pid_t)syscall(SYS_getpid))
 		keeper_leave();
@@ -110,7 +110,7 @@ void core_new_owner(void)
 	atomic_store(&reported, false);
 }
 
-uint64_t host_min(void)
+AT_START uint64_t host_min(void)
 {
 	return torture() && off_opt.host_min > (64 << 10) ? 64 << 10 : off_opt.host_min;
 }

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "core/at_start.h"
 #include "core/device.h"
 #include "core/vmm.h"
 #include "core/vmm_graph.h"

@@ -626,7 +626,7 @@ bool keeper_running(void)
 	return atomic_load(&state) == READY;
 }
 
-void keeper_leave(void)
+AT_START void keeper_leave(void)
 {
 	atomic_store(&leaving, true);
 	if (keeper_running())

@@ -19,6 +19,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "at_start.h"
 #include "log.h"
 
 #define PREFIX		"OFFLOAD_"
@@ -389,7 +390,7 @@ static bool not_ours(const char *name)
 	return !strncmp(name, "TARGET_", 7);
 }
 
-static int read_one(const char *var)
+static AT_START int read_one(const char *var)
 {
 	const char *name = var + strlen(PREFIX);
 	size_t len = strcspn(name, "=");
@@ -408,7 +409,7 @@ static int read_one(const char *var)
 	return -EINVAL;
 }
 
-int options_read(char **envp)
+AT_START int options_read(char **envp)
 {
 	int err = 0;
 

@@ -10,7 +10,7 @@
 
 static _Atomic uint64_t rng;
 
-bool torture(void)
+AT_START bool torture(void)
 {
 	return off_opt.torture != 0;
 }

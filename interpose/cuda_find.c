@@ -226,7 +226,7 @@ static int rebind_one(const struct elf_object *o, void *arg)
 
 /* ---- looking --------------------------------------------------------------------- */
 
-static int look_at(const struct elf_object *o, void *arg)
+static AT_START int look_at(const struct elf_object *o, void *arg)
 {
 	static const char *const library[2] = { DRIVER_NAME, NVML_NAME };
 	struct look *l = arg;
@@ -245,7 +245,7 @@ static int look_at(const struct elf_object *o, void *arg)
 	return 0;
 }
 
-void cuda_look(void)
+AT_START void cuda_look(void)
 {
 	unsigned long long n_loads, n_unloads;
 	struct look l = { .fresh = false };
@@ -270,7 +270,7 @@ void cuda_look(void)
 	__atomic_store_n(&unloads, n_unloads, __ATOMIC_RELAXED);
 }
 
-void cuda_begin(void)
+AT_START void cuda_begin(void)
 {
 	off = !core_on();
 	dlsym_begin();

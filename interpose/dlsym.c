@@ -67,7 +67,7 @@ STUB(dlsym, "	xor %edx, %edx\n");
 STUB(dlvsym, "");
 #endif
 
-static void find_real(void)
+static AT_START void find_real(void)
 {
 	void *sym = elf_next((const void *)find_real, "dlsym", NULL, NULL);
 	void *vsym = elf_next((const void *)find_real, "dlvsym", NULL, NULL);
@@ -78,7 +78,7 @@ static void find_real(void)
 		__atomic_store_n(&real_dlsym, (__typeof__(real_dlsym))sym, __ATOMIC_RELEASE);
 }
 
-void *dlsym_next(const char *name)
+AT_START void *dlsym_next(const char *name)
 {
 	if (__atomic_load_n(&real_dlsym, __ATOMIC_ACQUIRE) == no_dlsym)
 		find_real();
@@ -112,13 +112,13 @@ static int is_caller(const struct elf_object *o, void *arg)
 	return elf_holds(o, w->at);
 }
 
-static int count_one(const struct elf_object *o, void *arg)
+static AT_START int count_one(const struct elf_object *o, void *arg)
 {
 	*(int *)arg += 1;
 	return 0;
 }
 
-void dlsym_begin(void)
+AT_START void dlsym_begin(void)
 {
 	int n = 0;
 

@@ -6,6 +6,7 @@
  * found by the object's own hash table; hidden versions are passed over.
  * Lock: the loader's, of the list of objects, by dl_iterate_phdr.
  */
+#include "core/core.h"
 #include "interpose/elf.h"
 
 #include <errno.h>
@@ -25,7 +26,7 @@ static uintptr_t absolute(const struct elf_object *o, uintptr_t p)
 	return p >= o->base ? p : o->base + p;
 }
 
-static void read_dynamic(struct elf_object *o, const ElfW(Dyn) *d)
+static AT_START void read_dynamic(struct elf_object *o, const ElfW(Dyn) *d)
 {
 	size_t relative = 0, rela_bytes = 0, plt_bytes = 0;
 
@@ -53,7 +54,7 @@ static void read_dynamic(struct elf_object *o, const ElfW(Dyn) *d)
 	}
 }
 
-static bool read_object(struct elf_object *o, const struct dl_phdr_info *i)
+static AT_START bool read_object(struct elf_object *o, const struct dl_phdr_info *i)
 {
 	const ElfW(Dyn) *dyn = NULL;
 
@@ -82,7 +83,7 @@ struct each {
 	void *arg;
 };
 
-static int each_one(struct dl_phdr_info *i, size_t size, void *arg)
+static AT_START int each_one(struct dl_phdr_info *i, size_t size, void *arg)
 {
 	const struct each *e = arg;
 	struct elf_object o;
@@ -90,14 +91,14 @@ static int each_one(struct dl_phdr_info *i, size_t size, void *arg)
 	return read_object(&o, i) ? e->cb(&o, e->arg) : 0;
 }
 
-int elf_each(int (*cb)(const struct elf_object *o, void *arg), void *arg)
+AT_START int elf_each(int (*cb)(const struct elf_object *o, void *arg), void *arg)
 {
 	struct each e = { cb, arg };
 
 	return dl_iterate_phdr(each_one, &e);
 }
 
-static int first_only(struct dl_phdr_info *i, size_t size, void *arg)
+static AT_START int first_only(struct dl_phdr_info *i, size_t size, void *arg)
 {
 	unsigned long long *n = arg;
 
@@ -106,7 +107,7 @@ static int first_only(struct dl_phdr_info *i, size_t size, void *arg)
 	return 1;
 }
 
-void elf_changes(unsigned long long *loads, unsigned long long *unloads)
+AT_START void elf_changes(unsigned long long *loads, unsigned long long *unloads)
 {
 	unsigned long long n[2] = { 0, 0 };
 
@@ -115,7 +116,7 @@ void elf_changes(unsigned long long *loads, unsigned long long *unloads)
 	*unloads = n[1];
 }
 
-bool elf_named(const struct elf_object *o, const char *prefix)
+AT_START bool elf_named(const struct elf_object *o, const char *prefix)
 {
 	const char *slash = strrchr(o->name, '/');
 
@@ -219,7 +220,7 @@ static int look_further(const struct elf_object *o, void *arg)
 	return n->found != NULL;
 }
 
-void *elf_next(const void *after, const char *name, const char *prefix, bool *prefix_ok)
+AT_START void *elf_next(const void *after, const char *name, const char *prefix, bool *prefix_ok)
 {
 	struct next n = { .after = after, .name = name, .prefix = prefix };
 

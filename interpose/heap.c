@@ -163,7 +163,7 @@ static void install(void)
 		__atomic_store_n(&to[i], from[i], __ATOMIC_RELEASE);
 }
 
-static SLOW void look(void)
+static __attribute__((noinline)) AT_START void look(void)
 {
 	bool outer = looking;
 
@@ -185,7 +185,7 @@ static SLOW void look(void)
 	looking = outer;
 }
 
-void heap_begin(void)
+AT_START void heap_begin(void)
 {
 	if (!__atomic_load_n(&found, __ATOMIC_ACQUIRE))
 		look();

@@ -18,12 +18,12 @@
 
 extern char **environ;
 
-void *real_symbol(const char *name)
+AT_START void *real_symbol(const char *name)
 {
 	return dlsym_next(name);
 }
 
-__attribute__((constructor)) static void begin(void)
+__attribute__((constructor)) static AT_START void begin(void)
 {
 	heap_begin();
 	if (core_init(environ) && core_strict())
@@ -31,7 +31,7 @@ __attribute__((constructor)) static void begin(void)
 	cuda_begin();
 }
 
-__attribute__((destructor)) static void end(void)
+__attribute__((destructor)) static AT_START void end(void)
 {
 	core_leave();
 	core_exit();
