@@ -29,10 +29,13 @@ struct kept {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct kept *list;
 
+/* Without OFFLOAD_DEVICE_DEEP, and in a child of a fork, where the lock may be held: none. */
 static struct kept *find(CUgraphExec exec)
 {
 	struct kept *k;
 
+	if (!cuda_deep())
+		return NULL;
 	pthread_mutex_lock(&lock);
 	for (k = list; k && k->exec != exec; k = k->next)
 		;
@@ -104,17 +107,28 @@ static bool read_nodes(struct kept *k)
 	return ok;
 }
 
-static bool plain_kernel(CUgraphNode node, CUDA_KERNEL_NODE_PARAMS_v1 *p)
+/* What the node has of it; nothing where the driver does not know it. */
+static CUkernelNodeAttrValue attribute(CUgraphNode node, CUkernelNodeAttrID id)
 {
 	CUkernelNodeAttrValue v;
 
 	memset(&v, 0, sizeof(v));
+	if (DRIVER(cuGraphKernelNodeGetAttribute) &&
+	    DRIVER(cuGraphKernelNodeGetAttribute)(node, id, &v) != CUDA_SUCCESS)
+		memset(&v, 0, sizeof(v));
+	return v;
+}
+
+/* A launch would have to say nothing of it beside its parameters. */
+static bool plain_kernel(CUgraphNode node, CUDA_KERNEL_NODE_PARAMS_v1 *p)
+{
+	CUkernelNodeAttrValue v;
+
 	if (DRIVER(cuGraphKernelNodeGetParams)(node, p) != CUDA_SUCCESS || !p->func)
 		return false;
-	/* What a launch would have to say beside its parameters. */
-	return !DRIVER(cuGraphKernelNodeGetAttribute) ||
-	       DRIVER(cuGraphKernelNodeGetAttribute)(node, CU_LAUNCH_ATTRIBUTE_COOPERATIVE,
-						     &v) != CUDA_SUCCESS || !v.cooperative;
+	v = attribute(node, CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION);
+	return (uint64_t)v.clusterDim.x * v.clusterDim.y * v.clusterDim.z <= 1 &&
+	       !attribute(node, CU_LAUNCH_ATTRIBUTE_COOPERATIVE).cooperative;
 }
 
 static bool followed(CUgraphNode node)
@@ -194,6 +208,8 @@ void cuda_graph_gone(CUgraphExec exec)
 {
 	struct kept **at, *k = NULL;
 
+	if (!cuda_deep())	/* as find */
+		return;
 	pthread_mutex_lock(&lock);
 	for (at = &list; *at && (*at)->exec != exec; at = &(*at)->next)
 		;
