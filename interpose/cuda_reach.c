@@ -16,10 +16,12 @@ static CUresult gate(bool *in)
 
 CUresult cuda_enter_bytes(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len, bool *in)
 {
-	struct vmm_reach w = { .n = 0 };
+	struct vmm_reach w;
 
-	if (!cuda_deep())
+	if (!cuda_deep())	/* (1) */
 		return gate(in);
+	w.n = 0;
+	w.all = false;
 	if (a_len)
 		vmm_reach_add(&w, a, a_len);
 	if (b_len)
@@ -29,9 +31,13 @@ CUresult cuda_enter_bytes(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len
 
 CUresult cuda_enter_any(bool *in)
 {
-	struct vmm_reach w = { .all = true };
+	struct vmm_reach w;
 
-	return cuda_deep() ? cuda_enter(&w, in) : gate(in);
+	if (!cuda_deep())
+		return gate(in);
+	w.n = 0;
+	w.all = true;
+	return cuda_enter(&w, in);
 }
 
 CUresult cuda_enter_kernel(CUfunction f, void *const *params, void *const *extra, bool captured,
