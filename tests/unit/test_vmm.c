@@ -666,7 +666,7 @@ static void fill_file(void)
 	assert_int_equal(device_used + host_used + (uint64_t)n_maps, 0);
 }
 
-/* In a child: the threads of a file live as long as the process. */
+/* In a child, before this process has a file: its threads live as long as the process. */
 static void full_file(void **state)
 {
 	pid_t child = fork();
@@ -767,8 +767,8 @@ int main(void)
 		cmocka_unit_test(every_failure), cmocka_unit_test(admission),
 		cmocka_unit_test(apart),
 		cmocka_unit_test(owners), cmocka_unit_test(put_aside), cmocka_unit_test(runs),
-		cmocka_unit_test(settles), cmocka_unit_test(gate), cmocka_unit_test(spills),
-		cmocka_unit_test(points), cmocka_unit_test(full_file),
+		cmocka_unit_test(settles), cmocka_unit_test(gate), cmocka_unit_test(points),
+		cmocka_unit_test(full_file), cmocka_unit_test(spills),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
