@@ -201,13 +201,14 @@ static void unmap_upto(struct vmm_region *r, uint32_t n)
 			vmm_handle_put(r->dev, r->ext[i].host, vmm_bytes(r, i), r->ext[i].handle);
 }
 
-/* A handle of the kind, or of the other if there is no more of it and it may be. */
+/* A handle of the kind, or of the other if there is no more of it and it may be: what can be
+ * spilled is not in the device beyond its budget. */
 static int home(struct vmm_region *r, uint32_t i, bool host)
 {
 	uint64_t len = vmm_bytes(r, i), room = vmm_host_left(r->dev);
 	int err = -ENOMEM;
 
-	if (!host || room < len)
+	if (!host || (room < len && !r->piece))
 		err = vmm_handle_get(r->dev, false, len, &r->ext[i].handle);
 	r->ext[i].host = err == -ENOMEM && room >= len;
 	if (r->ext[i].host)

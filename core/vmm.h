@@ -186,10 +186,11 @@ int vmm_enter_reach(const struct vmm_reach *w, bool *in);
 bool vmm_reached(const struct vmm_reach *w);
 /* Bytes from addr on, len at most, that lie in one extent. Any thread. */
 uint64_t vmm_in_extent(uint64_t addr, uint64_t len);
-/* Device memory at `to` gets the host's bytes: which of them are addresses of regions? */
-void vmm_points(uint64_t to, const void *from, uint64_t len);
-/* It gets other device memory's; or ends (from 0). */
-void vmm_points_moved(uint64_t to, uint64_t from, uint64_t len);
+/* Device memory at `to` gets the host's bytes: which of them are addresses of regions? now:
+ * it has what was there no longer. */
+void vmm_points(uint64_t to, const void *from, uint64_t len, bool now);
+/* It gets other device memory's; to 0: that at `from` ends. */
+void vmm_points_moved(uint64_t to, uint64_t from, uint64_t len, bool now);
 /* A kernel touched what no argument of its led to, it seems: says so, once. */
 void vmm_reach_missed(void);
 

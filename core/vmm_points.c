@@ -5,7 +5,8 @@
  * to the device is searched for addresses of regions, on its way.
  *
  * (1) What was copied over is forgotten, and so is what was freed. Copies within the device
- *     take their addresses with them.
+ *     take their addresses with them. A copy that a stream captures is not made yet: what is
+ *     there stays, too.
  * (2) Addresses that kernels write are not seen: who reaches spilled memory by one is
  *     stopped (vmm_spill.c, 1), and the user told.
  * (3) Regions lie where numbers rarely point (vmm.c, 6); a number that does makes more
@@ -53,6 +54,9 @@ static void add(uint64_t where, uint64_t value)
 	struct device_region d;
 	uint32_t i = from(where);
 
+	for (uint32_t k = i; k < n && list[k].where == where; k++)
+		if (list[k].value == value)
+			return;
 	if (n == cap) {
 		uint32_t more = cap ? 2 * cap : 256;
 		struct point *p = mem_realloc(list, more * sizeof(*p));
@@ -75,14 +79,14 @@ static bool of_region(uint64_t w)
 	return device_maybe(w) && device_find(w, &d) && d.placed;
 }
 
-void vmm_points(uint64_t to, const void *bytes, uint64_t len)
+void vmm_points(uint64_t to, const void *bytes, uint64_t len, bool now)
 {
 	const char *at = bytes;
 	uint64_t w, i = -to & 7;
 
 	if (!atomic_load_explicit(&vmm_deep, memory_order_relaxed) || !bytes)
 		return;
-	if (atomic_load(&some)) {
+	if (now && atomic_load(&some)) {
 		pthread_mutex_lock(&lock);
 		forget(to, len);
 		pthread_mutex_unlock(&lock);
@@ -97,37 +101,38 @@ void vmm_points(uint64_t to, const void *bytes, uint64_t len)
 	}
 }
 
-void vmm_points_moved(uint64_t to, uint64_t where, uint64_t len)
+void vmm_points_moved(uint64_t to, uint64_t where, uint64_t len, bool now)
 {
 	if (!atomic_load(&some))
 		return;
 	pthread_mutex_lock(&lock);
+	if (to && now && (to - where >= len && where - to >= len))
+		forget(to, len);
 	if (to)
 		for (uint32_t i = from(where); i < n && list[i].where - where < len; i++) {
 			struct point p = list[i];
 			uint64_t at = to + (p.where - where);
-			uint32_t k = from(at);
+			uint32_t were = n;
 
-			if (k < n && list[k].where == at && list[k].value == p.value)
-				continue;
 			add(at, p.value);
-			i += at <= p.where;	/* it was put before this one */
+			i += n > were && at <= p.where;	/* it was put before this one */
 		}
 	else
 		forget(where, len);
 	pthread_mutex_unlock(&lock);
 }
 
-/* A few at a time: what point does must not find the lock held. */
+/* A few at a time, those of one place together: what point does must not find the lock held. */
 void vmm_points_in(uint64_t at, uint64_t len, void (*point)(uint64_t value, void *arg), void *arg)
 {
-	uint64_t end = at + len, value[32];
+	uint64_t end = at + len, value[64];
 	uint32_t k;
 
 	while (atomic_load_explicit(&some, memory_order_relaxed) && at < end) {
 		pthread_mutex_lock(&lock);
 		k = 0;
-		for (uint32_t i = from(at); i < n && list[i].where < end && k < 32; i++) {
+		for (uint32_t i = from(at); i < n && list[i].where < end &&
+		     (k < 32 || (k < 64 && list[i].where < at)); i++) {
 			value[k++] = list[i].value;
 			at = list[i].where + 1;
 		}

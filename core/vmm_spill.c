@@ -105,14 +105,15 @@ static void give_slots(struct vmm_region *r, uint32_t i)
 	}
 }
 
-/* (3) One extent with a home gives up its slots. */
-static bool take_back(void)
+/* (3) One extent with a home gives up its slots, for those of another. */
+static bool take_back(const struct vmm_region *other, uint32_t its)
 {
 	for (uint32_t n = 1; n < VMM_REGIONS; n++) {
 		struct vmm_region *r = vmm_nth(n);
 
 		for (uint32_t i = 0; r && r->piece && i < r->n; i++)
-			if (!r->ext[i].spilled && piece_of(r, i, 0)->page != STORE_NONE) {
+			if (!r->ext[i].spilled && piece_of(r, i, 0)->page != STORE_NONE &&
+			    (r != other || i != its)) {
 				give_slots(r, i);
 				return true;
 			}
@@ -131,7 +132,7 @@ static int take_slots(struct vmm_region *r, uint32_t i)
 			continue;
 		do
 			err = store_take(piece_bytes(r, i, k), &p->page);
-		while (err && take_back());
+		while (err && take_back(r, i));
 		if (err)
 			p->page = STORE_NONE;
 	}

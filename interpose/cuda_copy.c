@@ -78,7 +78,7 @@ static void count(struct end to, struct end from, uint64_t bytes)
 	else if (done && to.host)
 		device_count_copy(from.dev, 0, bytes);
 	if (cuda_deep() && !to.host && !to.array && !from.array)
-		cuda_points(to.addr, from.addr, from.host, bytes);
+		cuda_points(to.addr, from.addr, from.host, bytes, done);
 	if (!to.host && !to.array) {
 		device_mark(to.addr, from.host ? DEVICE_FILLED : DEVICE_WRITTEN);
 		vmm_wrote(to.addr, bytes, (uintptr_t)copied_on);
@@ -409,10 +409,6 @@ static CUresult part_peer(const struct cuda_box *b, void *arg)
 		box_ = (struct cuda_box){ .to = SIDE(c, dst, zd, hd), .from = SIDE(c, src, zs, hs), \
 					  .width = (c)->WidthInBytes, .rows = (c)->Height, \
 					  .layers = (depth) }; \
-	if (cuda_deep() && c && (c)->srcMemoryType == CU_MEMORYTYPE_HOST) \
-		cuda_box_points(&box_, (c)->srcHost ? (const char *)(c)->srcHost + ((zs) * (hs) + \
-				(c)->srcY) * PITCH(c, src) + (c)->srcXInBytes : NULL, \
-				PITCH(c, src), hs); \
 	b_ = cuda_enter_box(&box_, &in_); \
 	if (b_ != CUDA_SUCCESS) \
 		; \
@@ -421,6 +417,10 @@ static CUresult part_peer(const struct cuda_box *b, void *arg)
 	else \
 		b_ = (call); \
 	vmm_leave(in_); \
+	if (b_ == CUDA_SUCCESS && cuda_deep() && c && (c)->srcMemoryType == CU_MEMORYTYPE_HOST) \
+		cuda_box_points(&box_, (c)->srcHost ? (const char *)(c)->srcHost + ((zs) * (hs) + \
+				(c)->srcY) * PITCH(c, src) + (c)->srcXInBytes : NULL, \
+				PITCH(c, src), hs, !cuda_captured(copied_on)); \
 	b_; })
 #define EACH2D(c, s, async, call) \
 	BLOCK_EACH(c, s, async, call, part2d, 0, 0, (c)->Height, (c)->Height, 1)

@@ -222,11 +222,12 @@ CUresult cuda_parts(const struct cuda_box *box,
 bool cuda_whole(const struct cuda_box *box);
 /* cuda_enter, for all of a box that a copy will touch. */
 CUresult cuda_enter_box(const struct cuda_box *box, bool *in);
-/* Addresses in what was copied to device memory. from 0: not known. */
-void cuda_points(uint64_t to, uint64_t from, bool host, uint64_t bytes);
-/* The box is filled from host memory of that pitch: addresses in there (vmm_points). */
+/* Addresses in what was copied to device memory. from 0: not known. now: it was not
+ * captured. */
+void cuda_points(uint64_t to, uint64_t from, bool host, uint64_t bytes, bool now);
+/* The box was filled from host memory of that pitch: addresses in there (vmm_points). */
 void cuda_box_points(const struct cuda_box *box, const void *host, uint64_t pitch,
-		     uint64_t height);
+		     uint64_t height, bool now);
 /* The most bytes from both addresses on that do; a copy of a capture makes them stay. */
 uint64_t cuda_piece(uint64_t to, uint64_t from, uint64_t n);
 

@@ -173,7 +173,7 @@ static CUresult on_free(__typeof__(&cuMemFree_v2) real, CUdeviceptr base)
 	CUresult r;
 
 	if (cuda_deep() && device_find(base, &was) && was.base == base)
-		vmm_points_moved(0, base, was.len);
+		vmm_points_moved(0, base, was.len, true);
 	if (!cuda_placed(base, &was))
 		return ENDING(base, real(base));
 	if (!device_drop(base, &was))

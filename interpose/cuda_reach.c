@@ -16,10 +16,12 @@ static CUresult gate(bool *in)
 
 CUresult cuda_enter_bytes(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len, bool *in)
 {
-	struct vmm_reach w = { .n = 0 };
+	struct vmm_reach w;
 
-	if (!cuda_deep())
+	if (!cuda_deep())	/* (1) */
 		return gate(in);
+	w.n = 0;
+	w.all = false;
 	if (a_len)
 		vmm_reach_add(&w, a, a_len);
 	if (b_len)
@@ -29,9 +31,13 @@ CUresult cuda_enter_bytes(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len
 
 CUresult cuda_enter_any(bool *in)
 {
-	struct vmm_reach w = { .all = true };
+	struct vmm_reach w;
 
-	return cuda_deep() ? cuda_enter(&w, in) : gate(in);
+	if (!cuda_deep())
+		return gate(in);
+	w.n = 0;
+	w.all = true;
+	return cuda_enter(&w, in);
 }
 
 CUresult cuda_enter_kernel(CUfunction f, void *const *params, void *const *extra, bool captured,
@@ -70,20 +76,32 @@ CUresult cuda_enter_box(const struct cuda_box *b, bool *in)
 				side_bytes(&b->from, b), in);
 }
 
-void cuda_points(uint64_t to, uint64_t from, bool host, uint64_t bytes)
+/* What is known nowhere is the host's, or a device's by a way that is not hooked. */
+static bool readable(uint64_t at)
 {
-	if (host)
-		vmm_points(to, (const void *)(uintptr_t)from, bytes);
-	else
-		vmm_points_moved(to, from, bytes);
+	struct device_region d;
+	CUmemorytype type = CU_MEMORYTYPE_HOST;
+
+	return !at || device_find(at, &d) || !REAL(cuPointerGetAttribute) ||
+	       REAL(cuPointerGetAttribute)(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, at) !=
+	       CUDA_SUCCESS || type == CU_MEMORYTYPE_HOST;
 }
 
-void cuda_box_points(const struct cuda_box *b, const void *host, uint64_t pitch, uint64_t height)
+void cuda_points(uint64_t to, uint64_t from, bool host, uint64_t bytes, bool now)
+{
+	if (host && readable(from))
+		vmm_points(to, (const void *)(uintptr_t)from, bytes, now);
+	else
+		vmm_points_moved(to, from, bytes, now);
+}
+
+void cuda_box_points(const struct cuda_box *b, const void *host, uint64_t pitch, uint64_t height,
+		     bool now)
 {
 	for (uint64_t z = 0; host && b->to.at && z < b->layers; z++)
 		for (uint64_t y = 0; y < b->rows; y++)
 			vmm_points(b->to.at + (z * b->to.height + y) * b->to.pitch,
-				   (const char *)host + (z * height + y) * pitch, b->width);
+				   (const char *)host + (z * height + y) * pitch, b->width, now);
 }
 
 CUresult cuda_keep(CUdeviceptr at)

@@ -29,10 +29,13 @@ struct kept {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct kept *list;
 
+/* Without OFFLOAD_DEVICE_DEEP, and in a child of a fork, where the lock may be held: none. */
 static struct kept *find(CUgraphExec exec)
 {
 	struct kept *k;
 
+	if (!cuda_deep())
+		return NULL;
 	pthread_mutex_lock(&lock);
 	for (k = list; k && k->exec != exec; k = k->next)
 		;
@@ -104,17 +107,28 @@ static bool read_nodes(struct kept *k)
 	return ok;
 }
 
-static bool plain_kernel(CUgraphNode node, CUDA_KERNEL_NODE_PARAMS_v1 *p)
+/* What the node has of it; nothing where the driver does not know it. */
+static CUkernelNodeAttrValue attribute(CUgraphNode node, CUkernelNodeAttrID id)
 {
 	CUkernelNodeAttrValue v;
 
 	memset(&v, 0, sizeof(v));
+	if (DRIVER(cuGraphKernelNodeGetAttribute) &&
+	    DRIVER(cuGraphKernelNodeGetAttribute)(node, id, &v) != CUDA_SUCCESS)
+		memset(&v, 0, sizeof(v));
+	return v;
+}
+
+/* A launch would have to say nothing of it beside its parameters. */
+static bool plain_kernel(CUgraphNode node, CUDA_KERNEL_NODE_PARAMS_v1 *p)
+{
+	CUkernelNodeAttrValue v;
+
 	if (DRIVER(cuGraphKernelNodeGetParams)(node, p) != CUDA_SUCCESS || !p->func)
 		return false;
-	/* What a launch would have to say beside its parameters. */
-	return !DRIVER(cuGraphKernelNodeGetAttribute) ||
-	       DRIVER(cuGraphKernelNodeGetAttribute)(node, CU_LAUNCH_ATTRIBUTE_COOPERATIVE,
-						     &v) != CUDA_SUCCESS || !v.cooperative;
+	v = attribute(node, CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION);
+	return (uint64_t)v.clusterDim.x * v.clusterDim.y * v.clusterDim.z <= 1 &&
+	       !attribute(node, CU_LAUNCH_ATTRIBUTE_COOPERATIVE).cooperative;
 }
 
 static bool followed(CUgraphNode node)
@@ -194,6 +208,8 @@ void cuda_graph_gone(CUgraphExec exec)
 {
 	struct kept **at, *k = NULL;
 
+	if (!cuda_deep())	/* as find */
+		return;
 	pthread_mutex_lock(&lock);
 	for (at = &list; *at && (*at)->exec != exec; at = &(*at)->next)
 		;
@@ -215,8 +231,30 @@ union params {
 	CUDA_MEMSET_NODE_PARAMS_v1 set;
 };
 
-/* What a node does; and what can be spilled of what it touches: places of copies and sets
- * have homes and stay (cuda_graph.c, 2). */
+/* From at on, what rows of so many bytes, a pitch apart, lie in. */
+static void add_rows(struct vmm_reach *w, uint64_t at, uint64_t pitch, uint64_t rows, uint64_t bytes)
+{
+	if (at && rows && bytes)
+		vmm_reach_add(w, at, (rows - 1) * pitch + bytes);
+}
+
+static void copy_reach(const CUDA_MEMCPY3D *c, struct vmm_reach *w)
+{
+#define SIDE(side) do { \
+	uint64_t pitch_ = c->side##Pitch ? c->side##Pitch : c->side##XInBytes + c->WidthInBytes; \
+	uint64_t high_ = c->side##Height ? c->side##Height : c->side##Y + c->Height; \
+	uint64_t last_ = c->Depth ? (c->side##Z + c->Depth - 1) * high_ + c->side##Y + c->Height : 0; \
+	if (c->side##MemoryType == CU_MEMORYTYPE_DEVICE || \
+	    c->side##MemoryType == CU_MEMORYTYPE_UNIFIED) \
+		add_rows(w, c->side##Device, pitch_, last_, c->side##XInBytes + c->WidthInBytes); \
+	} while (0)
+	SIDE(src);
+	SIDE(dst);
+#undef SIDE
+}
+
+/* What a node does; and what it touches: places of copies and sets have homes and stay where
+ * the node was added as one (cuda_graph.c, 2), but not as one of any kind. */
 static CUresult read_node(CUgraphNode node, CUgraphNodeType *type, union params *p,
 			  struct vmm_reach *w)
 {
@@ -233,9 +271,16 @@ static CUresult read_node(CUgraphNode node, CUgraphNodeType *type, union params 
 			cuda_kernel_reach(p->kernel.func, p->kernel.kernelParams, p->kernel.extra, w);
 		return r;
 	case CU_GRAPH_NODE_TYPE_MEMCPY:
-		return DRIVER(cuGraphMemcpyNodeGetParams)(node, &p->copy);
+		r = DRIVER(cuGraphMemcpyNodeGetParams)(node, &p->copy);
+		if (r == CUDA_SUCCESS)
+			copy_reach(&p->copy, w);
+		return r;
 	case CU_GRAPH_NODE_TYPE_MEMSET:
-		return DRIVER(cuGraphMemsetNodeGetParams)(node, &p->set);
+		r = DRIVER(cuGraphMemsetNodeGetParams)(node, &p->set);
+		if (r == CUDA_SUCCESS)
+			add_rows(w, p->set.dst, p->set.pitch, p->set.height,
+				 (uint64_t)p->set.width * p->set.elementSize);
+		return r;
 	default:
 		return CUDA_SUCCESS;
 	}

@@ -78,7 +78,7 @@ scenario() {
 	plain_copies | blocks | batches | contexts) ways+=(EMU_SPAN=0 EMU_HOST_VMM=0) ;;
 	esac
 	case $1 in
-	slyly | contexts | unloaded | forked | two_devices | blocks | batches)
+	slyly | added | contexts | unloaded | forked | two_devices | blocks | batches)
 		ways+=("OFFLOAD_DEVICE_DEEP=1 OFFLOAD_TORTURE=11 EMU_SPAN=0 OFFLOAD_SPILL=$dir") ;;
 	esac
 	for set in "${ways[@]}"; do

@@ -736,7 +736,7 @@ int main(int argc, char **argv)
 		{ "reset", reset, 1 }, { "places", places, 1 }, { "slyly", slyly, 1 }, { "plain_copies", plain_copies, 1 },
 		{ "blocks", blocks, 1 }, { "batches", batches, 1 },
 		{ "two_devices", two_devices, 2 }, { "launches", launches, 1 },
-		{ "captured", captured, 1 }, { "unloaded", unloaded, 1 },
+		{ "captured", captured, 1 }, { "added", added, 1 }, { "unloaded", unloaded, 1 },
 		{ "pushed", pushed, 2 }, { "pools_elsewhere", pools_elsewhere, 2 },
 		{ "threads", threads, 1 }, { "forked", forked, 1 }, { "told", told, 1 }, { "registered", registered, 1 },
 	};

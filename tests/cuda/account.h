@@ -44,6 +44,7 @@ CUfunction function(CUmodule m, const char *name);
 
 /* account_more.c */
 void captured(void);
+void added(void);
 void unloaded(void);
 void pushed(void);
 void pools_elsewhere(void);

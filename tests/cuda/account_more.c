@@ -112,6 +112,54 @@ void unloaded(void)
 	printf("read %u\n", (unsigned int)n);
 }
 
+/* Nodes of graphs that are added as one of any kind, and memory that a graph has: nobody
+ * sees what they name until they are there. */
+void added(void)
+{
+	CUDA_MEM_ALLOC_NODE_PARAMS_v1 has = { .bytesize = 64 * KIB };
+	CUgraphNodeParams copy = { .type = CU_GRAPH_NODE_TYPE_MEMCPY };
+	CUdeviceptr p = get(MIB), q = get(MIB);
+	static char fill[1024 * 1024];
+	unsigned int n = 0;
+	CUgraphNode node;
+	CUgraphExec exec;
+	CUmodule m;
+	CUgraph g;
+
+	has.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+	has.poolProps.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+	ok(cuModuleLoadData(&m, ptx));
+	memset(fill, 0x11, sizeof(fill));
+	ok(cuMemcpyHtoD_v2(p, fill, MIB));
+	ok(cuMemcpyHtoD_v2(q, fill, MIB));
+	moved(0, 2 * MIB, 0);
+	ok(cuGraphCreate(&g, 0));
+	ok(cuGraphAddMemAllocNode(&node, g, NULL, 0, &has));
+	ok(cuGraphInstantiateWithFlags(&exec, g, 0));
+	ok(cuGraphLaunch(exec, NULL));
+	ok(cuMemsetD8_v2(has.dptr, 0x22, 64 * KIB));
+	ok(cuMemcpy(p + 200 * KIB, has.dptr, 4096));
+	moved(0, 4096, 0);	/* from what is known nowhere */
+	copy.memcpy.copyParams = (CUDA_MEMCPY3D){ .srcMemoryType = CU_MEMORYTYPE_DEVICE,
+		.srcDevice = p + 200 * KIB, .dstMemoryType = CU_MEMORYTYPE_DEVICE,
+		.dstDevice = q + 400 * KIB, .WidthInBytes = 4096, .Height = 1, .Depth = 1 };
+	copy.memcpy.copyCtx = ctx[0];
+	ok(cuGraphCreate(&g, 0));
+	ok(cuGraphAddNode(&node, g, NULL, 0, &copy));
+	ok(cuGraphInstantiateWithFlags(&exec, g, 0));
+	want[0].launches++;
+	for (int i = 0; i < 40; i++) {
+		launch(function(m, "bump"), p + (CUdeviceptr)i % 16 * 64 * KIB);
+		ok(cuMemsetD32_v2(p + 200 * KIB, (unsigned int)i, 1024));
+		ok(cuGraphLaunch(exec, NULL));
+		want[0].launches++;
+		ok(cuCtxSynchronize());
+		ok(cuMemcpyDtoH_v2(&n, q + 400 * KIB + 64, 4));
+		moved(0, 0, 4);
+		printf("read %x\n", n);
+	}
+}
+
 /* Contexts pushed and popped around each launch. */
 void pushed(void)
 {

@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "core/vmm_int.h"
@@ -42,6 +44,8 @@ static bool no_host, no_mix;
 static int taken_badly;		/* unmapped while something was queued */
 static bool told[4096];		/* the program has the address: by its upper half */
 static bool leaks;		/* the driver did not take something back */
+static uint64_t capacity = BUDGET;	/* bytes of the device */
+static uint64_t gran = G;	/* the driver's; bytes that have a stamp */
 
 static bool fails(bool back)
 {
@@ -55,7 +59,7 @@ static bool fails(bool back)
 
 static int f_granularity(int dev, bool host, uint64_t *bytes)
 {
-	*bytes = G;
+	*bytes = gran;
 	return 0;
 }
 
@@ -95,7 +99,7 @@ static int f_create(int dev, bool host, uint64_t len, uint64_t *handle)
 	OP(false);
 	if (host && no_host)
 		return -ENOTSUP;
-	if (!host && device_used + len > BUDGET)
+	if (!host && device_used + len > capacity)
 		return -ENOMEM;
 	while (handles[h].live)
 		h++;
@@ -186,12 +190,12 @@ static uint32_t *stamp(uint64_t at)
 	struct mapping *m = find(at);
 
 	assert_true(m && m->shown);
-	return &handles[m->handle].stamp[(at - m->at) / G];
+	return &handles[m->handle].stamp[(at - m->at) / gran];
 }
 
 static int f_copy(uintptr_t ctx, uint64_t to, uint64_t from, uint64_t len)
 {
-	for (uint64_t i = 0; i < len; i += G)
+	for (uint64_t i = 0; i < len; i += gran)
 		*stamp(to + i) = *stamp(from + i) + (calls + 1 == fail_at);
 	OP(false);
 	return 0;
@@ -202,14 +206,14 @@ static int f_fetch(uintptr_t ctx, uintptr_t stream, void *to, uint64_t from, uin
 {
 	OP(false);
 	memset(to, 0, len);
-	for (uint64_t i = 0; i < len; i += G)
+	for (uint64_t i = 0; i < len; i += gran)
 		memcpy((char *)to + i, stamp(from + i), 4);
 	return 0;
 }
 
 static int f_fill(uintptr_t ctx, uint64_t to, const void *from, uint64_t len)
 {
-	for (uint64_t i = 0; i < len; i += G)
+	for (uint64_t i = 0; i < len; i += gran)
 		memcpy(stamp(to + i), (const char *)from + i, 4);
 	OP(false);
 	return 0;
@@ -217,7 +221,7 @@ static int f_fill(uintptr_t ctx, uint64_t to, const void *from, uint64_t len)
 
 static int f_free_bytes(uintptr_t ctx, uint64_t *bytes)
 {
-	*bytes = BUDGET - device_used;
+	*bytes = capacity - device_used;
 	return 0;
 }
 
@@ -619,6 +623,109 @@ static void spills(void **state)
 	off_opt.device_deep = 0;
 }
 
+/* A file that is full, of slots and one block: what goes out takes the slots of another,
+ * none of its own; and no more is in the device than its budget, though there is room. */
+static void fill_file(void)
+{
+	const uint64_t e = 4ull << 20;		/* bytes of an extent: two pieces */
+	struct place r[2] = { 0 };
+
+	gran = e;
+	capacity = 8 * e;
+	reset();
+	off_opt.device_deep = 1;
+	off_opt.vram = off_stats_now->device[0].v[SD_BUDGET] = 4 * e;
+	off_opt.ram = e;
+	off_opt.spill_max = 4 * e + e / 2;
+	for (int i = 0; i < 2; i++) {
+		r[i].n = 4;
+		assert_int_equal(vmm_alloc(0, CTX, 4 * e, &r[i].at, &r[i].number), 0);
+		device_add(&(struct device_region){ .base = r[i].at, .len = 4 * e,
+						    .placed = r[i].number });
+		device_mark(r[i].at, DEVICE_FILLED);
+	}
+	assert_int_equal(vmm_stat(0, SD_SPILLED), 3 * e);
+	assert_true(device_used <= 4 * e && host_used <= e);
+	for (uint32_t n = 0; n < 8; n++)
+		for (int i = 0; i < 2; i++) {
+			struct vmm_reach w = { .n = 1, .range = { { r[i].at, 4 * e } } };
+			bool in;
+
+			assert_int_equal(vmm_enter_reach(&w, &in), 0);
+			for (uint32_t k = 0; k < 4; k++) {
+				assert_true(!n || *stamp(r[i].at + k * e) == n * 8 + k);
+				*stamp(r[i].at + k * e) = (n + 1) * 8 + k;
+			}
+			vmm_leave(in);
+		}
+	for (int i = 0; i < 2; i++) {
+		device_drop_range(r[i].at, 4 * e);
+		put(&r[i]);
+	}
+	vmm_handle_flush(0);
+	assert_int_equal(device_used + host_used + (uint64_t)n_maps, 0);
+}
+
+/* In a child, before this process has a file: its threads live as long as the process. */
+static void full_file(void **state)
+{
+	pid_t child = fork();
+	int status = 0;
+
+	if (!child) {
+		fill_file();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
+static void count_point(uint64_t value, void *arg)
+{
+	*(uint32_t *)arg += 1;
+}
+
+/* Tables of addresses in device memory: what is copied over is forgotten, but by a copy that
+ * is only captured. */
+static void points(void **state)
+{
+	const uint64_t a = 0x10000000, b = 0x20000000, table = 0x30000000;
+	uint64_t value[2];
+	uint32_t n;
+
+	reset();
+	atomic_store(&vmm_deep, true);
+	for (int i = 0; i < 2; i++) {
+		value[i] = (1ull << 40) + (uint64_t)i * G;
+		assert_true(device_add(&(struct device_region){ .base = value[i], .len = G,
+								.placed = 1 }));
+	}
+	vmm_points(a, &value[0], 8, true);
+	vmm_points(b, &value[1], 8, true);
+	for (int i = 0; i < 10; i++) {
+		vmm_points_moved(table, i % 2 ? a : b, 8, true);
+		n = 0;
+		vmm_points_in(table, 8, count_point, &n);
+		assert_int_equal(n, 1);
+	}
+	for (int i = 0; i < 10; i++) {		/* one or the other may be there */
+		vmm_points_moved(table, i % 2 ? a : b, 8, false);
+		n = 0;
+		vmm_points_in(table, 8, count_point, &n);
+		assert_int_equal(n, 2);
+	}
+	vmm_points(table, &value[1], 8, false);
+	n = 0;
+	vmm_points_in(table, 8, count_point, &n);
+	assert_int_equal(n, 2);
+	vmm_points_moved(0, table, 8, true);
+	n = 0;
+	vmm_points_in(table, 8, count_point, &n);
+	assert_int_equal(n, 0);
+	device_drop_range(value[0], 2 * G);
+	reset();
+}
+
 static _Atomic bool stop;
 
 static void *queues(void *arg)
@@ -660,7 +767,8 @@ int main(void)
 		cmocka_unit_test(every_failure), cmocka_unit_test(admission),
 		cmocka_unit_test(apart),
 		cmocka_unit_test(owners), cmocka_unit_test(put_aside), cmocka_unit_test(runs),
-		cmocka_unit_test(settles), cmocka_unit_test(gate), cmocka_unit_test(spills),
+		cmocka_unit_test(settles), cmocka_unit_test(gate), cmocka_unit_test(points),
+		cmocka_unit_test(full_file), cmocka_unit_test(spills),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
