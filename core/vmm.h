@@ -124,7 +124,7 @@ uint64_t vmm_run(uint64_t addr, uint64_t len);
  * leave the device if they must. True: some did. */
 bool vmm_make_room(int dev, uintptr_t ctx, uint64_t len, bool again);
 
-/* The program has waited for all its work on the device: homes may change places now. */
+/* The program has waited for all its work, which has one context: homes may change places now. */
 void vmm_idle(int dev);
 /* ---- launches: vmm_stage.c ------------------------------------------------------------- */
 
