@@ -21,6 +21,7 @@
 #include <cmocka.h>
 
 #include "core/vmm_int.h"
+#include "core/vmm_use.h"
 
 #define G	4096ull
 #define BUDGET	(64 * G)
@@ -493,6 +494,50 @@ static void settles(void **state)
 	end(r, 1);
 }
 
+/* As settles: whatever fails while homes change places. Groups of graphs come and go. */
+static void settling(void)
+{
+	struct place r[2] = { 0 };
+	struct vmm_group *g;
+	uint64_t from;
+
+	for (int i = 0; i < 2; i++)
+		if (get(&r[i], i ? 20 : 100))
+			known(&r[i], i ? DEVICE_USED : DEVICE_FILLED);
+	for (int i = 0; i < 12; i++) {
+		from = r[0].at + (uint64_t)(i < 6) * 50 * G;
+		g = vmm_group_new(&from, 1);
+		vmm_group_used(g);
+		vmm_group_end(g);
+		vmm_idle(0);
+		idle = false;
+		check(&r[0]);
+		check(&r[1]);
+	}
+	for (int i = 0; i < 2; i++)
+		if (r[i].number)
+			device_drop_range(r[i].at, r[i].n * G);
+	end(r, 2);
+}
+
+static void settling_failures(void **state)
+{
+	static const int errors[] = { -EIO, -ENOMEM, -EINVAL };
+	uint64_t all;
+
+	reset();
+	settling();
+	all = calls;
+	assert_true(off_stats_now->device[0].v[SD_MOVED] > 0);
+	for (int e = 0; e < 3; e++)
+		for (uint64_t n = 1; n <= all; n++) {
+			reset();
+			fail_at = n;
+			fail_with = errors[e];
+			settling();
+		}
+}
+
 /* ---- spilled homes ------------------------------------------------------------------- */
 
 #define SPILLS	4	/* allocations of 60 granules, of which 128 have homes */
@@ -660,7 +705,8 @@ int main(void)
 		cmocka_unit_test(every_failure), cmocka_unit_test(admission),
 		cmocka_unit_test(apart),
 		cmocka_unit_test(owners), cmocka_unit_test(put_aside), cmocka_unit_test(runs),
-		cmocka_unit_test(settles), cmocka_unit_test(gate), cmocka_unit_test(spills),
+		cmocka_unit_test(settles), cmocka_unit_test(settling_failures),
+		cmocka_unit_test(gate), cmocka_unit_test(spills),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
