@@ -279,20 +279,21 @@ kept() {
 	tell "graphs and what is done with them, seeds $first to $((s - 1))" "$bad" "$why"
 }
 
-# again: a context ends, whose memory was freed before and whose graphs were not: in the next one
-# as many copies are put into graphs.
+# again STAGE: a context ends, whose memory was freed before and whose graphs were not: in the
+# next one as many copies are put into graphs.
 again() {
-	local n copies=()
+	local n copies=() name="graphs, one context after another, $1"
 
-	for n in 1 2; do
-		run "$work/again" EMU_SEED=3 EMU_GRANULARITY=4K EMU_SPAN=0 EMU_VRAM=2M OFFLOAD_VRAM=150K \
-			OFFLOAD_STAGE=safe OFFLOAD_STATS="$work/again.json" LD_PRELOAD="$lib" \
-			"$B/engine/graphs" --seed 3 --contexts $n ||
-			{ tell "graphs, $n contexts" $? "$(tail -n 1 "$work/again.err")"; return; }
+	for n in 2 3; do
+		run "$work/again.plain" EMU_SEED=3 "$B/engine/graphs" --seed 3 --contexts $n &&
+			run "$work/again" EMU_SEED=3 EMU_GRANULARITY=4K EMU_SPAN=0 EMU_VRAM=2M OFFLOAD_VRAM=60K \
+				OFFLOAD_STAGE="$1" OFFLOAD_STATS="$work/again.json" LD_PRELOAD="$lib" \
+				"$B/engine/graphs" --seed 3 --contexts $n && cmp -s "$work/again" "$work/again.plain" ||
+			{ tell "$name" 1 "$n contexts: $(tail -n 1 "$work/again.err")"; return; }
 		copies+=("$(stat graph_copies "$work/again.json")")
 	done
 	[ "${copies[1]}" -gt "${copies[0]}" ]
-	tell "graphs, a context after another" $? "${copies[*]} copies were put into graphs"
+	tell "$name" $? "${copies[*]} copies were put into graphs"
 }
 
 # reached KIND GRAPH SET...: bytes that kernels read at the host in a pass of the skewed program:
@@ -520,7 +521,7 @@ esac
 [ -e "$lib" ] || { echo "run.sh: $lib is missing: run make" >&2; exit 1; }
 models
 engine
-[ "$1" = gpu ] || { homes; copies; again; skew; spilled; }
+[ "$1" = gpu ] || { homes; copies; again safe; again ahead; skew; spilled; }
 if [ "$1" = long ]; then
 	random $((1000 * times)) 20 passed
 	random $((1000 * times)) 20 placed
