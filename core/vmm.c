@@ -526,12 +526,12 @@ void vmm_drop_owner(uintptr_t ctx)
 		else
 			forget(table[i]);
 	}
-	if (closed) {
-		vmm_stager_end(ctx);
-		vmm_graphs_owner_end(ctx);
-	}
-	if (held)
+	vmm_stager_end(ctx);	/* its regions may have been freed before */
+	vmm_graphs_owner_end(ctx);
+	if (held) {
+		vmm_graphs_reap();
 		vmm_gate_open();
+	}
 	vmm_give_turn();
 	errno = saved;
 }

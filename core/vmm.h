@@ -124,7 +124,7 @@ uint64_t vmm_run(uint64_t addr, uint64_t len);
  * leave the device if they must. True: some did. */
 bool vmm_make_room(int dev, uintptr_t ctx, uint64_t len, bool again);
 
-/* The program has waited for all its work on the device: homes may change places now. */
+/* The program has waited for all its work, which has one context: homes may change places now. */
 void vmm_idle(int dev);
 /* ---- launches: vmm_stage.c ------------------------------------------------------------- */
 
@@ -165,7 +165,7 @@ void vmm_synced(void);
 /* Regions may have extents without a home, whose bytes are in a file. From then on. */
 extern _Atomic bool vmm_deep;
 
-#define VMM_RANGES 64
+#define VMM_RANGES 256
 /* len 0: the whole region that the address is in, or ends, and what addresses in there lead
  * to. */
 struct vmm_range { uint64_t at, len; };

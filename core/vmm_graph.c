@@ -461,7 +461,6 @@ void vmm_graphs_owner_end(uintptr_t ctx)
 	for (struct vmm_graph *g = graphs; g; g = g->next)
 		if (g->ctx == ctx && g->per)
 			slots_end(g, VMM_GRAPH_BANKS * g->per);
-	vmm_graphs_reap();
 }
 
 /* What there is is the parent's. */

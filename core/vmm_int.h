@@ -187,7 +187,7 @@ void vmm_reach_child(void);
 /* In the turn, the gate closed: its homes may change then. */
 void vmm_views_end(struct vmm_region *r);
 void vmm_views_free(struct vmm_region *r);	/* and it ends */
-void vmm_stager_end(uintptr_t ctx);
+void vmm_stager_end(uintptr_t ctx);	/* the gate may be open: it is gone */
 void vmm_views_child(void);
 void vmm_show_child(void);
 
@@ -198,7 +198,7 @@ bool vmm_graphs_moved(const struct vmm_region *r, uint32_t i, uint64_t handle);
 /* The views of launches ended, so that its epoch is another, but not its bytes. */
 void vmm_graphs_epoch(const struct vmm_region *r, uint32_t was);
 void vmm_graphs_region_end(const struct vmm_region *r);
-void vmm_graphs_owner_end(uintptr_t ctx);
+void vmm_graphs_owner_end(uintptr_t ctx);	/* the gate may be open */
 /* Those that ended, whose work is done. dying: there are some; in the turn. */
 void vmm_graphs_reap(void);
 bool vmm_graphs_dying(void);

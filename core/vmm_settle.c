@@ -6,7 +6,8 @@
  * (policy/homes.c): what is written and used belongs in the device, then what is used most.
  *
  * (1) This is done where the program itself waits for all its work: it cannot be waiting
- *     for us there, and nothing is queued (vmm_gate.c makes sure of it).
+ *     for us there, and nothing is queued (vmm_gate.c makes sure of it). So not where it has
+ *     several contexts: what is queued in another may wait for what comes after this wait.
  * (2) Looking costs as many steps as there are extents: it waits for uses of some passes, and
  *     is rarer and rarer while nothing is found.
  * (3) What is free, and stays so while nobody asks for memory, is for what is only read.

@@ -4,7 +4,8 @@
  *   launch --an address of its arguments--> a count --look--> uses of each extent
  *
  * (1) A launch adds one to the counts of its addresses: no lock, no call. Graphs are
- *     launched without their arguments: those are kept with the graph, as a group.
+ *     launched without their arguments: those are kept with the graph, as a group, and get
+ *     its count when it ends.
  * (2) An address is a use of all bytes up to the next one that kernels were given, in what
  *     the host filled (tensors); of the whole region in all else: a cache is given at
  *     another place in each pass.
@@ -70,15 +71,20 @@ static struct name *name_of(uint64_t addr)
 	return NULL;
 }
 
-void vmm_used(uint64_t addr)
+/* Not in `uses`. False: there are too many addresses. */
+static bool named(uint64_t addr, uint32_t n)
 {
 	struct name *m = name_of(addr);
 
-	if (!m)
-		return;
-	if (!atomic_fetch_add_explicit(&m->n, 1, memory_order_relaxed))
+	if (m && !atomic_fetch_add_explicit(&m->n, n, memory_order_relaxed))
 		atomic_fetch_add_explicit(&n_used, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&uses, 1, memory_order_relaxed);
+	return m;
+}
+
+void vmm_used(uint64_t addr)
+{
+	if (named(addr, 1))
+		atomic_fetch_add_explicit(&uses, 1, memory_order_relaxed);
 }
 
 struct vmm_group *vmm_group_new(const uint64_t *addr, uint32_t n)
@@ -109,11 +115,26 @@ void vmm_group_used(struct vmm_group *g)
 	atomic_fetch_add_explicit(&uses, g->n, memory_order_relaxed);
 }
 
+/* Programs make a graph anew for each pass, or update it: what was launched is kept, by its
+ * addresses. */
+static void keep_counts(struct vmm_group *g)
+{
+	uint32_t times = atomic_exchange(&g->launches, 0), is = atomic_load(&n_used);
+
+	if (!times)
+		return;
+	while (!atomic_compare_exchange_weak(&n_used, &is, is > g->n ? is - g->n : 0))
+		;
+	for (uint32_t i = 0; i < g->n; i++)
+		named(g->addr[i], times);
+}
+
 void vmm_group_end(struct vmm_group *g)
 {
 	if (!g)
 		return;
 	pthread_mutex_lock(&lock);
+	keep_counts(g);
 	*g->back = g->next;
 	if (g->next)
 		g->next->back = g->back;

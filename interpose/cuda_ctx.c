@@ -307,12 +307,25 @@ static CUresult on_primary_end(__typeof__(&cuDevicePrimaryCtxRelease_v2) real, C
 	return r;
 }
 
+/* Homes move when all contexts have nothing queued, and the program waited for one: what
+ * another's work waits for may be what this thread does next. */
+static bool alone(void)
+{
+	uint32_t n = 0;
+	CUcontext ctx;
+
+	for (uint32_t i = 0; i < CONTEXTS; i++)
+		n += cuda_context(i, &ctx);
+	return n <= 1;
+}
+
 #define SIG_ctx_wait (void)
 #define ARG_ctx_wait 0	/* nothing */
 static CUresult waited(CUresult r)
 {
 	if (r == CUDA_SUCCESS) {
-		vmm_idle(cuda_device());
+		if (atomic_load_explicit(&vmm_on, memory_order_relaxed) && alone())
+			vmm_idle(cuda_device());
 		vmm_synced();
 	}
 	return r;

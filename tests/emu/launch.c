@@ -120,7 +120,8 @@ static void count_host(struct touched *t)
 	CUmemLocation where;
 	uint64_t bytes = 0;
 
-	qsort(t->at, t->n, sizeof(*t->at), by_address);
+	if (t->n)
+		qsort(t->at, t->n, sizeof(*t->at), by_address);
 	pthread_mutex_lock(&emu.lock);
 	for (unsigned i = 0; i < t->n; i++) {
 		if ((i && t->at[i].addr == t->at[i - 1].addr) || vmm_place(t->at[i].addr, &where) ||

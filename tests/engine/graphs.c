@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* graphs.c - what a program may do with a graph whose kernels read weights.
  *
- *     graphs [--seed N] [--bytes N]
+ *     graphs [--seed N] [--bytes N] [--contexts N]
  *
  * Kernels read each of eight buffers again and again, then graphs of them are made, launched,
  * changed, updated, captured, run side by side; buffers are filled anew and freed meanwhile.
+ * All that in each of so many contexts, one after the other, all memory freed before it ends;
+ * where there are several what was only read is written, too, and work of yet another waits.
  * Prints a hash after each: what the library may not change.
  * Status: 0; 1 something is wrong, as a graph that is not what the program made; 77 there is no
  * device.
@@ -17,15 +19,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MANY	8
 #define THREADS	64
 
-static uint64_t seed = 1, bytes = 16384;
+static uint64_t seed = 1, bytes = 16384, contexts = 1;
 
 static const struct option_row rows[] = {
 	{ "seed", &seed, NULL, 0, UINT64_MAX, "of what is in memory" },
 	{ "bytes", &bytes, NULL, 4096, 1 << 30, "of a buffer" },
+	{ "contexts", &contexts, NULL, 1, 100, "one after the other" },
 	{ NULL, NULL, NULL, 0, 0, NULL }
 };
 
@@ -276,14 +280,92 @@ static void captured(void)
 	ck(cuGraphDestroy(whole));
 }
 
-int main(int argc, char **argv)
+/* What was only read gets written: by a kernel of the graph that is changed, or another one's by
+ * an update, or by a copy, before others of it read that. */
+static void written(void)
+{
+	CUDA_MEMCPY3D c = {
+		.srcMemoryType = CU_MEMORYTYPE_DEVICE, .srcDevice = buffer[6],
+		.dstMemoryType = CU_MEMORYTYPE_DEVICE, .dstDevice = buffer[7],
+		.srcPitch = bytes, .dstPitch = bytes, .srcHeight = 1, .dstHeight = 1,
+		.WidthInBytes = bytes, .Height = 1, .Depth = 1,
+	};
+	CUgraphExecUpdateResult why;
+	CUgraphNode bad, copy;
+	CUcontext ctx;
+	CUgraph other;
+	struct made g;
+
+	make(&g, 0, 1);
+	launch(&g, 2, "to be written");
+	g.to[0] = buffer[2];
+	set(&g, 0, g.from[0], words);
+	launch(&g, 3, "written by a kernel");
+	ck(cuStreamBeginCapture_v2(stream[0], CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+	for (int i = 0; i < MANY; i++) {
+		void *args[] = { i == 1 ? &buffer[3] : &sum[0], &buffer[i], &words };
+
+		ck(cuLaunchKernel(fold, 1, 1, 1, THREADS, 1, 1, 0, stream[0], args, NULL));
+	}
+	ck(cuStreamEndCapture(stream[0], &other));
+	ck(cuGraphExecUpdate(g.exec, other, &bad, &why));
+	ck(cuGraphDestroy(other));
+	launch(&g, 3, "written by an update's");
+	ck(cuCtxGetCurrent(&ctx));
+	ck(cuGraphCreate(&other, 0));
+	ck(cuGraphAddMemcpyNode(&copy, other, NULL, 0, &c, ctx));
+	ck(cuGraphExecDestroy(g.exec));
+	ck(cuGraphInstantiateWithFlags(&g.exec, other, 0));
+	launch(&g, 1, "copied");
+	ck(cuGraphExecDestroy(g.exec));
+	ck(cuGraphDestroy(other));
+	ck(cuGraphDestroy(g.graph));
+	make(&g, 0, SUMS);
+	launch(&g, 2, "read again");
+	ck(cuGraphExecDestroy(g.exec));
+	ck(cuGraphDestroy(g.graph));
+}
+
+/* ---- waits ----------------------------------------------------------------------------- */
+
+static int may_end;
+
+static void waits(void *arg)
+{
+	while (!__atomic_load_n(&may_end, __ATOMIC_ACQUIRE))
+		usleep(100);
+}
+
+/* Work of another context waits for this thread, which waits for its own alone. */
+static void other_context(void)
+{
+	CUcontext ctx, own;
+	CUdevice device;
+	CUstream s;
+
+	ck(cuDeviceGet(&device, 0));
+	ck(cuCtxGetCurrent(&own));
+	ck(cuCtxCreate_v2(&ctx, 0, device));
+	ck(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+	may_end = 0;
+	ck(cuLaunchHostFunc(s, waits, NULL));
+	ck(cuCtxSetCurrent(own));
+	by_launches();
+	__atomic_store_n(&may_end, 1, __ATOMIC_RELEASE);
+	ck(cuCtxDestroy_v2(ctx));
+	ck(cuCtxSetCurrent(own));
+}
+
+static void all(void)
 {
 	struct made g;
 
-	options_read(argc, argv, rows, "graphs [OPTION VALUE...]");
-	driver_open(API_DLSYM);
 	start();
 	by_launches();
+	if (contexts > 1) {
+		written();
+		other_context();	/* OFFLOAD_TORTURE waits for all of them at any time */
+	}
 	make(&g, 0, 1);
 	launch(&g, 3, "made");
 	check(&g);
@@ -308,5 +390,35 @@ int main(int argc, char **argv)
 	by_launches();
 	make(&g, 0, 1);
 	launch(&g, 2, "made again");
+	ck(cuGraphExecDestroy(g.exec));
+	ck(cuGraphDestroy(g.graph));
+
+}
+
+/* A graph is left over, and no memory. */
+static void finish(void)
+{
+	CUdevice device;
+	struct made g;
+
+	make(&g, 0, 1);
+	launch(&g, 1, "the last");
+	for (int i = 0; i < MANY; i++)
+		if (i != 1 && i != 5)
+			ck(cuMemFree_v2(buffer[i]));
+	for (int i = 0; i < SUMS; i++)
+		ck(cuMemFree_v2(sum[i]));
+	ck(cuDeviceGet(&device, 0));
+	ck(cuDevicePrimaryCtxRelease_v2(device));
+}
+
+int main(int argc, char **argv)
+{
+	options_read(argc, argv, rows, "graphs [OPTION VALUE...]");
+	driver_open(API_DLSYM);
+	for (uint64_t i = 0; i < contexts; i++) {
+		all();
+		finish();
+	}
 	return 0;
 }

@@ -279,32 +279,51 @@ kept() {
 	tell "graphs and what is done with them, seeds $first to $((s - 1))" "$bad" "$why"
 }
 
-# reached KIND SET...: bytes that kernels read at the host in a pass of the skewed program: of
-# the first passes, and of the last; to f, l.
-reached() {
-	local kind=$1
+# again STAGE: a context ends, whose memory was freed before and whose graphs were not: in the
+# next one as many copies are put into graphs.
+again() {
+	local n copies=() name="graphs, one context after another, $1"
 
-	shift
+	for n in 2 3; do
+		run "$work/again.plain" EMU_SEED=3 "$B/engine/graphs" --seed 3 --contexts $n &&
+			run "$work/again" EMU_SEED=3 EMU_GRANULARITY=4K EMU_SPAN=0 EMU_VRAM=2M OFFLOAD_VRAM=60K \
+				OFFLOAD_STAGE="$1" OFFLOAD_STATS="$work/again.json" LD_PRELOAD="$lib" \
+				"$B/engine/graphs" --seed 3 --contexts $n && cmp -s "$work/again" "$work/again.plain" ||
+			{ tell "$name" 1 "$n contexts: $(tail -n 1 "$work/again.err")"; return; }
+		copies+=("$(stat graph_copies "$work/again.json")")
+	done
+	[ "${copies[1]}" -gt "${copies[0]}" ]
+	tell "$name" $? "${copies[*]} copies were put into graphs"
+}
+
+# reached KIND GRAPH SET...: bytes that kernels read at the host in a pass of the skewed program:
+# of the first passes, and of the last; to f, l.
+reached() {
+	local kind=$1 graph=$2
+
+	shift 2
 	run "$work/skew" EMU_DELAY_US=0 EMU_GRANULARITY=4K EMU_SPAN=0 EMU_VRAM=2M OFFLOAD_VRAM=200K "$@" \
-		OFFLOAD_STATS="$work/skew.json" LD_PRELOAD="$lib" "$B/engine/skew" --kind "$kind" || return
+		OFFLOAD_STATS="$work/skew.json" LD_PRELOAD="$lib" "$B/engine/skew" --kind "$kind" --graph "$graph" || return
 	read -r f l < <(sed -n 's/.*a pass: \([0-9]*\) bytes at first, \([0-9]*\) at last.*/\1 \2/p' "$work/skew.err")
 	cmp -s "$work/skew" "$work/skew.plain"
 }
 
 # skew: what is used most comes to the device, and nothing moves where all is used alike.
 skew() {
-	local f l s m
+	local f l s m graph
 
 	run "$work/skew.plain" "$B/engine/skew"
-	reached skew && [ $((l * 2)) -lt "$f" ]
-	tell "skew: less than half is read at the host in the end" $? "$f bytes in a pass, then $l"
-	reached skew OFFLOAD_TORTURE=5
+	for graph in no update new; do
+		reached skew $graph && [ $((l * 2)) -lt "$f" ]
+		tell "skew, graph $graph: less than half is read at the host in the end" $? "$f bytes in a pass, then $l"
+	done
+	reached skew no OFFLOAD_TORTURE=5
 	s=$?
 	m=$(stat moved_bytes "$work/skew.json")
 	[ $s = 0 ] && [ "$m" -gt 400000 ]
 	tell "skew: homes at random: the same bits" $? "status $s, $m bytes moved"
 	run "$work/skew.plain" "$B/engine/skew" --kind dense
-	reached dense && [ "$l" = "$f" ] && [ "$(stat moved_bytes "$work/skew.json")" = 0 ]
+	reached dense no && [ "$l" = "$f" ] && [ "$(stat moved_bytes "$work/skew.json")" = 0 ]
 	tell "dense: nothing moves" $? "$f bytes in a pass, then $l"
 }
 
@@ -502,7 +521,7 @@ esac
 [ -e "$lib" ] || { echo "run.sh: $lib is missing: run make" >&2; exit 1; }
 models
 engine
-[ "$1" = gpu ] || { homes; copies; skew; spilled; }
+[ "$1" = gpu ] || { homes; copies; again safe; again ahead; skew; spilled; }
 if [ "$1" = long ]; then
 	random $((1000 * times)) 20 passed
 	random $((1000 * times)) 20 placed

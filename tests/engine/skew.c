@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* skew.c - a program that uses some of its memory more often than the rest.
  *
- *     skew [--passes N] [--seed N] [--bytes N] [--kind skew|dense]
+ *     skew [--passes N] [--seed N] [--bytes N] [--kind skew|dense] [--graph no|update|new]
  *
  * A pass: 4 buffers of "attention" once, one of "embedding" twice, and 4 of 32 "experts",
  * those of the upper half six times as often (dense: all buffers once). Memory for the
- * seldom ones is asked for first. Prints a hash of what all kernels came to; on the emulated
+ * seldom ones is asked for first. With a graph each pass is captured, and launched as an update
+ * of the last one's executable graph, or as a new one. Prints a hash of what all kernels came to; on the emulated
  * driver, on stderr, the bytes that kernels read at the host in a pass: of the first 20 passes,
  * and of the last 20.
  * Status: 0; 1 something is wrong; 77 there is no device.
@@ -24,18 +25,21 @@
 #define SOME	20u	/* passes that are measured */
 #define THREADS	128
 
-static uint64_t passes = 200, seed = 1, bytes = 16384, kind;
+static uint64_t passes = 200, seed = 1, bytes = 16384, kind, graphs;
 
 static const struct option_row rows[] = {
 	{ "passes", &passes, NULL, 2 * SOME, 1000000, "passes" },
 	{ "seed", &seed, NULL, 0, UINT64_MAX, "of what is in memory, and of which experts" },
 	{ "bytes", &bytes, NULL, 4096, 1 << 30, "of a buffer" },
 	{ "kind", &kind, "skew dense", 0, 0, "what is used in a pass" },
+	{ "graph", &graphs, "no update new", 0, 0, "passes are graphs" },
 	{ NULL, NULL, NULL, 0, 0, NULL }
 };
 
 static CUdeviceptr buffer[EXPERTS + SHARED], sum;
 static CUfunction fold;
+static CUstream stream;
+static CUgraphExec exec;
 
 static unsigned int draw(unsigned int below)
 {
@@ -65,6 +69,8 @@ static void start(void)
 		ck(cuMemAlloc_v2(&buffer[i], bytes));
 		ck(cuMemcpyHtoD_v2(buffer[i], words, bytes));
 	}
+	if (graphs)
+		ck(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
 	memset(words, 0, THREADS * 4);
 	ck(cuMemAlloc_v2(&sum, THREADS * 4));
 	ck(cuMemcpyHtoD_v2(sum, words, THREADS * 4));
@@ -76,10 +82,10 @@ static void use(int i)
 	int n = (int)(bytes / 4);
 	void *args[] = { &sum, &buffer[i], &n };
 
-	ck(cuLaunchKernel(fold, 1, 1, 1, THREADS, 1, 1, 0, NULL, args, NULL));
+	ck(cuLaunchKernel(fold, 1, 1, 1, THREADS, 1, 1, 0, stream, args, NULL));
 }
 
-static void pass(void)
+static void kernels(void)
 {
 	for (int i = 0; i < (kind ? EXPERTS + SHARED : 0); i++)
 		use(i);
@@ -89,6 +95,34 @@ static void pass(void)
 	}
 	for (int i = 0; i < (kind ? 0 : 2); i++)
 		use(EXPERTS + SHARED - 1);
+}
+
+static void launch(CUgraph g)
+{
+	CUgraphExecUpdateResult why;
+	CUgraphNode bad;
+
+	if (exec && graphs == 1)
+		ck(cuGraphExecUpdate(exec, g, &bad, &why));
+	if (exec && graphs == 2)
+		ck(cuGraphExecDestroy(exec));
+	if (!exec || graphs == 2)
+		ck(cuGraphInstantiateWithFlags(&exec, g, 0));
+	ck(cuGraphLaunch(exec, stream));
+	ck(cuGraphDestroy(g));
+}
+
+static void pass(void)
+{
+	CUgraph g;
+
+	if (graphs)
+		ck(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+	kernels();
+	if (graphs) {
+		ck(cuStreamEndCapture(stream, &g));
+		launch(g);
+	}
 	ck(cuCtxSynchronize());
 }
 
