@@ -415,6 +415,9 @@ uint64_t keeper_budget(void);	/* bytes we may hold now */
 bool library_thread(void);
 bool library_thread_set(bool on);	/* this thread, for a while; what it was */
 void library_thread_enter(const char *name);
+/* A thread of ours, detached, with no signal of the program's. Library threads, and program
+ * threads from inside a call. 0 or -errno. */
+int library_thread_start(void *(*run)(void *), void *arg, size_t stack);
 uint64_t host_min(void);	/* core.c */
 bool core_populating(void);	/* core.c: a MAP_POPULATE is being served */
 bool lock_future_set(void);	/* core.c: mlockall(MCL_FUTURE) is in force */

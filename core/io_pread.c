@@ -97,8 +97,6 @@ static void *reader(void *unused)
 
 static int pread_open(uint32_t depth)
 {
-	pthread_attr_t attr;
-	pthread_t t;
 	int made = 0;
 
 	/* A forked child opens anew, whatever the parent's readers were at. */
@@ -108,12 +106,8 @@ static int pread_open(uint32_t depth)
 	event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (event < 0)
 		return -errno;
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, 128 << 10);
 	for (int i = 0; i < READERS; i++)
-		made += !pthread_create(&t, &attr, reader, NULL);
-	pthread_attr_destroy(&attr);
+		made += !library_thread_start(reader, NULL, 128 << 10);
 	return made ? 0 : -EAGAIN;
 }
 

@@ -93,6 +93,24 @@ void library_thread_enter(const char *name)
 	pthread_setname_np(pthread_self(), name);
 }
 
+int library_thread_start(void *(*run)(void *), void *arg, size_t stack)
+{
+	pthread_attr_t attr;
+	sigset_t all, old;
+	pthread_t t;
+	int err;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &old);
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attr, stack);
+	err = pthread_create(&t, &attr, run, arg);
+	pthread_attr_destroy(&attr);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return -err;
+}
+
 /* ---- budget ----------------------------------------------------------------- */
 
 static uint64_t cap(uint64_t bytes)
@@ -585,30 +603,12 @@ static void *keeper_main(void *unused)
 	return NULL;
 }
 
-static int spawn(void)
-{
-	pthread_attr_t attr;
-	sigset_t all, old;
-	pthread_t t;
-	int err;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &old);
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, 256 << 10);
-	err = pthread_create(&t, &attr, keeper_main, NULL);
-	pthread_attr_destroy(&attr);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return err;
-}
-
 int keeper_start(void)
 {
 	uint32_t was = NOT_STARTED;
 
 	if (atomic_compare_exchange_strong(&state, &was, STARTING)) {
-		int err = spawn();
+		int err = library_thread_start(keeper_main, NULL, 256 << 10);
 
 		if (err)
 			off_log("no thread can be started (%s): this program runs without the library",

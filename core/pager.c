@@ -662,9 +662,7 @@ int pager_start(enum mode mode)
 		.window = (uint32_t)(off_opt.window / CHUNK),
 		.seed = (uint32_t)off_opt.torture,
 	};
-	pthread_attr_t attr;
 	sem_t started;
-	pthread_t t;
 	void *mem;
 	int err;
 
@@ -685,14 +683,10 @@ int pager_start(enum mode mode)
 	placement_reset();
 	last_pass = pass_read = pass_ns = busy_since = 0;
 	trace_open();
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, 256 << 10);
 	sem_init(&started, 0, 0);
-	err = pthread_create(&t, &attr, pager_main, &started);
-	pthread_attr_destroy(&attr);
+	err = library_thread_start(pager_main, &started, 256 << 10);
 	if (err)
-		return -err;
+		return err;
 	while (sem_wait(&started))
 		;
 	if (!pg.io)

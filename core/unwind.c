@@ -455,18 +455,12 @@ static void *sites_main(void *unused)
 void sites_start(void)
 {
 	uint32_t was = NONE;
-	pthread_attr_t attr;
-	pthread_t t;
 
 	if (atomic_load(&started) || atomic_exchange(&started, true))
 		return;
 	atomic_compare_exchange_strong(&state, &was, LOADING);
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, STACK);
-	if (pthread_create(&t, &attr, sites_main, NULL) && atomic_load(&state) == LOADING)
+	if (library_thread_start(sites_main, NULL, STACK) && atomic_load(&state) == LOADING)
 		set_and_wake(&state, ABSENT);
-	pthread_attr_destroy(&attr);
 }
 
 void sites_settle(void)

@@ -70,6 +70,13 @@ struct vmm_region *vmm_nth(uint32_t number)
 	return number < VMM_REGIONS ? __atomic_load_n(&table[number], __ATOMIC_ACQUIRE) : NULL;
 }
 
+struct vmm_region *vmm_of(uint64_t addr)
+{
+	struct device_region d;
+
+	return device_find(addr, &d) && d.placed ? vmm_nth(d.placed) : NULL;
+}
+
 bool vmm_torture;
 
 bool vmm_begin(const struct vmm_ops *ops)
@@ -597,14 +604,10 @@ void vmm_tortured(int dev)
 
 uint64_t vmm_run(uint64_t addr, uint64_t len)
 {
-	struct device_region d;
-	const struct vmm_region *r;
+	const struct vmm_region *r = vmm_of(addr);
 	uint64_t end;
 	uint32_t i;
 
-	if (!device_find(addr, &d) || !d.placed)
-		return len;
-	r = vmm_nth(d.placed);
 	if (!r || !r->n || addr - r->base >= r->size)
 		return len;
 	i = (uint32_t)((addr - r->base) / r->extent);

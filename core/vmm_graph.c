@@ -136,13 +136,6 @@ static void slots_make(struct vmm_graph *g)
 
 /* ---- views (in the turn) --------------------------------------------------------------- */
 
-static void unmap_upto(const struct graph_view *v, const struct vmm_region *r, uint32_t n)
-{
-	for (uint32_t i = 0; i < n; i++)
-		vmm_ops->unmap(v->at + i * r->extent, vmm_bytes(r, i));
-	vmm_ops->unreserve(v->at, v->size);
-}
-
 /* The extent's slot in the view, or -1. */
 static int slot_of(const struct graph_view *v, uint32_t i)
 {
@@ -171,7 +164,7 @@ static bool put_up(const struct vmm_graph *g, struct graph_view *v)
 	else
 		i--;
 	if (err)
-		unmap_upto(v, r, i);
+		vmm_take_down(r, v->at, i);
 	return !err;
 }
 
@@ -214,7 +207,7 @@ static struct graph_view *view_of(struct vmm_graph *g, struct vmm_region *r, uin
 static void view_end(struct graph_view *v)
 {
 	if (v->region)
-		unmap_upto(v, v->region, v->region->n);
+		vmm_take_down(v->region, v->at, v->region->n);
 	v->region = NULL;
 }
 
@@ -261,11 +254,8 @@ static struct vmm_region *pick(const struct vmm_launch *l, uint64_t *start)
 
 	vmm_stage_lock();
 	for (uint32_t i = 0; i < l->n; i++) {
-		struct device_region d;
-		struct vmm_region *r = NULL;
+		struct vmm_region *r = vmm_of(l->arg[i].value);
 
-		if (device_find(l->arg[i].value, &d) && d.placed)
-			r = vmm_nth(d.placed);
 		if (!r || r == best || !r->n || r->managed || !shown(l, r, &at) ||
 		    host_bytes(r, at) <= most)
 			continue;

@@ -81,8 +81,10 @@ static inline uint64_t vmm_stat(int dev, enum device_stat i)
 	return __atomic_load_n(&off_stats_now->device[dev].v[i], __ATOMIC_RELAXED);
 }
 
-/* In the turn. NULL: no such region. */
+/* In the turn, or inside the gate. NULL: no such region. */
 struct vmm_region *vmm_nth(uint32_t number);
+/* The same of the region that the address is in, if its memory is placed. */
+struct vmm_region *vmm_of(uint64_t addr);
 
 /* ---- vmm_gate.c ----------------------------------------------------------------- */
 

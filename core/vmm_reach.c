@@ -81,13 +81,6 @@ static void see_all(const struct vmm_reach *w, struct seen *s)
 		vmm_points_in(s->of[i].base, s->of[i].len, see, s);
 }
 
-static struct vmm_region *placed_at(uint64_t addr)
-{
-	struct device_region d;
-
-	return device_find(addr, &d) && d.placed ? vmm_nth(d.placed) : NULL;
-}
-
 /* Extents of [at, at + len) that the region has. False: none. */
 static bool extents(const struct vmm_region *r, uint64_t at, uint64_t len, uint32_t *lo,
 		    uint32_t *hi)
@@ -114,7 +107,7 @@ static bool range_home(const struct vmm_range *g)
 	uint64_t at = g->at, end = g->at + g->len;
 
 	while (at < end) {
-		const struct vmm_region *r = placed_at(at);
+		const struct vmm_region *r = vmm_of(at);
 		uint32_t lo, hi;
 
 		if (!r || !extents(r, at, end - at, &lo, &hi))
@@ -223,7 +216,7 @@ static void mark_all(const struct vmm_reach *w, const struct seen *s, uint64_t w
 		const struct vmm_range *g = &w->range[i];
 
 		for (uint64_t at = g->at; at < g->at + g->len;) {
-			struct vmm_region *r = placed_at(at);
+			struct vmm_region *r = vmm_of(at);
 
 			if (!r || !extents(r, at, g->at + g->len - at, &lo, &hi))
 				break;
@@ -384,12 +377,11 @@ int vmm_enter_reach(const struct vmm_reach *w, bool *in)
 
 uint64_t vmm_in_extent(uint64_t addr, uint64_t len)
 {
-	struct device_region d;
 	const struct vmm_region *r;
 	uint64_t left;
 	bool in = vmm_enter();
 
-	r = device_find(addr, &d) && d.placed ? vmm_nth(d.placed) : NULL;
+	r = vmm_of(addr);
 	left = r && r->n && addr - r->base < r->size ?
 	       r->extent - (addr - r->base) % r->extent : len;
 	vmm_leave(in);

@@ -277,11 +277,8 @@ void vmm_launch_begin(struct vmm_launch *l)
 		l->arg[i].other = l->arg[i].value;
 	vmm_stage_lock();
 	for (uint32_t i = 0; i < l->n; i++) {
-		struct device_region d;
-		struct vmm_region *r = NULL;
+		struct vmm_region *r = vmm_of(l->arg[i].value);
 
-		if (device_find(l->arg[i].value, &d) && d.placed)
-			r = vmm_nth(d.placed);
 		for (uint32_t k = 0; k < n_done && r; k++)
 			r = done[k] == r ? NULL : r;
 		if (!r || !r->n || (!r->shown && !hosted(r)))
@@ -395,8 +392,7 @@ static void doubt(struct vmm_region *r)
 
 static struct vmm_region *region_of(uint64_t addr)
 {
-	struct device_region d;
-	struct vmm_region *r = device_find(addr, &d) && d.placed ? vmm_nth(d.placed) : NULL;
+	struct vmm_region *r = vmm_of(addr);
 
 	return r && r->n ? r : NULL;
 }

@@ -85,6 +85,8 @@ struct vmm_view *vmm_view_make(struct vmm_region *r, uint64_t start);
 bool vmm_probe_make(struct vmm_region *r);
 /* The end of a window that begins with start's extent: a number of extents. */
 uint32_t vmm_window(const struct vmm_region *r, uint64_t start, uint32_t *first);
+/* (in the turn) Extents [0, n) of a view at `at` unmapped, its addresses given back. */
+void vmm_take_down(const struct vmm_region *r, uint64_t at, uint32_t n);
 
 /* ---- vmm_show.c ------------------------------------------------------------------ */
 

@@ -22,6 +22,7 @@
 #include <time.h>
 
 #define THREADS		4
+#define STACK		(256u << 10)
 #define STEP		16u		/* blocks reserved ahead where there is room */
 #define KEY		(SEAL_KEYS - 1)	/* the last: spill.c takes them from the first */
 
@@ -151,24 +152,6 @@ static void *helper_main(void *unused)
 	return NULL;
 }
 
-static int spawn(void *(*start)(void *))
-{
-	sigset_t all, old;
-	pthread_attr_t attr;
-	pthread_t t;
-	int err;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &old);
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, 256 << 10);
-	err = pthread_create(&t, &attr, start, NULL);
-	pthread_attr_destroy(&attr);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return -err;
-}
-
 /* (2) */
 static void *first_main(void *unused)
 {
@@ -178,7 +161,7 @@ static void *first_main(void *unused)
 	err = leave_table();
 	err = err ? err : spill_file_open(&file);
 	for (int i = 1; !err && i < THREADS; i++)
-		if (spawn(helper_main))
+		if (library_thread_start(helper_main, NULL, STACK))
 			break;
 	if (!err)
 		watch_this("offload-store");
@@ -213,7 +196,7 @@ int store_open(void)
 		state = STARTING;
 		pthread_mutex_unlock(&lock);
 		err = key();
-		err = err ? err : spawn(first_main);
+		err = err ? err : library_thread_start(first_main, NULL, STACK);
 		pthread_mutex_lock(&lock);
 		if (err) {
 			state = OFF;

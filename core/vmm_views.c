@@ -121,8 +121,7 @@ uint32_t vmm_window(const struct vmm_region *r, uint64_t start, uint32_t *first)
 	return n;
 }
 
-/* [0, n) of the view unmapped, its addresses given back. */
-static void take_down(struct vmm_region *r, uint64_t at, uint32_t n)
+void vmm_take_down(const struct vmm_region *r, uint64_t at, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++)
 		vmm_ops->unmap(at + i * r->extent, vmm_bytes(r, i));
@@ -149,13 +148,13 @@ static int put_up(struct vmm_region *r, const struct vmm_view *v, uint64_t *at)
 		err = vmm_ops->map(*at + i * r->extent, vmm_bytes(r, i), handle);
 	}
 	if (err) {
-		take_down(r, *at, i - 1);
+		vmm_take_down(r, *at, i - 1);
 		return err;
 	}
 	err = v ? vmm_ops->read_only(*at, r->size, devices) :
 	      vmm_ops->access(*at, r->size, devices);
 	if (err)
-		take_down(r, *at, r->n);
+		vmm_take_down(r, *at, r->n);
 	return err;
 }
 
@@ -221,12 +220,12 @@ void vmm_views_end(struct vmm_region *r)
 	vmm_graphs_epoch(r, s->epoch - 1);
 	vmm_stage_unlock();
 	for (uint32_t i = 0; i < s->n_views; i++) {
-		take_down(r, s->view[i]->at, r->n);
+		vmm_take_down(r, s->view[i]->at, r->n);
 		mem_free(s->view[i]);
 	}
 	s->n_views = 0;
 	if (s->probe)
-		take_down(r, s->probe, r->n);
+		vmm_take_down(r, s->probe, r->n);
 	s->probe = 0;
 }
 

@@ -139,6 +139,27 @@ char *beside(const char *name)
 	return text;
 }
 
+CUmodule module_beside(const char *name)
+{
+	char *ptx = beside(name);
+	CUmodule module;
+
+	ck(cuModuleLoadData(&module, ptx));
+	free(ptx);
+	return module;
+}
+
+CUmodule first_device(const char *name)
+{
+	CUdevice device;
+	CUcontext ctx;
+
+	ck(cuDeviceGet(&device, 0));
+	ck(cuDevicePrimaryCtxRetain(&ctx, device));
+	ck(cuCtxSetCurrent(ctx));
+	return module_beside(name);
+}
+
 void driver_check(CUresult err, const char *what, const char *file, int line)
 {
 	const char *name = NULL;

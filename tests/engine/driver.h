@@ -32,6 +32,9 @@ void driver_open(enum driver_api how);
 
 /* Of the file NAME beside the program; to be freed. Exits 77 where there is none. */
 char *beside(const char *name);
+/* The same, loaded in the current context; or in that of the first device, made current. */
+CUmodule module_beside(const char *name);
+CUmodule first_device(const char *name);
 
 /* Bytes of host memory in handles that kernels have reached, by the emulated driver; 0: it
  * is another. */

@@ -61,17 +61,10 @@ static void fill(CUdeviceptr at)
 static void start(void)
 {
 	unsigned int zero[THREADS] = { 0 };
-	char *ptx = beside("skew.ptx");
 	CUmodule module;
-	CUdevice device;
-	CUcontext ctx;
 
-	ck(cuDeviceGet(&device, 0));
-	ck(cuDevicePrimaryCtxRetain(&ctx, device));
-	ck(cuCtxSetCurrent(ctx));
-	ck(cuModuleLoadData(&module, ptx));
+	module = first_device("skew.ptx");
 	ck(cuModuleGetFunction(&fold, module, "fold"));
-	free(ptx);
 	words = (int)(bytes / 4);
 	for (int i = 0; i < MANY; i++) {
 		ck(cuMemAlloc_v2(&buffer[i], bytes));

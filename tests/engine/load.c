@@ -244,12 +244,9 @@ static void make_activations(struct gpu *g)
 
 static void load_kernels(struct gpu *g)
 {
-	char *ptx = beside("engine.ptx");
-
-	ck(cuModuleLoadData(&g->module, ptx));
+	g->module = module_beside("engine.ptx");
 	for (int k = 0; k < KERNELS; k++)
 		ck(cuModuleGetFunction(&g->f[k], g->module, kernel_name[k]));
-	free(ptx);
 }
 
 static void make_lanes(struct gpu *g)

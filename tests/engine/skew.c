@@ -50,19 +50,12 @@ static unsigned int draw(unsigned int below)
 static void start(void)
 {
 	unsigned int *words = malloc(bytes);
-	char *ptx = beside("skew.ptx");
 	CUmodule module;
-	CUdevice device;
-	CUcontext ctx;
 
 	if (!words)
 		exit(1);
-	ck(cuDeviceGet(&device, 0));
-	ck(cuDevicePrimaryCtxRetain(&ctx, device));
-	ck(cuCtxSetCurrent(ctx));
-	ck(cuModuleLoadData(&module, ptx));
+	module = first_device("skew.ptx");
 	ck(cuModuleGetFunction(&fold, module, "fold"));
-	free(ptx);
 	for (int i = 0; i < EXPERTS + SHARED; i++) {
 		for (uint64_t k = 0; k < bytes / 4; k++)
 			words[k] = draw(1u << 31);
