@@ -169,8 +169,15 @@ extern _Atomic bool vmm_deep;
 /* len 0: the whole region that the address is in, or ends, and what addresses in there lead
  * to. */
 struct vmm_range { uint64_t at, len; };
-/* What a call can touch. all: anything. */
-struct vmm_reach { uint32_t n; bool all; struct vmm_range range[VMM_RANGES]; };
+/* What a call can touch. all: anything; kernel: what variables of modules lead to, too. */
+struct vmm_reach { uint32_t n; bool all, kernel; struct vmm_range range[VMM_RANGES]; };
+
+/* Nothing, yet: the ranges are not cleared, for this is on the way of each call. */
+static inline void vmm_reach_none(struct vmm_reach *w)
+{
+	w->n = 0;
+	w->all = w->kernel = false;
+}
 
 static inline void vmm_reach_add(struct vmm_reach *w, uint64_t at, uint64_t len)
 {

@@ -5,8 +5,8 @@
  *        --else: the gate closed, others spilled, this brought home--> inside, made
  *
  * (1) A copy touches its bytes. A kernel touches the regions its arguments point into or
- *     to the end of, as a whole, and what addresses in those lead to (vmm_points.c); one
- *     whose arguments are not known, anything.
+ *     to the end of, as a whole, and what addresses in those and in variables of modules
+ *     lead to (vmm_points.c); one whose arguments are not known, anything.
  * (2) Nothing is guessed: what cannot have homes all at once fails, with a line that says
  *     so. What was spilled for it meanwhile is where it was put, and right.
  * (3) Who brought something home enters the gate before he gives up the turn: nobody can
@@ -66,16 +66,12 @@ static void see_both(uint64_t value, struct seen *s)
 /* Whole regions: those of ranges without a length. */
 static void see_all(const struct vmm_reach *w, struct seen *s)
 {
-	bool kernel = false;
-
 	s->n = 0;
 	s->all = w->all;
 	for (uint32_t i = 0; i < w->n; i++)
-		if (!w->range[i].len) {
+		if (!w->range[i].len)
 			see_both(w->range[i].at, s);
-			kernel = true;
-		}
-	if (kernel || w->all)
+	if (w->kernel || w->all)
 		vmm_points_global(see, s);
 	for (uint32_t i = 0; i < s->n && !s->all; i++)
 		vmm_points_in(s->of[i].base, s->of[i].len, see, s);

@@ -282,7 +282,8 @@ void cuda_kernel_reach(CUfunction f, void *const *params, void *const *extra, st
 	size_t bytes = 0;
 	const void *packed = params ? NULL : packed_args(extra, &bytes);
 
-	w->n = 0;
+	vmm_reach_none(w);
+	w->kernel = true;
 	if (f && !fn)
 		fn = learn(f);
 	w->all = !fn || device_unread(fn, params, packed);

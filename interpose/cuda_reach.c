@@ -20,8 +20,7 @@ CUresult cuda_enter_bytes(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len
 
 	if (!cuda_deep())	/* (1) */
 		return gate(in);
-	w.n = 0;
-	w.all = false;
+	vmm_reach_none(&w);
 	if (a_len)
 		vmm_reach_add(&w, a, a_len);
 	if (b_len)
@@ -35,7 +34,7 @@ CUresult cuda_enter_any(bool *in)
 
 	if (!cuda_deep())
 		return gate(in);
-	w.n = 0;
+	vmm_reach_none(&w);
 	w.all = true;
 	return cuda_enter(&w, in);
 }

@@ -260,8 +260,7 @@ static CUresult read_node(CUgraphNode node, CUgraphNodeType *type, union params 
 {
 	CUresult r = DRIVER(cuGraphNodeGetType)(node, type);
 
-	w->n = 0;
-	w->all = false;
+	vmm_reach_none(w);
 	if (r != CUDA_SUCCESS)
 		return r;
 	switch (*type) {

@@ -415,6 +415,30 @@ static void full_disk(const struct place *r)
 	all_right(r);
 }
 
+/* A kernel without an address among its arguments reaches what a variable of a module
+ * points to. */
+static void by_variable(const struct place *r)
+{
+	const struct vmm_reach w = { .kernel = true };
+	const uint64_t variable = 0x40000000;
+	uint32_t away = 0;
+	bool in;
+
+	assert_true(device_add(&(struct device_region){ .base = variable, .len = 8,
+							.kind = DEVICE_GLOBAL }));
+	for (int i = 0; i < SPILLS; i++) {
+		away += !!vmm_nth(r[i].number)->n_spilled;
+		vmm_points(variable, &r[i].at, 8, true);
+		assert_int_equal(vmm_enter_reach(&w, &in), 0);
+		assert_true(in);
+		assert_int_equal(vmm_nth(r[i].number)->n_spilled, 0);
+		vmm_leave(in);
+	}
+	assert_true(away > 0);
+	vmm_points_moved(0, variable, 8, true);
+	device_drop_range(variable, 8);
+}
+
 static void spills(void **state)
 {
 	struct place r[SPILLS] = { 0 };
@@ -434,6 +458,7 @@ static void spills(void **state)
 	}
 	assert_true(vmm_stat(0, SD_SPILLED) >= (SPILLS * 60 - 128) * G);
 	all_right(r);
+	by_variable(r);
 	/* What is only read is not written again. */
 	all_right(r);
 	written = vmm_stat(0, SD_SPILL_OUT);
