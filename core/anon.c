@@ -37,6 +37,14 @@ static bool inherits, adopting;
 static uint64_t lost[HEAP_CHUNKS / 64];	/* chunks with mappings of the program's in them */
 static _Atomic uint64_t barred[HEAP_CHUNKS / 64];	/* with pages not to be written, or read */
 
+/* Usable up to here: nothing, until the first block. */
+static uintptr_t heap_end(void)
+{
+	uintptr_t to = atomic_load(&grown_to);
+
+	return to ? to : core_heap_base;
+}
+
 bool anon_live(void)
 {
 	return atomic_load_explicit(&live, memory_order_relaxed) != NULL;
@@ -98,7 +106,7 @@ int anon_register(uintptr_t lo, uintptr_t hi)
 /* All of it but what is lost: that is not ours any more. */
 static void advise(int advice)
 {
-	uintptr_t end = atomic_load(&grown_to);
+	uintptr_t end = heap_end();
 
 	for (uintptr_t a = core_heap_base; a < end; a += CHUNK) {
 		uintptr_t lo = a;
@@ -211,10 +219,12 @@ void anon_admit(size_t bytes)
 
 	if (anon_live() || all <= watch_from() || all <= atomic_load(&admitted))
 		return;
-	if (keeper_start())
+	if (keeper_start()) {
 		atomic_store(&admitted, UINT64_MAX);
-	else
+	} else {
+		heap_reserve();		/* the first block alone may be too much */
 		cmd_call(&c);
+	}
 	errno = saved;
 }
 
@@ -222,7 +232,7 @@ void anon_admit(size_t bytes)
 static uint64_t count_resident(void)
 {
 	static unsigned char vec[16384];
-	uintptr_t at = core_heap_base, end = atomic_load(&grown_to);
+	uintptr_t at = core_heap_base, end = heap_end();
 	uint64_t pages = 0;
 
 	while (at < end) {
@@ -282,7 +292,7 @@ static struct region *enter(void)
 		r->prot = PROT_READ | PROT_WRITE;
 		r->flags = MAP_PRIVATE | MAP_ANONYMOUS;
 		r->first = MAX_CHUNKS - ids;
-		r->n = (uint32_t)((atomic_load(&grown_to) - core_heap_base) / CHUNK);
+		r->n = (uint32_t)((heap_end() - core_heap_base) / CHUNK);
 		r->state = REGION_HELD;
 	}
 	region_unlock();
@@ -298,7 +308,7 @@ static void leave(struct region *r)
 
 static int go_live(void)
 {
-	size_t len = atomic_load(&grown_to) - core_heap_base;
+	size_t len = heap_end() - core_heap_base;
 	struct region *r = enter();
 	int err;
 
@@ -443,7 +453,7 @@ int anon_adopt(void)
 	work_open();
 	err = cmd_pager_call(&(struct cmd){ .op = CMD_ADD, .r = r, .fd = 1 });
 	if (!err)
-		err = anon_register(core_heap_base, atomic_load(&grown_to));
+		err = anon_register(core_heap_base, heap_end());
 	if (!err)
 		err = cmd_pager_call(&(struct cmd){ .op = CMD_GO, .r = r, .fd = 1 });
 	atomic_store(&live, err ? NULL : r);

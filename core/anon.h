@@ -112,6 +112,9 @@ uint32_t anon_extra_frames(void);
 
 /* ---- heap.c: who owns which addresses of it ------------------------------- */
 
+/* Its addresses, if they are not reserved yet and there are any to be had; program
+ * thread, no lock held. */
+void heap_reserve(void);
 uint64_t heap_used(void);	/* bytes of blocks handed out; any thread, no lock */
 /* The program is about to give [addr, addr+len) of it this protection. */
 void heap_protect(const void *addr, size_t len, int prot);

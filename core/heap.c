@@ -257,6 +257,13 @@ static bool ready(void)
 	return !failed && n < PIECES_MAX - PIECES_ROOM;
 }
 
+void heap_reserve(void)
+{
+	heap_lock();
+	ready();
+	heap_unlock();
+}
+
 /* Adds room for at least bytes at the top. */
 static bool grow(size_t bytes)
 {
