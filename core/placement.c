@@ -39,7 +39,7 @@
 #define DWELL		8u		/* passes a plan stays, once it was made from what was seen */
 #define DISK_GUESS	4e9		/* too much is soon known better: it is read from */
 #define COMPUTE_GUESS	1e-10	/* s per byte: what an engine reads weights at */
-#define COMPUTE_LEAST	16e9	/* ns: of a pass; waits of several threads are one sum */
+#define COMPUTE_LEAST	16e9	/* ns: of a pass */
 #define PROBE_PASSES	16u		/* (4) */
 #define PROBE_CHUNKS	160u		/* some more than BUSY_LEAST */
 #define MORE		100u		/* frames / this: holes do not stay quite where they are */
