@@ -296,14 +296,15 @@ static void convert_all(const struct region *unseen)
 
 /* Others under the limit, most likely as we are, grew into what the heap had been
  * promised, and files are left less than the least: the heap has to give, or what is
- * in it starves all of them. Nothing else would come, where all of it is populated. */
+ * in it starves all of them. Nothing else would come, where all of it is populated. What
+ * the kernel has mapped of files it can drop: a model that just fits starves nobody. */
 static bool starved(void)
 {
 	struct budget_now group = now;
 
 	group.mem_total = 0;	/* not the machine: what others there have, no heap of ours mends */
 	return now.limit != BUDGET_NONE && heap_used() > 2ul * LEAST_FRAMES * CHUNK &&
-	       budget_target(&group, pager_own_bytes(), off_opt.reserve, 0) <
+	       budget_target(&group, pager_own_bytes(), off_opt.reserve, 0) + now.mapped <
 	       (uint64_t)LEAST_FRAMES * CHUNK;
 }
 

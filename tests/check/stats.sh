@@ -131,4 +131,19 @@ if grep -q 'heap: .* paged' "$dir/err"; then
 else
 	grep -q 'cannot be paged' "$dir/err" || fail "no heap was paged: $(cat "$dir/err")"
 fi
+
+# A model that just fits, mapped, fills the group: what the kernel can drop of it leaves the
+# heap as it is. Where others' own memory fills it, the heap gives way.
+echo $((365 << 20)) >"$group/memory.usage_in_bytes"
+for mapped in 300 0; do
+	sed -i "s/^total_mapped_file .*/total_mapped_file $((mapped << 20))/" "$group/memory.stat"
+	OFFLOAD_SYSROOT=$dir/v1 OFFLOAD_VERBOSE=1 LD_PRELOAD=$lib python3 -c '
+a = bytearray(b"x") * (60 << 20)
+b = bytearray(b"y") * (30 << 20)
+print(a[::4096].count(b"x"), b[::4096].count(b"y"))
+' >"$dir/out" 2>"$dir/err" || fail "mapped $mapped: $(cat "$dir/err")"
+	[ "$(cat "$dir/out")" = "15360 7680" ] || fail "mapped $mapped: $(cat "$dir/out")"
+	was=$(grep -cE 'heap: .* paged|cannot be paged' "$dir/err")
+	[ "$was" = $((mapped == 0)) ] || fail "mapped $mapped: $was heaps paged: $(cat "$dir/err")"
+done
 exit $bad
