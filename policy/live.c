@@ -22,6 +22,7 @@
 #define HEAT_MAX 7u
 #define THRASH 256u		/* demands, less THRASH_BACK per rescue */
 #define THRASH_BACK 16u
+#define SKEW_MORE 2u	/* frames beside those of skewed chunks now: for the next */
 
 static size_t align64(size_t n)
 {
@@ -96,13 +97,14 @@ static uint32_t max_u32(uint32_t a, uint32_t b)
 }
 
 /* Frames of the loop class: all of it where it fits beside a small share
- * for the rest, because each frame of it is a hit per pass. */
+ * for the rest, because each frame of it is a hit per pass. Of that share no more
+ * than is in use: it grows with each fault, and what is idle leaves it (pick.c). */
 static uint32_t loop_frames(struct pol *p)
 {
-	uint32_t n_skew = p->n_known - p->n_loop, least;
+	uint32_t least = min_u32(max_u32(p->frames / 16, 8), p->frames / 4);
 
-	least = min_u32(max_u32(p->frames / 16, 8), p->frames / 4);
-	least = min_u32(least, n_skew);
+	least = min_u32(least, pol_used_skew(p) + SKEW_MORE);
+	least = min_u32(least, p->n_known - p->n_loop);
 	if ((uint64_t)p->n_loop + least <= p->frames)
 		p->skew_quota = p->frames - p->n_loop;
 	else
@@ -207,6 +209,7 @@ void pol_enter(struct pol *p, uint32_t id)
 		pol_list_del(p, id);
 		if (l != L_NONE)
 			pol_list_add(p, l, id, goes_first(p, c, l));
+		c->softened = (uint32_t)p->c.passes;
 	}
 	if (c->pos != POL_NIL && !(c->flags & F_NEW))
 		put_maps(p, c);

@@ -29,6 +29,7 @@
 #define ONE ((int64_t)1 << 32)
 #define HOLE_SLACK (2 * ONE)
 #define BORN_MOST 4u	/* more of it for what has no copy, where frames are many */
+#define SKEW_IDLE 4u	/* passes */
 #define SKEW_LEAST 4u	/* skewed chunks of late faults that always stay */
 
 /* How a victim may be chosen. */
@@ -345,6 +346,18 @@ static struct pol_action survey(struct pol *p)
 	return none();
 }
 
+/* A skewed chunk that nobody used for so many passes has its frame give the loop as
+ * many hits, and costs one when it is wanted again (it is waited for then). */
+static struct pol_action idle(struct pol *p)
+{
+	uint32_t id = oldest(p, L_SOFT);
+
+	if (id == POL_NIL || p->n_loop + pol_used_skew(p) <= p->frames ||
+	    (uint32_t)p->c.passes - p->chunk[id].softened <= SKEW_IDLE)
+		return none();
+	return act(p, POL_EVICT, id);
+}
+
 static struct pol_action expert(struct pol *p)
 {
 	uint32_t id = pol_stack_next(p), v;
@@ -403,6 +416,8 @@ struct pol_action pol_next(struct pol *p, uint32_t io_room)
 		a = survey(p);
 	if (!a.act)
 		a = soften(p);
+	if (!a.act)
+		a = idle(p);
 	if (!a.act && io_room)
 		a = expert(p);
 	if (!a.act && io_room)

@@ -137,6 +137,7 @@ struct pol_chunk {
 	uint32_t pass;		/* pass in which a use was last seen */
 	uint32_t prev, next;	/* in its list */
 	uint32_t stack;		/* 1 + its expert stack, 0: none */
+	uint32_t softened;	/* L_SOFT: in which pass */
 	uint16_t flags;
 	uint8_t state;		/* enum pol_state */
 	uint8_t list;		/* enum pol_list */
