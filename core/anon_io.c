@@ -71,7 +71,8 @@ static struct job *make_job(uint32_t c, void (*run)(struct work *), uint64_t has
 static void start_job(struct job *j, enum busy busy)
 {
 	anon_at(j->c)->busy = (uint8_t)busy;
-	work_put(&j->work, busy == BUSY_CHECKING);
+	work_put(&j->work, busy != BUSY_CHECKING ? WORK_OUT :
+		 pg.chunk[j->c].t_fault ? WORK_WAITED : WORK_IN);
 }
 
 static void start(uint32_t c, enum busy busy, void (*run)(struct work *), uint64_t hash)

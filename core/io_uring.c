@@ -38,12 +38,12 @@ static int ring_event(void)
 
 static int ring_open(uint32_t depth)
 {
-	int err = io_uring_queue_init(depth * 2, &ring,
+	int err = io_uring_queue_init(depth * 4, &ring,
 		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
 
 	deferred = !err;
 	if (err == -EINVAL)
-		err = io_uring_queue_init(depth * 2, &ring, 0);
+		err = io_uring_queue_init(depth * 4, &ring, 0);
 	if (err)
 		return err;
 	err = ring_event();

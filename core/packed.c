@@ -154,7 +154,7 @@ bool packed_keep(uint32_t c)
 	chunk_region(c)->inflight++;	/* the job's own, beside a fetch's */
 	e->busy = PACKING;
 	top = top > c ? top : c + 1;
-	work_put(&j->work, false);
+	work_put(&j->work, WORK_OUT);
 	return true;
 }
 
@@ -232,7 +232,7 @@ int packed_fetch(uint32_t c)
 	j->n = n;
 	e->busy = UNPACKING;
 	unpacking++;
-	work_put(&j->work, true);
+	work_put(&j->work, pg.chunk[c].t_fault ? WORK_WAITED : WORK_IN);
 	return 0;
 }
 

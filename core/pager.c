@@ -400,10 +400,23 @@ static void act_take(uint32_t c, enum pol_state to)
 	chunk_moved(c, err ? from : to);
 }
 
+/* Chunks that the disk is asked for: of those in flight, some are looked at by workers,
+ * or come from the pool. */
+static uint32_t reads(void)
+{
+	return pg.inflight - (pg.heap ? pg.heap->inflight : 0) - packed_inflight() +
+		anon_reading();
+}
+
+/* How many more may be asked for. What workers have in hand is bounded, too. */
+static uint32_t io_room(void)
+{
+	return reads() < pg.depth && pg.inflight < 2 * pg.depth ? pg.depth - reads() : 0;
+}
+
 static bool act_once(void)
 {
-	struct pol_action a = pol_next(pg.pol, pg.depth > pg.inflight ?
-				       pg.depth - pg.inflight : 0);
+	struct pol_action a = pol_next(pg.pol, io_room());
 
 	switch (a.act) {
 	case POL_FETCH:
@@ -576,8 +589,7 @@ static int turn(bool io_signalled)
 	if (pg.dying)
 		pager_bury();
 	take_budget();
-	placement_turn(pg.inflight - (pg.heap ? pg.heap->inflight : 0) - packed_inflight() +
-		       anon_reading());
+	placement_turn(reads());
 	make_room();
 	if (pg.ops->watch)
 		pg.ops->watch();

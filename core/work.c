@@ -6,9 +6,11 @@
  * (1) The pager alone would be one of three that want two processors, and the
  *     engine's threads spin while they wait: what takes a tenth of a
  *     millisecond and more is done beside it.
- * (2) Threads are started with the first heap that is paged, or the first file
+ * (2) Reads may all be done at once: in the order they were asked for, then, the first is
+ *     the first that is needed. But before all, what is waited for.
+ * (3) Threads are started with the first heap that is paged, or the first file
  *     that may be worth packing: else its bytes need no looking at.
- * Owns the two lists. Lock: `lock`, leaf, held for a few instructions.
+ * Owns the lists. Lock: `lock`, leaf, held for a few instructions.
  */
 #include "core/work.h"
 #include "core/core_int.h"
@@ -21,16 +23,27 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t more = PTHREAD_COND_INITIALIZER;
-static struct work *todo, **todo_end = &todo;
-static struct work *finished, **finished_end = &finished;
+static struct fifo { struct work *first, **end; } todo[WORK_CLASSES], finished;
 static int threads;
 static char *stacks;		/* WORKERS_MAX of them */
 
-static void append(struct work ***end, struct work *w)
+static void append(struct fifo *f, struct work *w)
 {
 	w->next = NULL;
-	**end = w;
-	*end = &w->next;
+	*(f->first ? f->end : &f->first) = w;
+	f->end = &w->next;
+}
+
+static struct work *first_todo(void)
+{
+	struct work *w = NULL;
+
+	for (int i = 0; i < WORK_CLASSES && !w; i++) {
+		w = todo[i].first;
+		if (w)
+			todo[i].first = w->next;
+	}
+	return w;
 }
 
 static struct work *take(void)
@@ -38,12 +51,8 @@ static struct work *take(void)
 	struct work *w;
 
 	pthread_mutex_lock(&lock);
-	while (!todo)
+	while (!(w = first_todo()))
 		pthread_cond_wait(&more, &lock);
-	w = todo;
-	todo = w->next;
-	if (!todo)
-		todo_end = &todo;
 	pthread_mutex_unlock(&lock);
 	return w;
 }
@@ -53,8 +62,8 @@ static void finish(struct work *w)
 	bool first;
 
 	pthread_mutex_lock(&lock);
-	first = !finished;
-	append(&finished_end, w);
+	first = !finished.first;
+	append(&finished, w);
 	pthread_mutex_unlock(&lock);
 	if (first)
 		cmd_ring_pager();
@@ -105,7 +114,7 @@ void work_open(void)
 	pthread_attr_destroy(&attr);
 }
 
-void work_put(struct work *w, bool urgent)
+void work_put(struct work *w, enum work_class class)
 {
 	if (!threads) {
 		w->run(w);
@@ -113,12 +122,7 @@ void work_put(struct work *w, bool urgent)
 		return;
 	}
 	pthread_mutex_lock(&lock);
-	if (urgent && todo) {
-		w->next = todo;
-		todo = w;
-	} else {
-		append(&todo_end, w);
-	}
+	append(&todo[class], w);
 	pthread_cond_signal(&more);
 	pthread_mutex_unlock(&lock);
 }
@@ -129,9 +133,8 @@ int work_finish(void)
 	int n = 0;
 
 	pthread_mutex_lock(&lock);
-	w = finished;
-	finished = NULL;
-	finished_end = &finished;
+	w = finished.first;
+	finished.first = NULL;
 	pthread_mutex_unlock(&lock);
 	for (; w; w = next, n++) {
 		next = w->next;		/* over may put it again */
@@ -145,7 +148,6 @@ void work_reset(void)
 	pthread_mutex_init(&lock, NULL);
 	pthread_cond_init(&more, NULL);
 	threads = 0;
-	todo = finished = NULL;
-	todo_end = &todo;
-	finished_end = &finished;
+	memset(todo, 0, sizeof(todo));
+	finished.first = NULL;
 }

@@ -8,7 +8,6 @@
 #ifndef OFFLOAD_WORK_H
 #define OFFLOAD_WORK_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 struct work {
@@ -22,8 +21,14 @@ void work_reserve(void);
 /* Keeper. Starts the threads, at the first call. Never fails: without threads what is
  * put is run at once, by the pager. */
 void work_open(void);
-/* urgent: before what waits already. */
-void work_put(struct work *w, bool urgent);
+/* What goes first; among equals, what came first. */
+enum work_class {
+	WORK_WAITED,	/* a thread of the program waits for the chunk */
+	WORK_IN,	/* it is on its way in */
+	WORK_OUT,
+	WORK_CLASSES,
+};
+void work_put(struct work *w, enum work_class class);
 /* Calls over of all that is finished, oldest first; returns how many. Never waits;
  * the pager is rung when there is something. */
 int work_finish(void);
