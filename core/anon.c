@@ -328,7 +328,8 @@ static int go_live(void)
 	return cmd_pager_call(&(struct cmd){ .op = CMD_GO, .r = r });
 }
 
-static bool convert(void)
+/* used: bytes, with those of a request. */
+static bool convert(uint64_t used)
 {
 	int err = -ENODEV;
 
@@ -344,7 +345,7 @@ static bool convert(void)
 			strerrordesc_np(-err));
 	else if (!err)
 		off_verbose(1, "heap: %llu MiB at %#lx paged (%s)",
-			    (unsigned long long)(heap_used() >> 20),
+			    (unsigned long long)(used >> 20),
 			    (unsigned long)core_heap_base, pg.ops->name);
 	said_hints |= err != 0;
 	if (err)
@@ -364,7 +365,7 @@ bool anon_judge(size_t bytes, uint64_t room, uint64_t cap)
 		over = unpopulated() + bytes > room;
 	}
 	if (over)
-		return convert();
+		return convert(used);
 	foresee(cap && cap - used < room ? cap - used : room);
 	if (bytes)
 		atomic_store(&admitted, used + (room - unpopulated() - bytes) / 8);

@@ -78,6 +78,7 @@ void anon_make_known(uint32_t c)
 	pg.chunk[c].flags = 0;
 	anon_at(c)->store = STORE_ZERO;
 	pol_add(pg.pol, c, 1, CHUNK, (uint64_t)(c - first) * CHUNK, NULL, 0, ANON_ORDER);
+	pol_born(pg.pol, c);
 }
 
 void anon_tell_skew(uint32_t c)

@@ -506,6 +506,12 @@ void pol_moved(struct pol *p, uint32_t chunk, enum pol_state st)
 	pol_enter(p, chunk);
 }
 
+void pol_born(struct pol *p, uint32_t chunk)
+{
+	if (chunk < p->conf.max_chunks && p->chunk[chunk].flags & F_KNOWN)
+		p->chunk[chunk].flags |= F_BORN;
+}
+
 void pol_pin(struct pol *p, uint32_t chunk, int pinned)
 {
 	struct pol_chunk *c = &p->chunk[chunk];

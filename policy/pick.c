@@ -17,6 +17,10 @@
  * into 32, 1.3 to 1.9 into 320). What was never fetched has no copy: it would have to be
  * written first, so it waits longer still (BORN_MOST).
  *
+ * While a program fills its memory, each chunk for the first time, its victims are
+ * holes from the start, spread over what there is: were they what it filled last, the
+ * first passes would move most of the holes, and each move stores another chunk.
+ *
  * (P1) Demand comes first, then room, then installs, then prefetch.
  * (P2) A prefetch takes only a frame whose chunk is needed later than the
  *      one fetched (aggressive prefetching, Cao et al. 1995).
@@ -175,6 +179,25 @@ static uint32_t loop_victim(struct pol *p, enum need need, uint32_t later)
 	return pos == POL_NIL ? POL_NIL : p->seq[pos];
 }
 
+/* Multiples of the golden ratio, modulo one, are spread evenly however many there are
+ * (Knuth, The Art of Computer Programming 3, 6.4, theorem S). */
+static uint32_t spread_victim(struct pol *p)
+{
+	uint32_t room = outside(p), back, id, pos = POL_NIL;
+
+	if (!room)
+		return POL_NIL;
+	p->spread += 2654435769u;
+	back = (uint32_t)((uint64_t)p->spread * room >> 32);
+	for (int whole = 0; whole < 2 && pos == POL_NIL; whole++, back = 0)
+		pos = pol_map_prev(p, B_VICTIM, pol_back(p, p->tail, 1 + back), room - back);
+	if (pos == POL_NIL)
+		return POL_NIL;
+	id = p->seq[pos];
+	set_hole(p, id, true);
+	return id;
+}
+
 /* The first of a list that was not faulted on just now, or POL_NIL. */
 static uint32_t oldest(const struct pol *p, enum pol_list l)
 {
@@ -250,7 +273,11 @@ static struct pol_action demand(struct pol *p, uint32_t io_room)
 		return none();
 	if (full(p)) {
 		skew = !pol_loopish(p, &p->chunk[id]);
-		v = victim(p, skew ? NEED_SKEW : NEED_LOOP, 0);
+		v = POL_NIL;
+		if (!skew && p->chunk[id].flags & F_BORN)
+			v = spread_victim(p);
+		if (v == POL_NIL)
+			v = victim(p, skew ? NEED_SKEW : NEED_LOOP, 0);
 		if (v != POL_NIL)
 			return act(p, POL_EVICT, v);
 		if (p->count[POL_INFLIGHT])

@@ -117,7 +117,7 @@ enum {			/* pol_chunk.flags */
 	F_JUMP = 2048,	/* its first fault of the epoch was a jump */
 	F_RECENT = 4096, /* among the last faults: see pol.recent */
 	F_HOLE = 8192, /* streamed: read and given up again each pass, see pick.c */
-	F_BORN = 16384, /* never fetched: it is stored nowhere, giving it up costs a write */
+	F_BORN = 16384, /* never fetched: stored nowhere, giving it up costs a write */
 };
 
 #define POL_SHARED 256u		/* see (O4) in order.c */
@@ -214,6 +214,7 @@ struct pol {
 	/* pick.c */
 	uint64_t rho;			/* holes per chunk, 32.32 */
 	int64_t acc;			/* error diffusion, 32.32 */
+	uint32_t spread;		/* of victims while memory is filled */
 	uint32_t batch;			/* installs still due in this batch */
 	uint32_t calm;			/* milestones in a row, none waited for */
 

@@ -137,6 +137,14 @@ together() {
 	rm -rf "$dir"
 }
 
+# stage CALL...: and how long it took, so that the tier can be kept to its time.
+stage() {
+	local since=$SECONDS
+
+	"$@"
+	echo "# took $((SECONDS - since)) s: $*"
+}
+
 rm -rf "$out"
 mkdir -p "$out"
 case $1 in
@@ -149,15 +157,17 @@ check)	unit; emu; checks
 	counted preload quick ;;
 long)	export FX_MIB=$((1024 * times))
 	export PTX_SEEDS=$((200000 * times))
-	limit=3600 unit
-	emu; checks
+	limit=3600 stage unit
+	stage emu
+	stage checks
 	unset FX_MIB PTX_SEEDS
-	together "sanitized asan" "sanitized tsan"
-	single "fuzz, built" 1800 make --no-print-directory fuzz
+	stage together "sanitized asan" "sanitized tsan"
+	stage single "fuzz, built" 1800 make --no-print-directory fuzz
 	# These keep one processor busy, or wait: the device programs for delays.
-	together "fault long $((240 * times))" "counted suites long"
-	together fuzzers "counted engine long"
-	counted soak long; counted preload long ;;
+	stage together "fault long $((240 * times))" "counted suites long"
+	stage together fuzzers "counted engine long"
+	stage counted soak long
+	stage counted preload long ;;
 *)	echo "usage: $0 unit | emu | engine | check | long" >&2; exit 2 ;;
 esac
 echo "# $pass passed, $fails failed, $skips skipped"

@@ -306,6 +306,71 @@ static void unwritten_ones_stay(void **state)
 	free(mem);
 }
 
+static void use(struct pol *p, uint32_t id, bool *gone)
+{
+	if (pol_state_of(p, id) != POL_PLAIN)
+		pol_fault(p, id, 0);
+	settle(p, gone);
+}
+
+/* A program fills its memory, then walks it: what went first are the holes from then on,
+ * and hardly anything else has to be stored. */
+static void filled_memory_keeps_its_holes(void **state)
+{
+	enum { N = 1000, FRAMES = 800 };
+	struct pol_conf conf = { N, FRAMES, 8, 0 };
+	void *mem = calloc(1, pol_size(N));
+	struct pol *p = pol_init(mem, &conf);
+	bool gone[N] = { false };
+	uint32_t many = 0;
+
+	for (uint32_t id = 0; id < N; id++) {
+		pol_add(p, id, 1, 1, id, NULL, 0, 0);
+		pol_born(p, id);
+		use(p, id, gone);
+	}
+	for (uint32_t pass = 0; pass < 10; pass++)
+		for (uint32_t id = 0; id < N; id++)
+			use(p, id, gone);
+	for (uint32_t id = 0; id < N; id++)
+		many += gone[id];
+	assert_true(many < 480);	/* 549, were they what it filled last */
+	free(mem);
+}
+
+/* Rows of a table, one of them in each pass: the loop gets the frames of those that
+ * nobody uses any more, but for a few. What is used in each pass keeps its own. */
+static void idle_ones_give_way(void **state)
+{
+	enum { LOOP = 400, ROWS = 40, ALWAYS = 10, FRAMES = 320, PASSES = 40 };
+	struct pol_span s[2] = {
+		{ .off = 0, .len = LOOP, .order = 1, .pattern = POL_LOOP },
+		{ .off = LOOP, .len = ROWS + ALWAYS, .pattern = POL_SKEW },
+	};
+	struct pol_conf conf = { LOOP + ROWS + ALWAYS, FRAMES, 8, 0 };
+	void *mem = calloc(1, pol_size(conf.max_chunks));
+	struct pol *p = pol_init(mem, &conf);
+	bool gone[LOOP + ROWS + ALWAYS];
+	uint32_t rows = 0, always = 0;
+
+	pol_add(p, 0, conf.max_chunks, 1, 0, s, 2, 0);
+	for (uint32_t id = LOOP; id < conf.max_chunks; id++)
+		use(p, id, gone);
+	for (uint32_t pass = 0; pass < PASSES; pass++) {
+		use(p, LOOP + pass % ROWS, gone);
+		for (uint32_t id = 0; id < LOOP; id++) {
+			use(p, id, gone);
+			if (id % (LOOP / ALWAYS) == 0)
+				use(p, LOOP + ROWS + id / (LOOP / ALWAYS), gone);
+		}
+	}
+	for (uint32_t id = LOOP; id < conf.max_chunks; id++)
+		*(id < LOOP + ROWS ? &rows : &always) += pol_state_of(p, id) != POL_ABSENT;
+	assert_int_equal(always, ALWAYS);
+	assert_true(rows <= 7);		/* else all that a share of the frames holds */
+	free(mem);
+}
+
 /* Shards in sequence: the second file's chunks follow the first's. */
 static void shards_follow_each_other(void **state)
 {
@@ -388,6 +453,8 @@ int main(void)
 		cmocka_unit_test(no_order_is_no_worse_than_clock),
 		cmocka_unit_test(expert_is_fetched_as_a_set),
 		cmocka_unit_test(unwritten_ones_stay),
+		cmocka_unit_test(filled_memory_keeps_its_holes),
+		cmocka_unit_test(idle_ones_give_way),
 		cmocka_unit_test(shards_follow_each_other),
 		cmocka_unit_test(period_is_found),
 		cmocka_unit_test(simulate_refuses),
