@@ -58,9 +58,8 @@ static bool make_room(void)
 		off_sys_madvise(bounce[i].buf, CHUNK, MADV_HUGEPAGE);
 		off_sys_madvise(bounce[i].buf + CHUNK, CHUNK, MADV_NOHUGEPAGE);
 	}
-	/* A fetch holds one until a worker is done with it. */
-	if (pg.depth > FETCHES)
-		pg.depth = FETCHES;
+	/* A fetch holds one until a worker is done with it: see io_room in pager.c. */
+	off_assert(2 * pg.depth <= FETCHES);
 	return true;
 }
 

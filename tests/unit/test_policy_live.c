@@ -350,7 +350,7 @@ static void idle_ones_give_way(void **state)
 	struct pol_conf conf = { LOOP + ROWS + ALWAYS, FRAMES, 8, 0 };
 	void *mem = calloc(1, pol_size(conf.max_chunks));
 	struct pol *p = pol_init(mem, &conf);
-	bool gone[LOOP + ROWS + ALWAYS];
+	bool gone[LOOP + ROWS + ALWAYS] = { false };
 	uint32_t rows = 0, always = 0;
 
 	pol_add(p, 0, conf.max_chunks, 1, 0, s, 2, 0);
