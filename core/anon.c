@@ -223,7 +223,8 @@ void anon_admit(size_t bytes)
 		atomic_store(&admitted, UINT64_MAX);
 	} else {
 		heap_reserve();		/* the first block alone may be too much */
-		cmd_call(&c);
+		if (bytes <= core_heap_size)	/* else it is not ours to give */
+			cmd_call(&c);
 	}
 	errno = saved;
 }

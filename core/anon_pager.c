@@ -78,7 +78,6 @@ void anon_make_known(uint32_t c)
 	pg.chunk[c].flags = 0;
 	anon_at(c)->store = STORE_ZERO;
 	pol_add(pg.pol, c, 1, CHUNK, (uint64_t)(c - first) * CHUNK, NULL, 0, ANON_ORDER);
-	pol_born(pg.pol, c);
 }
 
 void anon_tell_skew(uint32_t c)
@@ -173,6 +172,7 @@ bool anon_fault(uint32_t c, uintptr_t addr)
 		return true;	/* woken when that is over */
 	if (ch->flags & CH_FORGOTTEN) {
 		anon_make_known(c);
+		pol_born(pg.pol, c);
 		stat_add(ST_FAULTS_ZERO, 1);
 		return false;
 	}

@@ -237,15 +237,16 @@ static uint64_t v2_kernel(const char *text)
 static void parse_stat(int version, const char *text, struct budget_now *o)
 {
 	const int v1 = version == 1;
-	uint64_t lru;
+	uint64_t lru, mapped;
 
 	o->anon = value_of(text, v1 ? "total_rss " : "anon ");
 	o->cache = value_of(text, v1 ? "total_cache " : "file ");
-	o->mapped = value_of(text, v1 ? "total_mapped_file " : "file_mapped ");
+	mapped = value_of(text, v1 ? "total_mapped_file " : "file_mapped ");
 	/* The file lists leave out shared memory and locked pages. */
 	lru = value_of(text, v1 ? "total_inactive_file " : "inactive_file ") +
 	      value_of(text, v1 ? "total_active_file " : "active_file ");
-	o->reclaimable = sub_u64(lru, o->mapped);
+	o->reclaimable = sub_u64(lru, mapped);
+	o->droppable = min_u64(lru, mapped);
 	if (!v1)
 		o->kernel = v2_kernel(text);
 }

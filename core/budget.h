@@ -41,7 +41,7 @@ struct budget_now {
 	uint64_t usage;		/* everything charged, kernel memory included */
 	uint64_t anon;		/* anonymous memory, huge pages included */
 	uint64_t cache;		/* page cache, shared memory included */
-	uint64_t mapped;	/* of it mapped by some process */
+	uint64_t droppable;	/* of it mapped file pages, neither shared memory nor locked */
 	uint64_t reclaimable;	/* of it file pages nobody maps */
 	uint64_t kernel;	/* page tables, slab, stacks */
 	uint64_t failcnt;	/* times a limit was hit, all levels together */

@@ -34,6 +34,7 @@
 
 #define TABLE_MAGIC 0x3165726168736f6cull	/* "loshare1" */
 #define STALE_S 10
+#define LEAVE_TRIES 10
 
 struct entry {
 	int64_t pid;		/* 0: free */
@@ -359,6 +360,19 @@ static int is_empty(const struct table *t)
 	return i == BUDGET_SHARERS;
 }
 
+/* Whoever is at the table, the keeper of this process maybe, is there for a moment. */
+static int lock_soon(int fd)
+{
+	const struct timespec nap = { 0, 500000 };
+	int err = lock(fd);
+
+	for (int i = 0; i < LEAVE_TRIES && err; i++) {
+		nanosleep(&nap, NULL);
+		err = lock(fd);
+	}
+	return err;
+}
+
 void budget_share_leave(const struct budget_share *s)
 {
 	char path[PATH_MAX];
@@ -369,7 +383,7 @@ void budget_share_leave(const struct budget_share *s)
 
 	if (fd < 0)
 		return;
-	if (!lock(fd) && !off_sys_fstat(fd, &st) && st.st_nlink) {
+	if (!lock_soon(fd) && !off_sys_fstat(fd, &st) && st.st_nlink) {
 		load(fd, &t);
 		drop_gone(&t);
 		me = find_pid(&t, getpid());

@@ -446,6 +446,7 @@ void fork_left_bounds(uintptr_t *lo, uintptr_t *hi);
 /* ---- watch.c ---------------------------------------------------------------- */
 
 void watch_this(const char *name);	/* this thread never ends by itself */
+void watch_no_more(void);		/* this thread will */
 void watch_reset(void);			/* child of fork */
 void watch_look(void);			/* R4: stops the process if one did. Any thread */
 

@@ -304,7 +304,7 @@ static bool starved(void)
 
 	group.mem_total = 0;	/* not the machine: what others there have, no heap of ours mends */
 	return now.limit != BUDGET_NONE && heap_used() > 2ul * LEAST_FRAMES * CHUNK &&
-	       budget_target(&group, pager_own_bytes(), off_opt.reserve, 0) + now.mapped <
+	       budget_target(&group, pager_own_bytes(), off_opt.reserve, 0) + now.droppable <
 	       (uint64_t)LEAST_FRAMES * CHUNK;
 }
 
@@ -314,7 +314,7 @@ static bool starved(void)
 static void judge_heap(size_t bytes)
 {
 	uint64_t limit = starved() ? 1 : cap(UINT64_MAX);
-	uint64_t room = unshared + (now.limit == BUDGET_NONE ? 0 : now.mapped);
+	uint64_t room = unshared + (now.limit == BUDGET_NONE ? 0 : now.droppable);
 
 	if (anon_judge(bytes, room, limit == UINT64_MAX ? 0 : limit)) {
 		read_budget();
@@ -579,12 +579,13 @@ static void *keeper_main(void *unused)
 	int err;
 
 	library_thread_enter("offload-keeper");
+	watch_this("offload-keeper");
 	err = start_up();
 	if (err)
 		off_log("the pager cannot start (%s): this program runs without it",
 			strerrordesc_np(-err));
-	if (!err)
-		watch_this("offload-keeper");
+	if (err)
+		watch_no_more();
 	set_state(err ? FAILED : READY);
 	while (!err) {
 		bool live = any_live();
@@ -606,6 +607,7 @@ static void *keeper_main(void *unused)
 
 int keeper_start(void)
 {
+	const struct timespec second = { 1, 0 };
 	uint32_t was = NOT_STARTED;
 
 	if (atomic_compare_exchange_strong(&state, &was, STARTING)) {
@@ -618,7 +620,9 @@ int keeper_start(void)
 			set_state(FAILED);
 	}
 	while (atomic_load(&state) == STARTING)
-		syscall(SYS_futex, &state, FUTEX_WAIT_PRIVATE, STARTING, NULL, NULL, 0);
+		if (syscall(SYS_futex, &state, FUTEX_WAIT_PRIVATE, STARTING, &second, NULL, 0) &&
+		    errno == ETIMEDOUT)
+			watch_look();
 	return atomic_load(&state) == READY ? 0 : -ENODEV;
 }
 

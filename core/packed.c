@@ -21,7 +21,7 @@
 #include "core/pool.h"
 #include "core/work.h"
 
-#define JOBS	128		/* IO_DEPTH and the packer's rooms, and more */
+#define JOBS	128		/* twice IO_DEPTH and the packer's rooms, and more */
 #define LOOKS	256		/* chunks looked at in one packed_shed */
 
 enum { IDLE, PACKING, UNPACKING };

@@ -635,7 +635,7 @@ static void *pager_main(void *started)
 	pg.io = io_open(pg.depth, !pg.ops->anon);
 	sem_post(started);
 	if (!pg.io) {
-		watch_reset();
+		watch_no_more();
 		return NULL;
 	}
 	p[1].fd = pg.io->fd();

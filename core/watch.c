@@ -25,6 +25,15 @@ void watch_this(const char *name)
 	atomic_store(&thread[i].tid, (int)syscall(SYS_gettid));
 }
 
+void watch_no_more(void)
+{
+	int me = (int)syscall(SYS_gettid);
+
+	for (int i = 0; i < THREADS; i++)
+		if (atomic_load(&thread[i].tid) == me)
+			atomic_store(&thread[i].tid, 0);
+}
+
 void watch_reset(void)
 {
 	for (int i = 0; i < THREADS; i++)

@@ -7,7 +7,7 @@
  *     engine's threads spin while they wait: what takes a tenth of a
  *     millisecond and more is done beside it.
  * (2) Reads may all be done at once: in the order they were asked for, then, the first is
- *     the first that is needed. But before all, what is waited for.
+ *     the first that is needed. But before all, what is waited for by then.
  * (3) Threads are started with the first heap that is paged, or the first file
  *     that may be worth packing: else its bytes need no looking at.
  * Owns the lists. Lock: `lock`, leaf, held for a few instructions.

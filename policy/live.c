@@ -14,7 +14,7 @@
  * (L2) The maps and counts say what the chunks say: every change lies
  *      between pol_leave and pol_enter. pol_check proves it in tests.
  * (L3) A demanded chunk stays F_DEMAND until it is PLAIN: never lost.
- * (L4) Decisions change nothing: only what pol_moved reports counts.
+ * (L4) Decisions change no chunk's state: only what pol_moved reports counts.
  * Lock: none, the caller serialises.
  */
 #include "policy/policy_int.h"
@@ -268,7 +268,7 @@ void pol_add(struct pol *p, uint32_t first, uint32_t n, uint32_t chunk_bytes,
 	for (uint32_t i = 0; i < n; i++, at += chunk_bytes) {
 		struct pol_chunk *c = &p->chunk[first + i];
 
-		memset(c, 0, sizeof(*c));
+		*c = (struct pol_chunk){ .lived = c->lived };
 		stack_of = POL_NIL;
 		c->order = order_base;
 		while (skip < n_spans && spans[skip].off + spans[skip].len <= at)
@@ -417,6 +417,7 @@ void pol_fault(struct pol *p, uint32_t chunk, uint32_t stream)
 	pol_order_flush(p);
 	count_fault(p, c);
 	p->mischief = 2;
+	p->idle_due = true;
 	if (c->flags & F_DORMANT)
 		pol_order_widen(p, chunk);
 	if (c->flags & F_PREF && c->state == POL_READY)
@@ -508,8 +509,12 @@ void pol_moved(struct pol *p, uint32_t chunk, enum pol_state st)
 
 void pol_born(struct pol *p, uint32_t chunk)
 {
-	if (chunk < p->conf.max_chunks && p->chunk[chunk].flags & F_KNOWN)
-		p->chunk[chunk].flags |= F_BORN;
+	struct pol_chunk *c = &p->chunk[chunk];
+
+	if (chunk >= p->conf.max_chunks || !(c->flags & F_KNOWN) || c->lived)
+		return;
+	c->lived = true;
+	c->flags |= F_BORN;
 }
 
 void pol_pin(struct pol *p, uint32_t chunk, int pinned)

@@ -33,7 +33,7 @@
 #define ONE ((int64_t)1 << 32)
 #define HOLE_SLACK (2 * ONE)
 #define BORN_MOST 4u	/* more of it for what has no copy, where frames are many */
-#define SKEW_IDLE 4u	/* passes */
+#define SKEW_IDLE 8u	/* passes */
 #define SKEW_LEAST 4u	/* skewed chunks of late faults that always stay */
 
 /* How a victim may be chosen. */
@@ -274,7 +274,8 @@ static struct pol_action demand(struct pol *p, uint32_t io_room)
 	if (full(p)) {
 		skew = !pol_loopish(p, &p->chunk[id]);
 		v = POL_NIL;
-		if (!skew && p->chunk[id].flags & F_BORN)
+		if (!skew && p->chunk[id].flags & F_BORN && !p->map_n[B_WASTE] &&
+		    pol_used_skew(p) <= p->skew_quota)
 			v = spread_victim(p);
 		if (v == POL_NIL)
 			v = victim(p, skew ? NEED_SKEW : NEED_LOOP, 0);
@@ -374,11 +375,13 @@ static struct pol_action survey(struct pol *p)
 }
 
 /* A skewed chunk that nobody used for so many passes has its frame give the loop as
- * many hits, and costs one when it is wanted again (it is waited for then). */
+ * many hits, read ahead, for one miss that is waited for. One for each fault: they may
+ * have to be written. */
 static struct pol_action idle(struct pol *p)
 {
-	uint32_t id = oldest(p, L_SOFT);
+	uint32_t id = p->idle_due ? oldest(p, L_SOFT) : POL_NIL;
 
+	p->idle_due = false;
 	if (id == POL_NIL || p->n_loop + pol_used_skew(p) <= p->frames ||
 	    (uint32_t)p->c.passes - p->chunk[id].softened <= SKEW_IDLE)
 		return none();

@@ -150,8 +150,9 @@ int pol_waiting(const struct pol *p);
  * (the policy then tries another way; see pol_pin for "never"). */
 void pol_moved(struct pol *p, uint32_t chunk, enum pol_state st);
 
-/* Known, and never had a frame: what it will hold is stored nowhere yet (zeros, owed
- * to a program that fills its memory). */
+/* Known, ABSENT, and never had a frame: a program fills its memory, and what it will
+ * hold is stored nowhere yet. The first time counts, for each chunk: blocks that come and
+ * go fill no memory. */
 void pol_born(struct pol *p, uint32_t chunk);
 
 /* Pinned chunks keep their frame (mlock, written private pages, busy pages). */

@@ -145,6 +145,7 @@ struct pol_chunk {
 	uint8_t streak;		/* passes in a row with a use seen */
 	uint8_t heat;		/* uses seen since it was fetched */
 	uint8_t rounds;		/* turns it is spared before it is softened */
+	bool lived;		/* born once: outlives pol_remove */
 };
 
 struct pol_fifo { uint32_t head, tail, n; };
@@ -215,6 +216,7 @@ struct pol {
 	uint64_t rho;			/* holes per chunk, 32.32 */
 	int64_t acc;			/* error diffusion, 32.32 */
 	uint32_t spread;		/* of victims while memory is filled */
+	bool idle_due;			/* one idle chunk may go: a fault was seen */
 	uint32_t batch;			/* installs still due in this batch */
 	uint32_t calm;			/* milestones in a row, none waited for */
 

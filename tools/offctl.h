@@ -62,7 +62,7 @@ void each_stats(void (*cb)(const struct off_stats *s, void *arg), void *arg);
 /* Why find_stats failed, for people. */
 const char *find_reason(int err);
 
-/* Stall time in per cent of wall time, all threads added up. */
+/* Stall time in per cent of wall time. */
 double stall_share(uint64_t stall_ns, uint64_t wall_ns);
 
 /* ---- offctl_tape.c ------------------------------------------------------- */

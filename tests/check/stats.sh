@@ -136,7 +136,8 @@ fi
 # heap as it is. Where others' own memory fills it, the heap gives way.
 echo $((365 << 20)) >"$group/memory.usage_in_bytes"
 for mapped in 300 0; do
-	sed -i "s/^total_mapped_file .*/total_mapped_file $((mapped << 20))/" "$group/memory.stat"
+	sed -i "s/^\(total_mapped_file\|total_active_file\) .*/\1 $((mapped << 20))/" \
+		"$group/memory.stat"
 	OFFLOAD_SYSROOT=$dir/v1 OFFLOAD_VERBOSE=1 LD_PRELOAD=$lib python3 -c '
 a = bytearray(b"x") * (60 << 20)
 b = bytearray(b"y") * (30 << 20)

@@ -67,7 +67,7 @@ static void hybrid_tighter_parent(void **state)
 	assert_int_equal(now.usage, 177307648);
 	assert_int_equal(now.anon, 67121152);
 	assert_int_equal(now.cache, 109142016);
-	assert_int_equal(now.mapped, 33554432);
+	assert_int_equal(now.droppable, 33554432);
 	assert_int_equal(now.reclaimable, 109080576 + 16384 - 33554432);
 	assert_true(now.kernel > 0 && now.kernel < 4 * M);
 	assert_int_equal(now.swappiness, 60);

@@ -342,7 +342,7 @@ static void filled_memory_keeps_its_holes(void **state)
  * nobody uses any more, but for a few. What is used in each pass keeps its own. */
 static void idle_ones_give_way(void **state)
 {
-	enum { LOOP = 400, ROWS = 40, ALWAYS = 10, FRAMES = 320, PASSES = 40 };
+	enum { LOOP = 800, ROWS = 40, ALWAYS = 10, FRAMES = 640, PASSES = 80, MOST = 12 };
 	struct pol_span s[2] = {
 		{ .off = 0, .len = LOOP, .order = 1, .pattern = POL_LOOP },
 		{ .off = LOOP, .len = ROWS + ALWAYS, .pattern = POL_SKEW },
@@ -352,12 +352,15 @@ static void idle_ones_give_way(void **state)
 	struct pol *p = pol_init(mem, &conf);
 	bool gone[LOOP + ROWS + ALWAYS] = { false };
 	uint32_t rows = 0, always = 0;
+	struct pol_counts c;
 
 	pol_add(p, 0, conf.max_chunks, 1, 0, s, 2, 0);
 	for (uint32_t id = LOOP; id < conf.max_chunks; id++)
 		use(p, id, gone);
 	for (uint32_t pass = 0; pass < PASSES; pass++) {
 		use(p, LOOP + pass % ROWS, gone);
+		if (pass == PASSES / 2)
+			memset(gone, 0, sizeof(gone));
 		for (uint32_t id = 0; id < LOOP; id++) {
 			use(p, id, gone);
 			if (id % (LOOP / ALWAYS) == 0)
@@ -365,10 +368,72 @@ static void idle_ones_give_way(void **state)
 		}
 	}
 	for (uint32_t id = LOOP; id < conf.max_chunks; id++)
-		*(id < LOOP + ROWS ? &rows : &always) += pol_state_of(p, id) != POL_ABSENT;
-	assert_int_equal(always, ALWAYS);
-	assert_true(rows <= 7);		/* else all that a share of the frames holds */
+		*(id < LOOP + ROWS ? &rows : &always) += id < LOOP + ROWS ?
+			pol_state_of(p, id) != POL_ABSENT : gone[id];
+	assert_int_equal(always, 0);	/* once the rows had gone */
+	assert_true(rows <= MOST);
+	pol_counts(p, &c);		/* and the loop is told to count on that */
+	assert_true(c.skew <= MOST + ALWAYS + 2);
 	free(mem);
+}
+
+/* Where the loop fits beside them, idle ones stay: nothing is won by their frames. */
+static void idle_ones_stay_where_all_fits(void **state)
+{
+	enum { LOOP = 100, ROWS = 40, FRAMES = 130 };
+	struct pol_span s[2] = {
+		{ .off = 0, .len = LOOP, .order = 1, .pattern = POL_LOOP },
+		{ .off = LOOP, .len = ROWS, .pattern = POL_SKEW },
+	};
+	struct pol_conf conf = { LOOP + ROWS, FRAMES, 8, 0 };
+	void *mem = calloc(1, pol_size(conf.max_chunks));
+	struct pol *p = pol_init(mem, &conf);
+	bool gone[LOOP + ROWS] = { false };
+	uint32_t went = 0;
+
+	pol_add(p, 0, conf.max_chunks, 1, 0, s, 2, 0);
+	for (uint32_t id = LOOP; id < LOOP + FRAMES - LOOP; id++)
+		use(p, id, gone);
+	for (uint32_t pass = 0; pass < 40; pass++)
+		for (uint32_t id = 0; id < LOOP; id++)
+			use(p, id, gone);
+	for (uint32_t id = 0; id < conf.max_chunks; id++)
+		went += gone[id];
+	assert_int_equal(went, 0);
+	free(mem);
+}
+
+/* Blocks that come and go are no memory being filled: for them no chunk of the loop
+ * goes that is kept otherwise. */
+static void blocks_that_come_and_go(void **state)
+{
+	enum { LOOP = 400, BLOCKS = 10, FRAMES = 320, PASSES = 30 };
+	struct pol_conf conf = { LOOP + BLOCKS, FRAMES, 8, 0 };
+	uint32_t reads[2];
+
+	for (int born = 0; born < 2; born++) {
+		void *mem = calloc(1, pol_size(conf.max_chunks));
+		struct pol *p = pol_init(mem, &conf);
+		bool gone[LOOP + BLOCKS] = { false };
+		struct pol_counts c;
+
+		pol_add(p, 0, LOOP, 1, 0, NULL, 0, 0);
+		for (uint32_t pass = 0; pass < PASSES; pass++) {
+			for (uint32_t id = 0; id < LOOP; id++)
+				use(p, id, gone);
+			for (uint32_t id = LOOP; id < LOOP + BLOCKS; id++) {
+				pol_add(p, id, 1, 1, id, NULL, 0, 0);
+				if (born)
+					pol_born(p, id);
+				use(p, id, gone);
+			}
+			pol_remove(p, LOOP, BLOCKS);
+		}
+		pol_counts(p, &c);
+		reads[born] = (uint32_t)(c.prefetches + c.demand);
+		free(mem);
+	}
+	assert_true(reads[1] <= reads[0] + 2 * BLOCKS);
 }
 
 /* Shards in sequence: the second file's chunks follow the first's. */
@@ -455,6 +520,8 @@ int main(void)
 		cmocka_unit_test(unwritten_ones_stay),
 		cmocka_unit_test(filled_memory_keeps_its_holes),
 		cmocka_unit_test(idle_ones_give_way),
+		cmocka_unit_test(idle_ones_stay_where_all_fits),
+		cmocka_unit_test(blocks_that_come_and_go),
 		cmocka_unit_test(shards_follow_each_other),
 		cmocka_unit_test(period_is_found),
 		cmocka_unit_test(simulate_refuses),
