@@ -451,7 +451,7 @@ int main(int argc, char **argv)
 	int status = 0;
 
 	only = getenv("NTH_SITE");
-	rng = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL);
+	rng = seed && *seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL);
 	rng = rng ? rng : 1;
 	make_files();
 	printf("# seed %llu\n", (unsigned long long)rng);
