@@ -158,13 +158,14 @@ static void *first_main(void *unused)
 	int err;
 
 	library_thread_enter("offload-store");
+	watch_this("offload-store");
 	err = leave_table();
 	err = err ? err : spill_file_open(&file);
 	for (int i = 1; !err && i < THREADS; i++)
 		if (library_thread_start(helper_main, NULL, STACK))
 			break;
-	if (!err)
-		watch_this("offload-store");
+	if (err)
+		watch_no_more();
 	pthread_mutex_lock(&lock);
 	state = err ? OFF : OPEN;
 	why = err;
@@ -173,6 +174,21 @@ static void *first_main(void *unused)
 	if (!err)
 		serve();
 	return NULL;
+}
+
+/* Lock held, given up meanwhile: until something is over. A thread that a filter of system
+ * calls ended would never say so. */
+static void wait_over(void)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 5;
+	if (pthread_cond_timedwait(&over, &lock, &until)) {
+		pthread_mutex_unlock(&lock);
+		watch_look();
+		pthread_mutex_lock(&lock);
+	}
 }
 
 static int key(void)
@@ -204,7 +220,7 @@ int store_open(void)
 		}
 	}
 	while (state == STARTING)
-		pthread_cond_wait(&over, &lock);
+		wait_over();
 	err = state == OFF ? why : 0;
 	pthread_mutex_unlock(&lock);
 	no_reserve |= file.memory;
@@ -222,23 +238,12 @@ void store_post(struct store_job *j)
 	pthread_mutex_unlock(&lock);
 }
 
-/* A thread that a filter of system calls ended would never answer. */
 int store_wait(struct store_job *j)
 {
-	struct timespec until;
-	bool done;
-
-	do {
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += 5;
-		pthread_mutex_lock(&lock);
-		if (!j->done)
-			pthread_cond_timedwait(&over, &lock, &until);
-		done = j->done;
-		pthread_mutex_unlock(&lock);
-		if (!done)
-			watch_look();
-	} while (!done);
+	pthread_mutex_lock(&lock);
+	while (!j->done)
+		wait_over();
+	pthread_mutex_unlock(&lock);
 	return j->res;
 }
 
