@@ -364,12 +364,10 @@ static int is_empty(const struct table *t)
 static int lock_soon(int fd)
 {
 	const struct timespec nap = { 0, 500000 };
-	int err = lock(fd);
+	int err;
 
-	for (int i = 0; i < LEAVE_TRIES && err; i++) {
+	for (int i = 0; (err = lock(fd)) && i < LEAVE_TRIES; i++)
 		nanosleep(&nap, NULL);
-		err = lock(fd);
-	}
 	return err;
 }
 

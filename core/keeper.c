@@ -581,11 +581,11 @@ static void *keeper_main(void *unused)
 	library_thread_enter("offload-keeper");
 	watch_this("offload-keeper");
 	err = start_up();
-	if (err)
+	if (err) {
 		off_log("the pager cannot start (%s): this program runs without it",
 			strerrordesc_np(-err));
-	if (err)
 		watch_no_more();
+	}
 	set_state(err ? FAILED : READY);
 	while (!err) {
 		bool live = any_live();

@@ -42,6 +42,7 @@ enum need {
 	NEED_SET,	/* an expert's other chunks want it */
 	NEED_SKEW,	/* a skewed chunk is waited for */
 	NEED_LOOP,	/* a chunk of the loop is waited for, or over budget */
+	NEED_FILL,	/* one that never had a frame */
 };
 
 static struct pol_action act(struct pol *p, enum pol_act a, uint32_t id)
@@ -163,13 +164,32 @@ static uint32_t last_resort(struct pol *p)
 	return pos;
 }
 
+/* A hole anywhere behind tail. Multiples of the golden ratio, modulo one, are spread
+ * evenly however many there are (Knuth, The Art of Computer Programming 3, 6.4,
+ * theorem S). */
+static uint32_t spread(struct pol *p)
+{
+	uint32_t room = outside(p), back, pos;
+
+	if (!room)
+		return POL_NIL;
+	p->spread += 2654435769u;
+	back = (uint32_t)((uint64_t)p->spread * room >> 32);
+	pos = pol_map_prev(p, B_VICTIM, pol_back(p, p->tail, 1 + back), room - back);
+	if (pos == POL_NIL)
+		pos = pol_map_prev(p, B_VICTIM, pol_back(p, p->tail, 1), room);
+	if (pos != POL_NIL)
+		set_hole(p, p->seq[pos], true);
+	return pos;
+}
+
 static uint32_t loop_victim(struct pol *p, enum need need, uint32_t later)
 {
 	uint32_t pos;
 
 	if (!p->n_pos)
 		return POL_NIL;
-	pos = nearest_hole(p, later);
+	pos = need == NEED_FILL ? spread(p) : nearest_hole(p, later);
 	/* Enough is held ahead: no new hole for more, the tail will bring one. */
 	if (pos == POL_NIL &&
 	    (need != NEED_AHEAD || p->map_n[B_AHEAD] < p->hold / 2))
@@ -177,25 +197,6 @@ static uint32_t loop_victim(struct pol *p, enum need need, uint32_t later)
 	if (pos == POL_NIL && need >= NEED_SKEW)
 		pos = last_resort(p);
 	return pos == POL_NIL ? POL_NIL : p->seq[pos];
-}
-
-/* Multiples of the golden ratio, modulo one, are spread evenly however many there are
- * (Knuth, The Art of Computer Programming 3, 6.4, theorem S). */
-static uint32_t spread_victim(struct pol *p)
-{
-	uint32_t room = outside(p), back, id, pos = POL_NIL;
-
-	if (!room)
-		return POL_NIL;
-	p->spread += 2654435769u;
-	back = (uint32_t)((uint64_t)p->spread * room >> 32);
-	for (int whole = 0; whole < 2 && pos == POL_NIL; whole++, back = 0)
-		pos = pol_map_prev(p, B_VICTIM, pol_back(p, p->tail, 1 + back), room - back);
-	if (pos == POL_NIL)
-		return POL_NIL;
-	id = p->seq[pos];
-	set_hole(p, id, true);
-	return id;
 }
 
 /* The first of a list that was not faulted on just now, or POL_NIL. */
@@ -264,21 +265,19 @@ static struct pol_action give_back(struct pol *p)
 	return id == POL_NIL ? none() : act(p, POL_EVICT, id);
 }
 
+static enum need need_of(const struct pol *p, const struct pol_chunk *c)
+{
+	return !pol_loopish(p, c) ? NEED_SKEW : c->flags & F_BORN ? NEED_FILL : NEED_LOOP;
+}
+
 static struct pol_action demand(struct pol *p, uint32_t io_room)
 {
 	uint32_t id = p->list[L_FETCH].head, v;
-	bool skew;
 
 	if (id == POL_NIL)
 		return none();
 	if (full(p)) {
-		skew = !pol_loopish(p, &p->chunk[id]);
-		v = POL_NIL;
-		if (!skew && p->chunk[id].flags & F_BORN && !p->map_n[B_WASTE] &&
-		    pol_used_skew(p) <= p->skew_quota)
-			v = spread_victim(p);
-		if (v == POL_NIL)
-			v = victim(p, skew ? NEED_SKEW : NEED_LOOP, 0);
+		v = victim(p, need_of(p, &p->chunk[id]), 0);
 		if (v != POL_NIL)
 			return act(p, POL_EVICT, v);
 		if (p->count[POL_INFLIGHT])

@@ -133,18 +133,20 @@ else
 fi
 
 # A model that just fits, mapped, fills the group: what the kernel can drop of it leaves the
-# heap as it is. Where others' own memory fills it, the heap gives way.
+# heap as it is. Where others' own memory fills it, or shared memory (mapped, on no list of
+# file pages), the heap gives way.
 echo $((365 << 20)) >"$group/memory.usage_in_bytes"
-for mapped in 300 0; do
-	sed -i "s/^\(total_mapped_file\|total_active_file\) .*/\1 $((mapped << 20))/" \
-		"$group/memory.stat"
+for mib in '300 300' '0 0' '300 0'; do
+	read -r mapped files <<<"$mib"
+	sed -i "s/^total_mapped_file .*/total_mapped_file $((mapped << 20))/
+		s/^total_active_file .*/total_active_file $((files << 20))/" "$group/memory.stat"
 	OFFLOAD_SYSROOT=$dir/v1 OFFLOAD_VERBOSE=1 LD_PRELOAD=$lib python3 -c '
 a = bytearray(b"x") * (60 << 20)
 b = bytearray(b"y") * (30 << 20)
 print(a[::4096].count(b"x"), b[::4096].count(b"y"))
-' >"$dir/out" 2>"$dir/err" || fail "mapped $mapped: $(cat "$dir/err")"
-	[ "$(cat "$dir/out")" = "15360 7680" ] || fail "mapped $mapped: $(cat "$dir/out")"
+' >"$dir/out" 2>"$dir/err" || fail "mapped $mib: $(cat "$dir/err")"
+	[ "$(cat "$dir/out")" = "15360 7680" ] || fail "mapped $mib: $(cat "$dir/out")"
 	was=$(grep -cE 'heap: .* paged|cannot be paged' "$dir/err")
-	[ "$was" = $((mapped == 0)) ] || fail "mapped $mapped: $was heaps paged: $(cat "$dir/err")"
+	[ "$was" = $((files == 0)) ] || fail "mapped $mib: $was heaps paged: $(cat "$dir/err")"
 done
 exit $bad
