@@ -16,6 +16,7 @@
 #include "core/packed.h"
 #include "core/pool.h"
 #include "core/spill.h"
+#include "core/touch.h"
 #include "core/work.h"
 
 #include <fcntl.h>
@@ -471,6 +472,7 @@ void anon_fork_child(void)
 	resident = 0;
 	pool_fork_child(was);
 	packed_fork_child(was);
+	touch_fork_child();
 	anon_child_reset();
 	if (!was) {
 		spill_forget();		/* its descriptors are the parent's */

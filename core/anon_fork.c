@@ -104,6 +104,15 @@ void anon_take_fds(const int *fds, int n)
 	n_spills = n_taken = 0;
 }
 
+/* What is in the pool needs its other copy less than the message that it is lost. */
+static bool readable(const struct anon_chunk *was)
+{
+	int direct, buffered;
+
+	return was->has_ref &&
+	       (was->store != STORE_POOL || !spill_fds(was->ref, &direct, &buffered));
+}
+
 int anon_adopted(struct region *r)
 {
 	for (uint32_t c = r->first; c < r->first + r->n; c++) {
@@ -118,7 +127,7 @@ int anon_adopted(struct region *r)
 			anon_make_known(c);
 		*anon_at(c) = (struct anon_chunk){ .ref = was.ref, .hash = was.hash, .seal = was.seal,
 			.slot = was.slot,
-			.store = was.store, .has_ref = was.has_ref,
+			.store = was.store, .has_ref = readable(&was),
 			.source = was.source, .compared = was.compared,
 			.split = was.child == CHILD_IN_PLACE };
 	}

@@ -40,7 +40,7 @@ struct anon_chunk {
 	uint8_t store;		/* enum store; NONE: the bytes are in memory only */
 	uint8_t busy;		/* enum busy */
 	uint8_t child;		/* enum child */
-	bool has_ref;
+	bool has_ref;		/* STORE_SPILL and POOL: good; else out of date, or being written */
 	bool wanted;		/* on its way out: somebody waits for the frame */
 	bool gone;		/* cleared while it was busy */
 	bool compared;		/* with its origin, if it had one */
@@ -60,7 +60,7 @@ void anon_put_frame(uint32_t c);	/* gives it back, if it has one */
  * and replacing 512 small ones costs ten times that (12 ms against 0.7 where page tables
  * are the hypervisor's). Chunks with holes stay as they are. */
 void anon_collapse(uint32_t c);
-/* Its packed copy is no longer kept; it is in place, or can be read from its file. */
+/* Its packed copy is no longer kept; it is in place, or can be read. */
 void anon_unpool(struct anon_chunk *a);
 void anon_empty(uint32_t c);	/* it holds nothing; not busy */
 /* Frees what is stored of it; nothing of it is known any more. Not busy. */

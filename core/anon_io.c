@@ -22,7 +22,8 @@
  *     chunk is busy, and its frame and its slot are nobody else's.
  * (6) A packed chunk stays in the pool when it comes in: what is not written need
  *     not be packed again at each pass. Where the pool is full, those that will
- *     stay in place leave it (anon_shed).
+ *     stay in place leave it (anon_shed). What can be read is packed, too, where the plan
+ *     has room, and can be read still.
  * Lock: none; pager thread.
  */
 #include "core/anon.h"
@@ -297,7 +298,7 @@ static bool once_more(uint32_t c)
 
 	if (a->store == STORE_POOL && !pool_get(a->slot, anon_frame(c), CHUNK))
 		return true;
-	if (a->store == STORE_POOL && a->source)
+	if (a->store == STORE_POOL && (a->source || a->has_ref))
 		anon_unpool(a);
 	else if (a->store == STORE_POOL)
 		lost(c, "its packed copy in memory", "", "it is damaged (checksum)",
@@ -468,9 +469,11 @@ static bool leaves_pool(uint32_t c)
 {
 	struct anon_chunk *a = anon_at(c);
 
-	if (a->store != STORE_POOL || a->source || a->rewritten || !placement_over() || save(c))
+	if (a->store != STORE_POOL || a->source || a->has_ref || a->rewritten ||
+	    !placement_over() || save(c))
 		return false;
-	anon_unpool(a);
+	pool_free(a->slot);
+	a->store = STORE_NONE;	/* it is not written yet */
 	return true;
 }
 
@@ -479,7 +482,7 @@ static void let_go(uint32_t c)
 {
 	if (leaves_pool(c))
 		return;
-	if (anon_at(c)->store != STORE_ORIGIN || !pack(c, placement_room(), false))
+	if (anon_at(c)->store < STORE_SPILL || !pack(c, placement_room(), false))
 		anon_put_frame(c);
 }
 
@@ -493,12 +496,12 @@ static void packed(uint32_t c, const struct job *j)
 	if (a->wanted) {
 		keep(c);
 	} else if (j->n > 0 && !pool_put(j->image, (uint32_t)j->n, CHUNK, &a->slot)) {
-		a->store = STORE_POOL;
-		if (a->has_ref)
+		if (a->has_ref && a->store != STORE_SPILL)	/* out of date */
 			spill_free(a->ref, CHUNK);
-		a->has_ref = false;
+		a->has_ref &= a->store == STORE_SPILL;
+		a->store = STORE_POOL;
 		anon_put_frame(c);
-	} else if (a->store == STORE_ORIGIN) {
+	} else if (a->store >= STORE_SPILL) {
 		anon_put_frame(c);
 	} else {
 		save_or_keep(c);

@@ -276,7 +276,7 @@ void anon_collapse(uint32_t c)
 void anon_unpool(struct anon_chunk *a)
 {
 	pool_free(a->slot);
-	a->store = a->source ? STORE_ORIGIN : STORE_NONE;
+	a->store = a->source ? STORE_ORIGIN : a->has_ref ? STORE_SPILL : STORE_NONE;
 }
 
 void anon_shed(void)

@@ -130,17 +130,6 @@ static void drop_rest(const struct region *r, char *spare,
 		off_sys_munmap(spare + (at - r->base), r->end - at);
 }
 
-/* Is an eighth of it worth trying to pack? */
-static bool may_pack(const struct region *r)
-{
-	uint64_t quantised = 0;
-
-	for (size_t i = 0; i < r->n_spans; i++)
-		if (r->spans[i].dtype == POL_DT_QUANT)
-			quantised += r->spans[i].len;
-	return !r->writable && quantised / 7 < (r->end - r->base) / 8;
-}
-
 static int convert_anon(struct region *r)
 {
 	struct extent ext[MAX_EXTENTS];
@@ -161,8 +150,7 @@ static int convert_anon(struct region *r)
 		off_sys_munmap(range, r->end - r->base);
 		return n;
 	}
-	if (may_pack(r))
-		work_open();
+	work_open();
 	tell_pager(CMD_ADD, r);
 	if (put_pieces(r, range, ext, n))
 		off_fatal("%s could not be moved into place (mremap: %s); raise vm.max_map_count",

@@ -318,6 +318,7 @@ extern const struct mode_ops mode_move, mode_copy, mode_hints;
 int pager_start(enum mode mode);	/* keeper; 0 or -errno */
 void pager_frames(uint32_t frames);	/* keeper: a new budget */
 uint64_t pager_own_bytes(void);		/* any thread */
+uint32_t pager_frames_left(void);	/* pager: that the budget has beside those with memory */
 void pager_reset(void);			/* child of fork */
 void pager_unlock(void);		/* any thread: its tables, munlock */
 struct region *chunk_region(uint32_t c);
@@ -332,6 +333,9 @@ void chunk_landed(uint32_t c);		/* a fetch of it is over */
 void chunk_drop_frame(uint32_t c);	/* gives its slot back, if it has one */
 /* file_io.c, for the modes: starts the read. 0 or -errno. */
 int fetch_read(uint32_t c, void *frame);
+/* R4, before its bytes are believed: ends the process if they are no more; notes if the
+ * file's times have moved. */
+void file_look(uint32_t c);
 void file_read_done(uint32_t c, int res);	/* of the heap, too: passes it on */
 /* R4: its bytes cannot be had. */
 _Noreturn void chunk_lost(uint32_t c, const char *why);

@@ -22,6 +22,12 @@ static bool cached(struct origin *o, uint32_t c)
 	return o->drop_cache && origin_cached(o, chunk_off(c), len, NULL) >= (int64_t)len;
 }
 
+void file_look(uint32_t c)
+{
+	if (origin_check(chunk_region(c)->origin, chunk_off(c) + chunk_bytes_in_file(c)))
+		chunk_lost(c, "the file was shortened");
+}
+
 /* The modes' fetch, where a frame is read into. */
 int fetch_read(uint32_t c, void *frame)
 {
@@ -35,8 +41,7 @@ int fetch_read(uint32_t c, void *frame)
 		.len = direct ? (uint32_t)page_up(len) : len,
 	};
 
-	if (origin_check(o, chunk_off(c) + len))
-		chunk_lost(c, "the file was shortened");
+	file_look(c);
 	stat_add(ST_IO_READS, 1);
 	if (!direct)
 		stat_add(ST_IO_BUFFERED, len);

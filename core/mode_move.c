@@ -19,6 +19,7 @@
  */
 #include "core/core_int.h"
 #include "core/packed.h"
+#include "core/touch.h"
 
 #include <sched.h>
 #include <sys/mman.h>
@@ -60,7 +61,7 @@ static int fetch(uint32_t c)
 	if (slot == NO_SLOT)
 		return -ENOMEM;
 	pg.chunk[c].slot = slot + 1;
-	err = fetch_read(c, frames_at(slot));
+	err = used ? fetch_read(c, frames_at(slot)) : touch_fetch(c);
 	if (err)
 		chunk_drop_frame(c);
 	return err;

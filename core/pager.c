@@ -25,6 +25,7 @@
 #include "core/placement.h"
 #include "core/pool.h"
 #include "core/spill.h"
+#include "core/touch.h"
 #include "core/waits.h"
 #include "core/work.h"
 
@@ -404,8 +405,8 @@ static void act_take(uint32_t c, enum pol_state to)
  * or come from the pool. */
 static uint32_t reads(void)
 {
-	return pg.inflight - (pg.heap ? pg.heap->inflight : 0) - packed_inflight() +
-		anon_reading();
+	return pg.inflight - (pg.heap ? pg.heap->inflight : 0) - packed_inflight() -
+		touch_inflight() + anon_reading();
 }
 
 /* How many more may be asked for. What workers have in hand is bounded, too. */
@@ -541,6 +542,13 @@ static void publish(void)
 	pass_ns = now_ns();
 	stalled = 0;
 	pass_read = 0;
+}
+
+uint32_t pager_frames_left(void)
+{
+	uint32_t held = (uint32_t)(frames_bytes() / CHUNK) + have_pool;
+
+	return have_frames > held ? have_frames - held : 0;
 }
 
 uint64_t pager_own_bytes(void)

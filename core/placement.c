@@ -11,7 +11,9 @@
  *             reading take: all three come on top of each other (twelve points seen:
  *             the rest is then what the engine takes with all in memory, within a
  *             twentieth of the pass; less taken off, and a slow disk passed for much
- *             computing, so that too little was packed)
+ *             computing, so that too little was packed). The middle one of the last
+ *             PASSES: a pass in which a heap was filled, or the period was not found
+ *             yet, says anything
  *   unpack    packer.c's
  *
  * (1) Solved anew once a pass when one of them has moved by a tenth, and adopted
@@ -40,6 +42,8 @@
 #define DISK_GUESS	4e9		/* too much is soon known better: it is read from */
 #define COMPUTE_GUESS	1e-10	/* s per byte: what an engine reads weights at */
 #define COMPUTE_LEAST	16e9	/* ns: of a pass */
+#define PASSES		7u
+#define PASSES_LEAST	4u		/* before their middle one is believed */
 #define PROBE_PASSES	16u		/* (4) */
 #define PROBE_CHUNKS	160u		/* some more than BUSY_LEAST */
 #define MORE		100u		/* frames / this: holes do not stay quite where they are */
@@ -55,6 +59,7 @@ static uint64_t target, most;		/* bytes: of the plan, and ever */
 static double loop;			/* chunks: the longest of late */
 static uint32_t frames;
 static double disk, compute;		/* bytes/s, s per byte of the loop; 0: not seen */
+static double computes[PASSES];		/* of the last passes, the newest anywhere */
 static uint64_t read_bytes, last_turn;	/* since then */
 static uint64_t busy_ns, busy_bytes;	/* not judged yet */
 static bool was_busy, refused;		/* somebody found no room */
@@ -223,6 +228,20 @@ void placement_budget(uint32_t n)
 	pool_limit(limit());
 }
 
+static double middle(const double *v, uint32_t n)
+{
+	double sorted[PASSES];
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t at = i;
+
+		for (; at && sorted[at - 1] > v[i]; at--)
+			sorted[at] = sorted[at - 1];
+		sorted[at] = v[i];
+	}
+	return sorted[n / 2];
+}
+
 void placement_pass(uint64_t ns, uint64_t stall_ns)
 {
 	double stall = (double)stall_ns / 1e9, s = (double)ns / 1e9;
@@ -234,10 +253,10 @@ void placement_pass(uint64_t ns, uint64_t stall_ns)
 		s -= plan.decode_s + plan.read_s;
 	if (s < (double)ns / COMPUTE_LEAST)
 		s = (double)ns / COMPUTE_LEAST;
-	s /= ((double)pc.period + 1) * CHUNK;
-	compute = compute > 0 && s > compute * 1.02 ? compute * 1.02 : s;
+	computes[pass++ % PASSES] = s / (((double)pc.period + 1) * CHUNK);
+	if (pass >= PASSES_LEAST)
+		compute = middle(computes, pass < PASSES ? pass : PASSES);
 	judge_disk();
-	pass++;
 	placement_budget(frames);
 }
 

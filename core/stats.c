@@ -485,6 +485,16 @@ static void put_faults(struct text *t, const struct off_stats *s)
 	    (unsigned long long)stat_get(s, ST_PREFETCH_WASTED));
 }
 
+/* Why a first token is slow; not told of a few. */
+static void put_slow_memory(struct text *t, const struct off_stats *s)
+{
+	uint64_t n = stat_get(s, ST_HOST_SLOW_FRAMES), by_cache = stat_get(s, ST_HOST_CACHE_FRAMES);
+
+	if (n + by_cache >= 64)
+		put(t, "  memory: the machine was slow to find it, %llu times for 2 MiB; %llu came by way of the page cache\n",
+		    (unsigned long long)n, (unsigned long long)by_cache);
+}
+
 static void put_rounded(struct text *t, const struct off_stats *s)
 {
 	for (uint32_t i = 0; i < n_lossy(s); i++) {
@@ -539,6 +549,7 @@ ssize_t stats_summary(char *buf, size_t len, const struct off_stats *s)
 	    size_of(s, ST_IO_READ).s, size_of(s, ST_IO_WRITTEN).s,
 	    (unsigned long long)stat_get(s, ST_HOST_EVICTIONS),
 	    (unsigned long long)stat_get(s, ST_IO_ERRORS));
+	put_slow_memory(&t, s);
 	put_rounded(&t, s);
 	put_cards(&t, s);
 	return done(&t);

@@ -18,7 +18,7 @@
 # (1) A program says in comments of its own what it wants:
 #       env: NAME=VALUE...   its environment
 #       expect: N            its exit status, 0 if not said
-#       needs: regions evictions reads packed, or none of them
+#       needs: regions evictions reads packed cached, or none of them
 #                            what the statistics must show, so that a pass
 #                            means something; not asked of plain, off, torture
 #       later-needs: ...     the same, once the library does it; not asked yet
@@ -140,6 +140,7 @@ lacks() {
 			n=$(figure "$json" packed_raw_bytes) ;;
 		none)	n=$(($(figure "$json" converted) +
 			     $(figure "$json" regions) == 0)) ;;
+		cached)	n=$(figure "$json" cache_frames) ;;
 		reads)	[ "${2%%.*}" = hints ] && continue
 			n=$(figure "$json" read_bytes) ;;
 		esac
