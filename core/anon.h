@@ -104,9 +104,9 @@ bool anon_room(void);
 uint32_t anon_reading(void);	/* chunks of the heap that a disk is asked for */
 /* Submits what waits to be written. Returns how many are on their way out. */
 uint32_t anon_save_more(void);
-/* Frees the packed copies of a few chunks that are in place to stay: their bytes are
- * there, or can be read from their file. */
-void anon_shed(void);
+/* Frees the packed copies of a few chunks that are in place to stay; over: of any whose
+ * bytes are elsewhere, too. */
+void anon_shed(bool over);
 /* Keeper: memory it holds beside the budget's frames, in frames. */
 uint32_t anon_extra_frames(void);
 

@@ -104,13 +104,16 @@ void anon_take_fds(const int *fds, int n)
 	n_spills = n_taken = 0;
 }
 
-/* What is in the pool needs its other copy less than the message that it is lost. */
-static bool readable(const struct anon_chunk *was)
+/* What is in the pool can do without its copy in a file that did not come along. */
+static void forget_unreadable(struct anon_chunk *was)
 {
 	int direct, buffered;
 
-	return was->has_ref &&
-	       (was->store != STORE_POOL || !spill_fds(was->ref, &direct, &buffered));
+	if (was->store != STORE_POOL || !was->has_ref ||
+	    !spill_fds(was->ref, &direct, &buffered))
+		return;
+	spill_free(was->ref, CHUNK);
+	was->has_ref = false;
 }
 
 int anon_adopted(struct region *r)
@@ -125,9 +128,10 @@ int anon_adopted(struct region *r)
 			anon_make_plain(c, was.store);
 		else
 			anon_make_known(c);
+		forget_unreadable(&was);
 		*anon_at(c) = (struct anon_chunk){ .ref = was.ref, .hash = was.hash, .seal = was.seal,
 			.slot = was.slot,
-			.store = was.store, .has_ref = readable(&was),
+			.store = was.store, .has_ref = was.has_ref,
 			.source = was.source, .compared = was.compared,
 			.split = was.child == CHILD_IN_PLACE };
 	}

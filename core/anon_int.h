@@ -62,6 +62,8 @@ void anon_put_frame(uint32_t c);	/* gives it back, if it has one */
 void anon_collapse(uint32_t c);
 /* Its packed copy is no longer kept; it is in place, or can be read. */
 void anon_unpool(struct anon_chunk *a);
+/* The spill file is full: frees a slot of it whose bytes the pool has too. False: none. */
+bool anon_spare_copy(void);
 void anon_empty(uint32_t c);	/* it holds nothing; not busy */
 /* Frees what is stored of it; nothing of it is known any more. Not busy. */
 void anon_forget(uint32_t c);

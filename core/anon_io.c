@@ -406,6 +406,8 @@ static int save(uint32_t c)
 	a->has_ref = false;
 	if (!err)
 		err = spill_alloc(CHUNK, &a->ref);
+	if (err == -ENOSPC && anon_spare_copy())
+		err = spill_alloc(CHUNK, &a->ref);
 	if (err)
 		return err;
 	a->has_ref = true;
@@ -482,7 +484,8 @@ static void let_go(uint32_t c)
 {
 	if (leaves_pool(c))
 		return;
-	if (anon_at(c)->store < STORE_SPILL || !pack(c, placement_room(), false))
+	if (anon_at(c)->store < STORE_SPILL || anon_at(c)->raw ||
+	    !pack(c, placement_roomy(), false))
 		anon_put_frame(c);
 }
 

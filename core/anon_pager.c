@@ -279,18 +279,43 @@ void anon_unpool(struct anon_chunk *a)
 	a->store = a->source ? STORE_ORIGIN : a->has_ref ? STORE_SPILL : STORE_NONE;
 }
 
-void anon_shed(void)
+/* Can its packed copy go? What stays in place does not need it; over: nor does what can be
+ * had again otherwise. */
+static bool sheds(uint32_t c, bool over)
+{
+	const struct anon_chunk *a = anon_at(c);
+
+	return a->store == STORE_POOL && !a->busy &&
+	       (pol_stays(pg.pol, c) || (over && (a->source || a->has_ref)));
+}
+
+bool anon_spare_copy(void)
+{
+	static uint32_t at;
+	struct region *r = pg.heap;
+
+	for (uint32_t i = 0; r && i < r->n; i++) {
+		struct anon_chunk *a;
+
+		at = at + 1 < r->n ? at + 1 : 0;
+		a = anon_at(r->first + at);
+		if (a->store != STORE_POOL || a->busy || !a->has_ref)
+			continue;
+		spill_free(a->ref, CHUNK);
+		a->has_ref = false;
+		return true;
+	}
+	return false;
+}
+
+void anon_shed(bool over)
 {
 	static uint32_t at;
 	struct region *r = pg.heap;
 
 	for (uint32_t i = 0; r && i < SHED_LOOKS && i < r->n; i++) {
-		struct anon_chunk *a;
-
 		at = at + 1 < r->n ? at + 1 : 0;
-		a = anon_at(r->first + at);
-		if (a->store == STORE_POOL && !a->busy &&
-		    pol_stays(pg.pol, r->first + at))
-			anon_unpool(a);
+		if (sheds(r->first + at, over))
+			anon_unpool(anon_at(r->first + at));
 	}
 }

@@ -221,6 +221,7 @@ void exchange_fresh(uint32_t first, uint32_t n);
 
 /* ---- frames.c: the arena (pager only) ------------------------------------ */
 
+#define FRAME_ROOMS 4		/* beside the slots: no frames, to pass bytes through */
 int frames_open(size_t bytes);
 void *frames_at(uint32_t slot);
 /* NO_SLOT: none left. *used: there are old bytes in it, else nothing. */
@@ -230,6 +231,7 @@ uint32_t frames_get_bare(void);
 bool frames_grew(void);		/* since the last call, by one that never had memory */
 void frames_put(uint32_t slot, bool split);
 void frames_trim(uint32_t keep);	/* give free memory back above `keep` frames in all */
+char *frames_rooms(void);		/* FRAME_ROOMS of 2 MiB each; no memory until used */
 uint64_t frames_bytes(void);		/* memory behind slots and moved-out frames */
 int frames_register(void);
 void frames_unlock(void);		/* any thread: munlock */

@@ -24,7 +24,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static char *arena;
+static char *arena;			/* the slots, and behind them the rooms */
 static uint32_t slots;			/* in the reservation */
 static uint32_t fresh;			/* slots never handed out: from here */
 static bool grew;			/* since it was last asked */
@@ -34,10 +34,10 @@ static _Atomic uint32_t with_memory;	/* warm or owned */
 
 int frames_open(size_t bytes)
 {
-	char *p;
 	uint32_t n = (uint32_t)(bytes / CHUNK);
+	size_t len = ((size_t)n + FRAME_ROOMS) * CHUNK;
+	char *p = reserve_range(len + CHUNK);
 
-	p = reserve_range((size_t)n * CHUNK + CHUNK);
 	warm = reserve_range(n * sizeof(*warm));
 	cold = reserve_range(n * sizeof(*cold));
 	if (!p || !warm || !cold)
@@ -46,9 +46,9 @@ int frames_open(size_t bytes)
 	atomic_store(&with_memory, 0);
 	arena = (char *)chunk_down((uintptr_t)p + CHUNK - 1);
 	slots = n;
-	off_sys_madvise(arena, (size_t)n * CHUNK, MADV_HUGEPAGE);
-	off_sys_madvise(arena, (size_t)n * CHUNK, MADV_DONTDUMP);
-	return off_sys_madvise(arena, (size_t)n * CHUNK, MADV_DONTFORK) ? -errno : 0;
+	off_sys_madvise(arena, len, MADV_HUGEPAGE);
+	off_sys_madvise(arena, len, MADV_DONTDUMP);
+	return off_sys_madvise(arena, len, MADV_DONTFORK) ? -errno : 0;
 }
 
 /* MOVE wants its destination registered, and the arena is one when a chunk
@@ -62,13 +62,18 @@ int frames_register(void)
 void frames_unlock(void)
 {
 	if (arena)
-		off_sys_munlock(arena, (size_t)slots * CHUNK);
+		off_sys_munlock(arena, ((size_t)slots + FRAME_ROOMS) * CHUNK);
 }
 
 void *frames_at(uint32_t slot)
 {
 	off_assert(slot < slots);
 	return arena + (size_t)slot * CHUNK;
+}
+
+char *frames_rooms(void)
+{
+	return arena + (size_t)slots * CHUNK;
 }
 
 static void chill(uint32_t slot)

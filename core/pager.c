@@ -483,7 +483,7 @@ static void make_room(void)
 
 	if (placement_short(&over)) {
 		packed_shed(over);
-		anon_shed();
+		anon_shed(over);
 	}
 }
 

@@ -40,13 +40,13 @@
 #define BUSY_LEAST	(256u << 20)	/* bytes: a disk that is throttled gives some at once */
 #define DWELL		8u		/* passes a plan stays, once it was made from what was seen */
 #define DISK_GUESS	4e9		/* too much is soon known better: it is read from */
-#define COMPUTE_GUESS	1e-10	/* s per byte: what an engine reads weights at */
+#define COMPUTE_GUESS	5e-11	/* s per byte: what an engine reads weights at */
 #define COMPUTE_LEAST	16e9	/* ns: of a pass */
-#define PASSES		7u
-#define PASSES_LEAST	4u		/* before their middle one is believed */
+#define PASSES		5u		/* two odd ones among them do not matter */
 #define PROBE_PASSES	16u		/* (4) */
 #define PROBE_CHUNKS	160u		/* some more than BUSY_LEAST */
 #define MORE		100u		/* frames / this: holes do not stay quite where they are */
+#define SLACK		(8 * CHUNK)	/* of the pool: else what fills it up has something else leave it */
 #define FRAMES_LEAST	32u		/* half of the budget if that is less: not packed in */
 
 static struct pol_plan_in was;
@@ -228,18 +228,18 @@ void placement_budget(uint32_t n)
 	pool_limit(limit());
 }
 
-static double middle(const double *v, uint32_t n)
+static double middle(const double *v)
 {
 	double sorted[PASSES];
 
-	for (uint32_t i = 0; i < n; i++) {
+	for (uint32_t i = 0; i < PASSES; i++) {
 		uint32_t at = i;
 
 		for (; at && sorted[at - 1] > v[i]; at--)
 			sorted[at] = sorted[at - 1];
 		sorted[at] = v[i];
 	}
-	return sorted[n / 2];
+	return sorted[PASSES / 2];
 }
 
 void placement_pass(uint64_t ns, uint64_t stall_ns)
@@ -254,8 +254,8 @@ void placement_pass(uint64_t ns, uint64_t stall_ns)
 	if (s < (double)ns / COMPUTE_LEAST)
 		s = (double)ns / COMPUTE_LEAST;
 	computes[pass++ % PASSES] = s / (((double)pc.period + 1) * CHUNK);
-	if (pass >= PASSES_LEAST)
-		compute = middle(computes, pass < PASSES ? pass : PASSES);
+	if (pass >= PASSES)
+		compute = middle(computes);
 	judge_disk();
 	placement_budget(frames);
 }
@@ -276,6 +276,11 @@ static bool below(uint64_t bytes)
 bool placement_room(void)
 {
 	return below(target);
+}
+
+bool placement_roomy(void)
+{
+	return below(target > SLACK ? target - SLACK : 0);
 }
 
 bool placement_spare(void)

@@ -21,6 +21,7 @@ bool placement_probe(void);
 /* There is room for a chunk that could be had again otherwise; for one that would
  * have to be written. */
 bool placement_room(void);
+bool placement_roomy(void);	/* for several: what can be had again otherwise may use it */
 bool placement_spare(void);
 bool placement_planned(void);	/* a plan is in force */
 /* More is packed than the plan wants, by what is there beside it. */

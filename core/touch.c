@@ -10,9 +10,12 @@
  *     where touching is slow, the file is read through the page cache, and what the
  *     cache then gives back becomes the frame. Where that does not help it is not done.
  * (3) A read that fails here is nothing: it is made again the other way.
- * Owns the jobs and the rooms. Lock: none; pager thread, but where workers are named.
+ * (4) With a heap none is: no worker may wait for a file while chunks that need none wait for
+ *     the workers.
+ * Owns the jobs and, of frames.c, the rooms. Lock: none; pager thread, but where workers are named.
  */
 #include "core/touch.h"
+#include "core/anon.h"
 #include "core/core_int.h"
 #include "core/work.h"
 
@@ -20,7 +23,6 @@
 #include <sys/mman.h>
 
 #define JOBS	64		/* more than pager.c lets be in flight */
-#define ROOMS	4		/* as many as there are workers */
 #define SLOW_NS	1500000		/* clearing 2 MiB takes 0.1 to 0.4 ms */
 #define SPARE	32		/* frames: what the cache reads ahead has to have room, too */
 #define TRIES	128		/* until it shows: memory given back before comes first */
@@ -36,8 +38,8 @@ static struct job {
 	ssize_t res;
 } job[JOBS];
 static uint32_t jobs;
-static char *rooms;
 static _Atomic uint32_t rooms_used;	/* a bit each */
+static bool roomed;			/* there may be memory in them */
 
 /* Workers: of the last touches, which were slow: of new memory, and of what the
  * page cache gave back. A bit each, the last the lowest. */
@@ -67,15 +69,15 @@ static void touch(char *frame, _Atomic uint32_t *seen)
 /* Worker. NULL: all are in use. */
 static char *room_take(void)
 {
-	for (uint32_t i = 0; i < ROOMS; i++)
+	for (uint32_t i = 0; i < FRAME_ROOMS; i++)
 		if (!(atomic_fetch_or(&rooms_used, 1u << i) & 1u << i))
-			return rooms + (size_t)i * CHUNK;
+			return frames_rooms() + (size_t)i * CHUNK;
 	return NULL;
 }
 
 static void room_put(const char *room)
 {
-	atomic_fetch_and(&rooms_used, ~(1u << (size_t)(room - rooms) / CHUNK));
+	atomic_fetch_and(&rooms_used, ~(1u << (size_t)(room - frames_rooms()) / CHUNK));
 }
 
 /* Worker. The bytes come through a room: copied straight into the frame they would
@@ -132,8 +134,10 @@ static void over(struct work *w)
 	uint32_t c = j->c;
 
 	j->used = false;
-	if (!--jobs && rooms)
-		off_sys_madvise(rooms, (size_t)ROOMS * CHUNK, MADV_DONTNEED);
+	jobs--;
+	if (!jobs && roomed)
+		off_sys_madvise(frames_rooms(), FRAME_ROOMS * CHUNK, MADV_DONTNEED);
+	roomed &= jobs > 0;
 	if (pg.chunk[c].flags & CH_GONE)
 		gave_up(c);
 	else if (j->len && j->res == (ssize_t)j->len)
@@ -154,7 +158,7 @@ static struct job *free_job(void)
  * longer to wake up. */
 static bool grows(void)
 {
-	return pager_frames_left() || torture();
+	return work_threads() && (pager_frames_left() || torture());
 }
 
 /* Most of the last n were slow. */
@@ -168,18 +172,12 @@ static bool mostly(_Atomic uint32_t *seen, uint32_t n)
 /* Is a frame had sooner by way of the page cache? */
 static bool pays(void)
 {
+	if (anon_live())
+		return false;
 	if (torture())
 		return !torture_random(3);
 	return pager_frames_left() > SPARE && mostly(&slow_new, 8) &&
 	       (tries++ < TRIES || !mostly(&slow_back, 32));
-}
-
-/* Only where they are needed: there may be hardly any address space. */
-static bool have_rooms(void)
-{
-	if (!rooms)
-		rooms = reserve_range((size_t)ROOMS * CHUNK);
-	return rooms != NULL;
 }
 
 int touch_fetch(uint32_t c)
@@ -192,8 +190,9 @@ int touch_fetch(uint32_t c)
 		return fetch_read(c, frame);
 	*j = (struct job){ .work = { .run = run, .over = over }, .used = true, .c = c,
 			   .frame = frame, .fd = o->fd, .off = (off_t)chunk_off(c) };
-	if (o->fd_direct >= 0 && chunk_bytes_in_file(c) == CHUNK && pays() && have_rooms())
+	if (o->fd_direct >= 0 && chunk_bytes_in_file(c) == CHUNK && pays())
 		j->len = CHUNK;
+	roomed |= j->len;
 	jobs++;
 	work_put(&j->work, pg.chunk[c].t_fault ? WORK_WAITED : WORK_IN);
 	return 0;
@@ -203,5 +202,6 @@ void touch_fork_child(void)
 {
 	memset(job, 0, sizeof(job));
 	jobs = 0;
+	roomed = false;
 	atomic_store(&rooms_used, 0);
 }

@@ -114,6 +114,11 @@ void work_open(void)
 	pthread_attr_destroy(&attr);
 }
 
+bool work_threads(void)
+{
+	return threads > 0;
+}
+
 void work_put(struct work *w, enum work_class class)
 {
 	if (!threads) {

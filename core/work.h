@@ -8,10 +8,11 @@
 #ifndef OFFLOAD_WORK_H
 #define OFFLOAD_WORK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct work {
-	void (*run)(struct work *w);	/* no lock, no allocation, never waits */
+	void (*run)(struct work *w);	/* no lock, no allocation; waits for a file at most */
 	void (*over)(struct work *w);	/* pager, when it has run */
 	struct work *next;
 };
@@ -21,6 +22,7 @@ void work_reserve(void);
 /* Keeper. Starts the threads, at the first call. Never fails: without threads what is
  * put is run at once, by the pager. */
 void work_open(void);
+bool work_threads(void);	/* there are some */
 /* What goes first; among equals, what came first. */
 enum work_class {
 	WORK_WAITED,	/* a thread of the program waits for the chunk */

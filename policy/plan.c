@@ -25,7 +25,7 @@
 
 #define NUMBER_MAX	1e30
 #define STALE		0.1		/* moved by that share: solve again */
-#define ADOPT		0.15		/* shorter by that share: move bytes */
+#define ADOPT		0.2		/* shorter by that share: move bytes */
 #define RATIO_LEAST	1.001
 #define DECODE_MOST	1e6		/* x T0 to unpack a class: never */
 /* Uses of what is never used: where room is left, it may as well be kept. */

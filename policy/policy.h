@@ -280,7 +280,7 @@ void pol_plan_times(const struct pol_plan_in *in, struct pol_plan *plan);
 bool pol_plan_stale(const struct pol_plan_in *was,
 		    const struct pol_plan_in *now);
 /* True: `next`, solved for `now`, is to replace `have`, which was solved
- * earlier for the same classes: it is shorter by 15 % at least, or
+ * earlier for the same classes: it is shorter by 20 % at least, or
  * `have` no longer fits the budgets. Moving bytes costs, too. */
 bool pol_plan_adopt(const struct pol_plan_in *now, const struct pol_plan *have,
 		    const struct pol_plan *next);
@@ -369,7 +369,7 @@ int pol_dev_plan(const struct pol_dev_in *in, struct pol_dev_span *span, uint32_
 		 struct pol_dev_plan *out);
 
 /* Sets all of out but slots from in, home and way: what a placement takes at other
- * rates. When to follow a new plan: pol_plan_adopt's rule, shorter by 15 %. */
+ * rates. When to follow a new plan: pol_plan_adopt's rule, shorter by 20 %. */
 void pol_dev_times(const struct pol_dev_in *in, const struct pol_dev_span *span,
 		   uint32_t n, struct pol_dev_plan *out);
 
