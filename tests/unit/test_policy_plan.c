@@ -539,7 +539,7 @@ static void small_gains_move_nothing(void **state)
 	assert_true(next.seconds < at_new.seconds);
 	assert_true(next.seconds > at_new.seconds * 0.8);
 	assert_false(pol_plan_adopt(&now, &have, &next));
-	now.disk = was.disk * 2;
+	now.disk = was.disk * 3;
 	next = solve(&now);
 	assert_true(pol_plan_adopt(&now, &have, &next));
 }
