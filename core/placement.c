@@ -40,9 +40,9 @@
 #define BUSY_LEAST	(256u << 20)	/* bytes: a disk that is throttled gives some at once */
 #define DWELL		8u		/* passes a plan stays, once it was made from what was seen */
 #define DISK_GUESS	4e9		/* too much is soon known better: it is read from */
-#define COMPUTE_GUESS	5e-11	/* s per byte: what an engine reads weights at */
+#define COMPUTE_GUESS	1e-10	/* s per byte: what an engine reads weights at */
 #define COMPUTE_LEAST	16e9	/* ns: of a pass */
-#define PASSES		5u		/* two odd ones among them do not matter */
+#define PASSES		7u		/* three odd ones among them do not matter */
 #define PROBE_PASSES	16u		/* (4) */
 #define PROBE_CHUNKS	160u		/* some more than BUSY_LEAST */
 #define MORE		100u		/* frames / this: holes do not stay quite where they are */
