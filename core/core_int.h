@@ -333,6 +333,7 @@ void chunk_moved(uint32_t c, enum pol_state st);
 void chunk_use(uint32_t c);		/* hints: seen to be used */
 void chunk_landed(uint32_t c);		/* a fetch of it is over */
 void chunk_drop_frame(uint32_t c);	/* gives its slot back, if it has one */
+void chunk_unread(uint32_t c);		/* its frame was not filled: ABSENT, asked for again if waited for */
 /* file_io.c, for the modes: starts the read. 0 or -errno. */
 int fetch_read(uint32_t c, void *frame);
 /* R4, before its bytes are believed: ends the process if they are no more; notes if the

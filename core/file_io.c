@@ -80,6 +80,16 @@ static void check_bytes(uint32_t c, const unsigned char *frame, uint32_t len)
 	ch->flags |= CH_HASHED;
 }
 
+void chunk_unread(uint32_t c)
+{
+	const struct chunk *ch = &pg.chunk[c];
+
+	chunk_drop_frame(c);
+	chunk_moved(c, POL_ABSENT);
+	if (ch->t_fault)
+		pol_fault(pg.pol, c, ch->stream);
+}
+
 static bool read_failed(uint32_t c, int res)
 {
 	struct chunk *ch = &pg.chunk[c];
@@ -109,10 +119,7 @@ void file_read_done(uint32_t c, int res)
 	}
 	len = chunk_bytes_in_file(c);
 	if (res < (int)len && read_failed(c, res)) {
-		chunk_drop_frame(c);
-		chunk_moved(c, POL_ABSENT);
-		if (ch->t_fault)
-			pol_fault(pg.pol, c, ch->stream);
+		chunk_unread(c);
 		return;
 	}
 	ch->tries = 0;

@@ -195,10 +195,7 @@ static void unpacked_over(struct work *w)
 	}
 	off_verbose(1, "a packed chunk is damaged; it is read from its file again");
 	stat_add(ST_IO_ERRORS, 1);
-	chunk_drop_frame(c);
-	chunk_moved(c, POL_ABSENT);
-	if (ch->t_fault)
-		pol_fault(pg.pol, c, ch->stream);
+	chunk_unread(c);
 }
 
 int packed_fetch(uint32_t c)

@@ -104,21 +104,6 @@ static void run(struct work *w)
 	room_put(room);
 }
 
-static void gave_up(uint32_t c)
-{
-	struct chunk *ch = &pg.chunk[c];
-
-	chunk_landed(c);
-	chunk_drop_frame(c);
-	if (ch->flags & CH_GONE) {
-		ch->flags = CH_FORGOTTEN;
-		return;
-	}
-	chunk_moved(c, POL_ABSENT);
-	if (ch->t_fault)
-		pol_fault(pg.pol, c, ch->stream);
-}
-
 static void read_done(const struct job *j)
 {
 	file_look(j->c);
@@ -138,12 +123,14 @@ static void over(struct work *w)
 	if (!jobs && roomed)
 		off_sys_madvise(frames_rooms(), FRAME_ROOMS * CHUNK, MADV_DONTNEED);
 	roomed &= jobs > 0;
-	if (pg.chunk[c].flags & CH_GONE)
-		gave_up(c);
-	else if (j->len && j->res == (ssize_t)j->len)
+	if (pg.chunk[c].flags & CH_GONE) {
+		file_read_done(c, -ECANCELED);
+	} else if (j->len && j->res == (ssize_t)j->len) {
 		read_done(j);
-	else if (fetch_read(c, j->frame))
-		gave_up(c);
+	} else if (fetch_read(c, j->frame)) {
+		chunk_landed(c);
+		chunk_unread(c);
+	}
 }
 
 static struct job *free_job(void)
