@@ -18,7 +18,7 @@ cd "$(dirname "$0")/../.." || exit 1
 compile() {
 	mkdir -p build/bench
 	${CC:-cc} -std=gnu17 -O2 -Wall -D_GNU_SOURCE -pthread \
-		-o "build/bench/$1" "tests/bench/$2"
+		-o "build/bench/$1" "tests/bench/$2" -lm
 }
 
 # Nothing is installed or built for those who only ask what there is.
