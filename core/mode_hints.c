@@ -6,14 +6,18 @@
  *   EVICT    MADV_DONTNEED and POSIX_FADV_DONTNEED
  *
  * (1) Nothing can go wrong: any page the program touches, the kernel brings.
- * (2) Uses are seen by looking: the first page of a chunk that is not mapped
- *     by us and yet present in /proc/self/pagemap was touched by the program.
+ * (2) Uses are seen by looking: a page of a chunk that is not mapped by us and
+ *     yet present in /proc/self/pagemap was touched by the program.
  * (3) Private writable mappings are left alone: DONTNEED would undo writes.
  * (4) No MADV_RANDOM: it makes populating ten times slower.
  * (5) Where the file system caches huge pages (ext4 from 6.16, xfs) a chunk is
  *     one: all this then costs a fiftieth. They are made by a fault in a mapping
  *     with MADV_HUGEPAGE only, so the file is read through a second mapping, of
  *     ours: in the program's, the use would not be seen any more.
+ * (6) What the kernel caches of absent chunks (all that was read before the region
+ *     was managed; readahead; tensors that end inside a chunk) is in nobody's budget:
+ *     it is counted in rounds and dropped as soon as the budget has no room for it, or
+ *     the kernel would have to find room, at each of the program's faults.
  * Lock: none; pager thread.
  */
 #include "core/core_int.h"
@@ -22,6 +26,10 @@
 #include <sys/mman.h>
 
 #define ABSENT_PER_LOOK 64	/* absent chunks looked at, in rotation */
+#define CLOSE_PER_LOOK	16	/* of these, the first: at all of their pages (6) */
+
+static uint64_t unseen;		/* cached bytes of absent chunks, as of the last round */
+static uint64_t seeing;		/* of this round */
 
 static int fetch(uint32_t c)
 {
@@ -77,21 +85,58 @@ static int evict(uint32_t c, enum pol_state from)
 	return 0;
 }
 
-static bool touched(uint32_t c)
+/* A page of the pieces [0, n) is present; first: it is enough to look at the first. */
+static bool touched(uint32_t c, bool first)
 {
+	static uint64_t entry[CHUNK / PAGE];
 	struct extent piece[MAX_EXTENTS];
-	uint64_t entry;
+	int n = chunk_pieces(c, piece);
 
-	return chunk_pieces(c, piece) && !pages_read(piece[0].lo, PAGE, &entry) &&
-		entry >> 63;
+	for (int i = 0; i < n; i++) {
+		size_t pages = first ? 1 : (piece[i].hi - piece[i].lo) / PAGE;
+
+		if (pages_read(piece[i].lo, pages * PAGE, entry))
+			continue;
+		while (pages--)
+			if (entry[pages] >> 63)
+				return true;
+		if (first)
+			break;
+	}
+	return false;
+}
+
+/* An absent chunk, once per round of them all (6): a use that its first page does not
+ * show, or what the kernel caches for nobody. */
+static void look_closely(uint32_t c)
+{
+	struct origin *o = chunk_region(c)->origin;
+	int64_t cached = origin_cached(o, chunk_off(c), chunk_bytes_in_file(c), NULL);
+	struct pol_counts pc;
+
+	if (cached == 0)
+		return;
+	if (touched(c, false)) {
+		chunk_use(c);
+		return;
+	}
+	if (cached < 0)
+		return;		/* a kernel that cannot say */
+	pol_counts(pg.pol, &pc);
+	if ((uint64_t)pc.used * CHUNK + unseen >
+	    (uint64_t)(pc.frames + HINTS_SLACK / 2) * CHUNK)
+		off_sys_fadvise(o->fd, (off_t)chunk_off(c), chunk_bytes_in_file(c),
+				POSIX_FADV_DONTNEED);
+	else
+		seeing += (uint64_t)cached;
 }
 
 /* Looks at chunks the program may be about to use: every one that is fetched
- * and not mapped, and a few absent ones in turn (a jump out of the order). */
+ * and not mapped, and some absent ones in turn (a jump out of the order). */
 static void watch(void)
 {
 	static uint32_t turn;
-	uint32_t absent = 0, seen = 0;
+	uint32_t absent = 0, close = 0;
 
 	pages_open();
 	for (int i = 0; region_nth(i); i++) {
@@ -103,17 +148,28 @@ static void watch(void)
 
 			if (st == POL_PLAIN)
 				continue;
-			if (st == POL_ABSENT) {
-				absent++;
-				if (absent <= turn || absent > turn + ABSENT_PER_LOOK)
-					continue;
-				seen++;
+			if (st != POL_ABSENT) {
+				if (touched(c, true))
+					chunk_use(c);
+				continue;
 			}
-			if (touched(c))
+			absent++;
+			if (absent <= turn || absent > turn + ABSENT_PER_LOOK)
+				continue;
+			if (absent <= turn + CLOSE_PER_LOOK) {
+				look_closely(c);
+				close++;
+			} else if (touched(c, true))
 				chunk_use(c);
 		}
 	}
-	turn = seen < ABSENT_PER_LOOK ? 0 : turn + ABSENT_PER_LOOK;
+	if (close == CLOSE_PER_LOOK) {
+		turn += CLOSE_PER_LOOK;
+		return;
+	}
+	turn = 0;
+	unseen = seeing;
+	seeing = 0;
 }
 
 const struct mode_ops mode_hints = {
