@@ -17,15 +17,19 @@
  *     caches and activations, needed again at once.
  * (6) What is used next is read while the device works (VMM_AHEAD), to memory of ours: a slot
  *     of what has no home does not change meanwhile.
+ * (7) What packs is packed (vmm_pack.c): weights are written once, and read in every pass.
+ *     Its slot is as long as it would be unpacked, or (4) would not hold.
  * Lock: the turn.
  */
 #include "core/vmm_int.h"
+#include "core/vmm_pack.h"
 #include "core/vmm_store.h"
 
 #define ROOMS	8u		/* pieces on their way at a time */
 
 struct vmm_piece {
 	uint32_t page;		/* STORE_NONE: no slot */
+	uint32_t image;		/* bytes of what they were packed to; 0: they were not */
 	bool kept;		/* the slot holds bytes of that hash */
 	uint64_t hash;
 	struct seal seal;
@@ -35,6 +39,7 @@ struct room {
 	struct store_job job;
 	struct vmm_piece *piece;
 	uint64_t at;		/* in the device */
+	uint32_t len;		/* there */
 	bool busy;
 };
 
@@ -73,6 +78,12 @@ static uint32_t piece_bytes(const struct vmm_region *r, uint32_t i, uint32_t k)
 	uint64_t left = less(vmm_bytes(r, i), (uint64_t)k * STORE_PIECE);
 
 	return left < STORE_PIECE ? (uint32_t)left : STORE_PIECE;
+}
+
+/* Of the piece's len bytes, what is in its slot. */
+static uint32_t stored(const struct vmm_piece *p, uint32_t len)
+{
+	return p->image ? (uint32_t)page_up(p->image) : len;
 }
 
 /* (6) NULL: it was not read ahead. */
@@ -150,7 +161,8 @@ int vmm_spill_begin(struct vmm_region *r, uint64_t bytes)
 		return err;
 	if (!rooms)
 		rooms = reserve_range((size_t)(ROOMS + VMM_AHEAD) * STORE_PIECE);
-	r->piece = rooms ? mem_zalloc(n * sizeof(*r->piece)) : NULL;
+	err = rooms ? vmm_pack_open() : -ENOMEM;
+	r->piece = !err ? mem_zalloc(n * sizeof(*r->piece)) : NULL;
 	for (uint64_t k = 0; r->piece && k < n; k++)
 		r->piece[k].page = STORE_NONE;
 	atomic_store(&vmm_deep, true);
@@ -224,6 +236,8 @@ static int send_out(const struct vmm_region *r, uint32_t i, uint32_t k, struct r
 		return 0;
 	p->kept = false;
 	p->hash = hash;
+	p->image = vmm_pack(room_at(m), len, hash);
+	len = stored(p, len);
 	store_seal(&p->seal, room_at(m), len);
 	m->piece = p;
 	m->busy = true;
@@ -271,34 +285,51 @@ int vmm_spill_out(struct vmm_region *r, uint32_t i)
 
 /* ---- in ------------------------------------------------------------------------------------ */
 
+/* The bytes of a piece of len, from what was read of its slot; NULL: they are not those. */
+static const char *opened(const struct room *m, uint32_t len)
+{
+	const struct vmm_piece *p = m->piece;
+
+	if (store_unseal(&p->seal, room_at(m), m->job.len))
+		return NULL;
+	if (p->image)
+		return vmm_unpack(room_at(m), p->image, len);
+	return chunk_hash(room_at(m), len) == p->hash ? room_at(m) : NULL;
+}
+
 /* A piece that was asked for is in the device. */
 static int arrived(const struct vmm_region *r, struct room *m)
 {
-	uint32_t len = m->job.len;
+	uint32_t len = m->len;
+	const char *bytes = NULL;
 	int err;
 
 	if (!m->busy)
 		return 0;
 	m->busy = false;
 	err = store_wait(&m->job);
-	err = err ? err : store_unseal(&m->piece->seal, room_at(m), len);
-	if (!err && chunk_hash(room_at(m), len) != m->piece->hash)
-		err = -EBADMSG;
+	if (!err) {
+		bytes = opened(m, len);
+		err = bytes ? 0 : -EBADMSG;
+	}
 	if (err) {
 		off_log("device %d: %u bytes of the allocation at %#llx cannot be read back from the spill file: %s",
 			r->dev, len, (unsigned long long)r->base, strerrordesc_np(-err));
 		return err;
 	}
 	device_stat(r->dev, SD_SPILL_IN, len);
-	return vmm_ops->fill(r->ctx, m->at, room_at(m), len);
+	device_stat(r->dev, SD_SPILL_READ, m->job.len);
+	return vmm_ops->fill(r->ctx, m->at, bytes, len);
 }
 
 static void ask_for(const struct vmm_region *r, uint32_t i, uint32_t k, struct room *m)
 {
-	*m = (struct room){ .piece = piece_of(r, i, k), .busy = true,
+	uint32_t len = piece_bytes(r, i, k);
+
+	*m = (struct room){ .piece = piece_of(r, i, k), .busy = true, .len = len,
 			    .at = vmm_at(r, i) + (uint64_t)k * STORE_PIECE };
 	m->job = (struct store_job){ .kind = STORE_READ, .page = m->piece->page,
-				     .len = piece_bytes(r, i, k), .buf = room_at(m) };
+				     .len = stored(m->piece, len), .buf = room_at(m) };
 	store_post(&m->job);
 }
 

@@ -382,6 +382,20 @@ spilled() {
 	done <<<"$refused"
 }
 
+# packed: weights that pack are read as images from the spill file, and the answer is the same.
+packed() {
+	local name="spilled, bf16 in extents of many pages: packed" in read
+
+	"$B/mkmodel" --type bf16 --layers 4 --dim 256 --ff 768 --vocab 512 "$work/packs.gguf" >/dev/null
+	"$B/engine/engine" --run cpu "$work/packs.gguf" >"$work/packs.cpu"
+	deep 1 "OFFLOAD_VRAM=1400K,OFFLOAD_RAM=1M,OFFLOAD_PAGER=off" "$work/deep" "$B/engine/engine" \
+		--streams 3 --ref struct "$work/packs.gguf" && cmp -s "$work/deep" "$work/packs.cpu"
+	tell "$name" $? "$(tail -n 1 "$work/deep.err")"
+	in=$(stat spill_in_bytes "$work/deep.json") read=$(stat spill_read_bytes "$work/deep.json")
+	[ "${in:-0}" -gt 4000000 ] && [ $((read * 100)) -lt $((in * 85)) ]
+	tell "$name: less is read" $? "$read bytes read for $in"
+}
+
 # deep_delays COUNT: with a part in the spill file, at so many seeds of the streams' delays.
 deep_delays() {
 	local first=${RANDOM_SEED:-1} s bad=0 why=
@@ -522,7 +536,7 @@ esac
 [ -e "$lib" ] || { echo "run.sh: $lib is missing: run make" >&2; exit 1; }
 models
 engine
-[ "$1" = gpu ] || { homes; copies; again safe; again ahead; skew; spilled; }
+[ "$1" = gpu ] || { homes; copies; again safe; again ahead; skew; spilled; packed; }
 if [ "$1" = long ]; then
 	# Beside the others, which mostly wait; its counts come by a file.
 	(pass=0 fails=0 skips=0
