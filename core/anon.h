@@ -54,6 +54,8 @@ void anon_bar(uintptr_t lo, uintptr_t hi, bool on);
 bool anon_stays(uintptr_t at, bool by_kernel);
 /* True while the heap is paged: then its pages must not be moved (mremap). */
 bool anon_live(void);
+/* What the heap's table takes for each chunk, in bytes; 0: there is none. Pager. */
+size_t anon_chunk_bytes(void);
 /* Keeper. A request of so many bytes (0: a tick): the heap becomes LIVE if what
  * is asked for and not populated yet is more than `room`, or all of it more
  * than `cap` (0: none). Returns true if it did. */

@@ -80,6 +80,11 @@ void anon_make_known(uint32_t c)
 	pol_add(pg.pol, c, 1, CHUNK, (uint64_t)(c - first) * CHUNK, NULL, 0, ANON_ORDER);
 }
 
+size_t anon_chunk_bytes(void)
+{
+	return table ? sizeof(*table) : 0;
+}
+
 void anon_tell_skew(uint32_t c)
 {
 	struct pol_span s = { .len = CHUNK, .layer = UINT32_MAX, .expert = UINT32_MAX,

@@ -276,6 +276,8 @@ enum chunk_flag {
 	CH_FAULTED = 64,	/* faulted while the region was held */
 	CH_GONE = 128,		/* unmapped while its read was in flight */
 	CH_FORGOTTEN = 256,	/* unmapped */
+	CH_CACHED = 1024,	/* hints: absent, and was cached a round ago */
+	CH_OTHERS = 2048,	/* ... and what is cached of it cannot be dropped */
 	CH_ROUNDED = 512,	/* its frame holds rounded bytes: not to be packed as the file's */
 };
 

@@ -133,7 +133,7 @@ void file_read_done(uint32_t c, int res)
 		memset(frame + len, 0, page_up(len) - len);
 		check_bytes(c, (unsigned char *)frame, len);
 	}
-	if (r->origin->drop_cache)
+	if (r->origin->drop_cache && pg.ops->anon)	/* in hints the cache is the frame */
 		off_sys_fadvise(r->origin->fd, (off_t)chunk_off(c), len, POSIX_FADV_DONTNEED);
 	chunk_moved(c, POL_READY);
 }

@@ -285,6 +285,8 @@ static void convert_all(const struct region *unseen)
 	struct region *r;
 	int i = 0;
 
+	if (target)
+		tell_frames();		/* the pager begins with next to none */
 	while ((r = next_watched(&i))) {
 		if ((r->writable && r != unseen) || convert_region(r))
 			r->refused = true;

@@ -35,6 +35,7 @@ void *off_je_malloc(size_t size);
 void *off_je_calloc(size_t n, size_t size);
 void *off_je_realloc(void *ptr, size_t size);
 void off_je_free(void *ptr);
+size_t off_je_malloc_usable_size(const void *ptr);
 extern const char *off_je_malloc_conf;
 
 /* Memory once mapped is kept and purged after a second; overcommit and
@@ -51,26 +52,60 @@ static _Atomic int atfork_known;
 /* Its set-up failed: it would be tried again, and again without looking (mem_init). */
 static _Atomic bool dead;
 
+static bool is_dead(void)
+{
+	return atomic_load_explicit(&dead, memory_order_relaxed);
+}
+
+/* Bytes in blocks. */
+static _Atomic size_t in_use;
+
+static void *counted(void *p)
+{
+	if (p)
+		atomic_fetch_add_explicit(&in_use, off_je_malloc_usable_size(p),
+					  memory_order_relaxed);
+	return p;
+}
+
+static void uncounted(void *p)
+{
+	if (p)
+		atomic_fetch_sub_explicit(&in_use, off_je_malloc_usable_size(p),
+					  memory_order_relaxed);
+}
+
 void *mem_alloc(size_t size)
 {
-	return atomic_load_explicit(&dead, memory_order_relaxed) ? NULL : off_je_malloc(size);
+	return is_dead() ? NULL : counted(off_je_malloc(size));
 }
 
 void *mem_zalloc(size_t size)
 {
-	return atomic_load_explicit(&dead, memory_order_relaxed) ? NULL : off_je_calloc(1, size);
+	return is_dead() ? NULL : counted(off_je_calloc(1, size));
 }
 
 void *mem_realloc(void *ptr, size_t size)
 {
-	if (atomic_load_explicit(&dead, memory_order_relaxed))
+	void *p;
+
+	if (is_dead())
 		return NULL;
-	return off_je_realloc(ptr, size ? size : 1);
+	uncounted(ptr);
+	p = off_je_realloc(ptr, size ? size : 1);
+	counted(p ? p : ptr);
+	return p;
 }
 
 void mem_free(void *ptr)
 {
+	uncounted(ptr);
 	off_je_free(ptr);
+}
+
+size_t mem_bytes(void)
+{
+	return atomic_load_explicit(&in_use, memory_order_relaxed);
 }
 
 void *reserve_range(size_t len)

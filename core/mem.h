@@ -19,6 +19,9 @@ void *mem_zalloc(size_t size);
 void *mem_realloc(void *ptr, size_t size);
 /* NULL is fine. May run on another thread than the one that allocated. */
 void mem_free(void *ptr);
+/* What the blocks of all that take, in bytes; what the bundled libraries ask for by
+ * themselves is not in it. */
+size_t mem_bytes(void);
 
 /* Private anonymous address space, no memory behind it yet; a system call, nothing of
  * the heap's. NULL: none. */

@@ -7,7 +7,8 @@
  *
  * (1) Nothing can go wrong: any page the program touches, the kernel brings.
  * (2) Uses are seen by looking: a page of a chunk that is not mapped by us and
- *     yet present in /proc/self/pagemap was touched by the program.
+ *     yet present in /proc/self/pagemap was touched by the program. Its ends are
+ *     looked at often, all of it in (6).
  * (3) Private writable mappings are left alone: DONTNEED would undo writes.
  * (4) No MADV_RANDOM: it makes populating ten times slower.
  * (5) Where the file system caches huge pages (ext4 from 6.16, xfs) a chunk is
@@ -16,8 +17,9 @@
  *     ours: in the program's, the use would not be seen any more.
  * (6) What the kernel caches of absent chunks (all that was read before the region
  *     was managed; readahead; tensors that end inside a chunk) is in nobody's budget:
- *     it is counted in rounds and dropped as soon as the budget has no room for it, or
- *     the kernel would have to find room, at each of the program's faults.
+ *     it is counted in rounds, and dropped where the budget has no room for it and it
+ *     was there a round ago, too: or the kernel would have to find room, at each of the
+ *     program's faults. What cannot be dropped is mapped by others, and theirs.
  * Lock: none; pager thread.
  */
 #include "core/core_int.h"
@@ -25,8 +27,9 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
-#define ABSENT_PER_LOOK 64	/* absent chunks looked at, in rotation */
-#define CLOSE_PER_LOOK	16	/* of these, the first: at all of their pages (6) */
+#define ABSENT_PER_LOOK 64u	/* absent chunks looked at, in turn */
+#define CLOSE_PER_LOOK	16u	/* and at all of their pages (6), in a turn of their own */
+#define CLOSE_NS	5000000ull	/* at most so often: 20 us each where they are cached */
 
 static uint64_t unseen;		/* cached bytes of absent chunks, as of the last round */
 static uint64_t seeing;		/* of this round */
@@ -45,6 +48,7 @@ static int fetch(uint32_t c)
 		job.buf = r->huge + (a - r->base);
 	}
 
+	pg.chunk[c].flags &= (uint16_t)~(CH_CACHED | CH_OTHERS);
 	stat_add(ST_IO_READS, 1);
 	stat_add(ST_IO_BUFFERED, job.len);
 	return pg.io->submit(&job);
@@ -85,89 +89,147 @@ static int evict(uint32_t c, enum pol_state from)
 	return 0;
 }
 
-/* A page of the pieces [0, n) is present; first: it is enough to look at the first. */
-static bool touched(uint32_t c, bool first)
+static bool present(uintptr_t at, size_t pages)
 {
 	static uint64_t entry[CHUNK / PAGE];
-	struct extent piece[MAX_EXTENTS];
-	int n = chunk_pieces(c, piece);
 
-	for (int i = 0; i < n; i++) {
-		size_t pages = first ? 1 : (piece[i].hi - piece[i].lo) / PAGE;
-
-		if (pages_read(piece[i].lo, pages * PAGE, entry))
-			continue;
-		while (pages--)
-			if (entry[pages] >> 63)
-				return true;
-		if (first)
-			break;
-	}
+	if (pages_read(at, pages * PAGE, entry))
+		return false;
+	while (pages--)
+		if (entry[pages] >> 63)
+			return true;
 	return false;
 }
 
-/* An absent chunk, once per round of them all (6): a use that its first page does not
- * show, or what the kernel caches for nobody. */
-static void look_closely(uint32_t c)
+/* At the ends of its pieces: what runs through a chunk runs through these. */
+static bool touched(uint32_t c)
+{
+	struct extent piece[MAX_EXTENTS];
+	int n = chunk_pieces(c, piece);
+
+	for (int i = 0; i < n; i++)
+		if (present(piece[i].lo, 1) || present(piece[i].hi - PAGE, 1))
+			return true;
+	return false;
+}
+
+static bool touched_anywhere(uint32_t c)
+{
+	struct extent piece[MAX_EXTENTS];
+	int n = chunk_pieces(c, piece);
+
+	for (int i = 0; i < n; i++)
+		if (present(piece[i].lo, (piece[i].hi - piece[i].lo) / PAGE))
+			return true;
+	return false;
+}
+
+/* ---- what the kernel caches for nobody (6) ------------------------------------- */
+
+/* Of its pieces, in bytes; below 0: the kernel cannot say. */
+static int64_t cached(uint32_t c)
 {
 	struct origin *o = chunk_region(c)->origin;
-	int64_t cached = origin_cached(o, chunk_off(c), chunk_bytes_in_file(c), NULL);
+	struct extent piece[MAX_EXTENTS];
+	int n = chunk_pieces(c, piece);
+	int64_t sum = 0;
+
+	for (int i = 0; i < n; i++) {
+		int64_t one = origin_cached(o, chunk_off(c) + (piece[i].lo - chunk_addr(c)),
+					    piece[i].hi - piece[i].lo, NULL);
+
+		if (one < 0)
+			return one;
+		sum += one;
+	}
+	return sum;
+}
+
+static void uncache(uint32_t c)
+{
+	struct extent piece[MAX_EXTENTS];
+	int n = chunk_pieces(c, piece);
+
+	for (int i = 0; i < n; i++)
+		off_sys_fadvise(chunk_region(c)->origin->fd,
+				(off_t)(chunk_off(c) + (piece[i].lo - chunk_addr(c))),
+				(off_t)(piece[i].hi - piece[i].lo), POSIX_FADV_DONTNEED);
+}
+
+static bool over(void)
+{
 	struct pol_counts pc;
 
-	if (cached == 0)
-		return;
-	if (touched(c, false)) {
+	pol_counts(pg.pol, &pc);
+	return (uint64_t)pc.used * CHUNK + unseen >
+		(uint64_t)(pc.frames + HINTS_SLACK / 2) * CHUNK;
+}
+
+/* An absent chunk, once in a round of them all. */
+static void look_closely(uint32_t c)
+{
+	uint16_t *flags = &pg.chunk[c].flags;
+	int64_t there = cached(c);
+
+	if (touched_anywhere(c)) {
 		chunk_use(c);
 		return;
 	}
-	if (cached < 0)
-		return;		/* a kernel that cannot say */
-	pol_counts(pg.pol, &pc);
-	if ((uint64_t)pc.used * CHUNK + unseen >
-	    (uint64_t)(pc.frames + HINTS_SLACK / 2) * CHUNK)
-		off_sys_fadvise(o->fd, (off_t)chunk_off(c), chunk_bytes_in_file(c),
-				POSIX_FADV_DONTNEED);
-	else
-		seeing += (uint64_t)cached;
+	if (there <= 0) {
+		*flags &= (uint16_t)~(CH_CACHED | CH_OTHERS);
+		return;
+	}
+	if (*flags & CH_OTHERS)
+		return;
+	if (!(*flags & CH_CACHED) || !over()) {
+		*flags |= CH_CACHED;
+		seeing += (uint64_t)there;
+		return;
+	}
+	uncache(c);
+	*flags &= (uint16_t)~CH_CACHED;
+	if (cached(c) > there / 2)
+		*flags |= CH_OTHERS;
+	unseen -= unseen < (uint64_t)there ? unseen : (uint64_t)there;
 }
+
+/* ---- looking ---------------------------------------------------------------------- */
 
 /* Looks at chunks the program may be about to use: every one that is fetched
  * and not mapped, and some absent ones in turn (a jump out of the order). */
 static void watch(void)
 {
-	static uint32_t turn;
-	uint32_t absent = 0, close = 0;
+	static uint32_t quick, close;
+	static uint64_t closely_at;
+	uint64_t now = now_ns();
+	bool closely = now - closely_at >= CLOSE_NS;
+	uint32_t absent = 0;
 
 	pages_open();
 	for (int i = 0; region_nth(i); i++) {
 		const struct region *r = region_nth(i);
 
 		for (uint32_t k = 0; r->state == REGION_LIVE && k < r->n; k++) {
-			uint32_t c = r->first + k;
+			uint32_t c = r->first + k, number;
 			enum pol_state st = pol_state_of(pg.pol, c);
 
 			if (st == POL_PLAIN)
 				continue;
-			if (st != POL_ABSENT) {
-				if (touched(c, true))
-					chunk_use(c);
-				continue;
-			}
-			absent++;
-			if (absent <= turn || absent > turn + ABSENT_PER_LOOK)
-				continue;
-			if (absent <= turn + CLOSE_PER_LOOK) {
+			number = st == POL_ABSENT ? absent++ : quick;
+			if (st == POL_ABSENT && closely && number - close < CLOSE_PER_LOOK)
 				look_closely(c);
-				close++;
-			} else if (touched(c, true))
+			else if (number - quick < ABSENT_PER_LOOK && touched(c))
 				chunk_use(c);
 		}
 	}
-	if (close == CLOSE_PER_LOOK) {
-		turn += CLOSE_PER_LOOK;
+	quick = quick + ABSENT_PER_LOOK < absent ? quick + ABSENT_PER_LOOK : 0;
+	if (!closely)
 		return;
-	}
-	turn = 0;
+	closely_at = now;
+	close += CLOSE_PER_LOOK;
+	if (close < absent)
+		return;
+	close = 0;
 	unseen = seeing;
 	seeing = 0;
 }

@@ -511,6 +511,17 @@ void pager_count_own(void)
 	stat_set(ST_BUDGET_OWN_ANON, pg.ops->anon ? own : 0);
 }
 
+/* What no memory holds, and what is kept to know all this. */
+static void publish_rest(const struct pol_counts *pc)
+{
+	uint64_t managed = stat_get(stats_now(), ST_HOST_MANAGED);
+	uint64_t there = (uint64_t)pc->used * CHUNK + pool_raw_bytes();
+	uint64_t each = sizeof(struct chunk) + anon_chunk_bytes() + pol_size(MAX_CHUNKS) / MAX_CHUNKS;
+
+	stat_set(ST_HOST_ABSENT, managed > there ? managed - there : 0);
+	stat_set(ST_HOST_METADATA, mem_bytes() + pc->known * each);
+}
+
 static void publish(void)
 {
 	struct pol_counts pc;
@@ -526,6 +537,7 @@ static void publish(void)
 	stat_set(ST_HOST_PACKED_RAW, pool_raw_bytes());
 	stat_set(ST_HOST_PLAIN, (uint64_t)pg.plain * CHUNK);
 	stat_set(ST_HOST_STAGING, (uint64_t)(pc.used - pg.plain) * CHUNK);
+	publish_rest(&pc);
 	stat_set(ST_TAPE_PERIOD, pc.period);
 	stat_set(ST_TAPE_FALLBACK, (uint64_t)pc.fallback);
 	stat_set(ST_PREFETCH_WASTED, pc.wasted);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* vmm_pack.c - pieces of spilled device memory, packed and unpacked.
  *
- * (1) An image is unpacked and compared once before it takes the place of the bytes (R1);
- *     it carries its own hash.
+ * (1) An image is unpacked and compared once before it takes the place of the bytes (R1).
+ *     Whoever reads it compares the hash of the bytes: an image of other ones is one, too.
  * (2) Nothing is known of the bytes but themselves: a piece is judged by a sample each time it
  *     is written, which weights are once.
- * (3) Never rounded (OFFLOAD_LOSSY): who computes with them is not known.
+ * (3) By the codecs that unpack as fast as memory is copied: one thread does it, and launches
+ *     are held meanwhile. LZ4 and zstd take longer than to read the bytes themselves.
+ * (4) Never rounded (OFFLOAD_LOSSY): who computes with them is not known.
  * Owns a codec's working memory and room for two pieces. Lock: the turn.
  */
 #include "core/vmm_pack.h"
@@ -34,7 +36,7 @@ uint32_t vmm_pack(void *buf, uint32_t len, uint64_t hash)
 	ssize_t n = -E2BIG;
 	size_t room;
 
-	if (codec->id != CODEC_RAW)
+	if (codec->id != CODEC_RAW && codec->id != CODEC_LZ4 && codec->id != CODEC_ZSTD)
 		n = codec_image_pack(work, codec, image, codec_worth(len), buf, len);
 	if (n <= 0)
 		return 0;

@@ -38,6 +38,7 @@ struct vmm_piece {
 struct room {
 	struct store_job job;
 	struct vmm_piece *piece;
+	int dev;
 	uint64_t at;		/* in the device */
 	uint32_t len;		/* there */
 	bool busy;
@@ -95,6 +96,16 @@ static struct room *ahead_of(const struct vmm_piece *p)
 	return NULL;
 }
 
+/* The slot holds its bytes, or does not any more. */
+static void keep(int dev, struct vmm_piece *p, bool kept)
+{
+	int64_t packed = (int64_t)page_up(p->image);
+
+	if (p->kept != kept)
+		device_stat(dev, SD_PACKED, kept ? packed : -packed);
+	p->kept = kept;
+}
+
 static int give_up(struct room *m)
 {
 	m->busy = false;
@@ -112,7 +123,7 @@ static void give_slots(struct vmm_region *r, uint32_t i)
 		if (p->page != STORE_NONE)
 			store_give(p->page, piece_bytes(r, i, k));
 		p->page = STORE_NONE;
-		p->kept = false;
+		keep(r->dev, p, false);
 	}
 }
 
@@ -216,7 +227,7 @@ static int written(struct room *m)
 		return 0;
 	m->busy = false;
 	err = store_wait(&m->job);
-	m->piece->kept = !err;
+	keep(m->dev, m->piece, !err);
 	return err;
 }
 
@@ -234,12 +245,13 @@ static int send_out(const struct vmm_region *r, uint32_t i, uint32_t k, struct r
 	hash = chunk_hash(room_at(m), len);
 	if (p->kept && p->hash == hash)		/* (2) */
 		return 0;
-	p->kept = false;
+	keep(r->dev, p, false);
 	p->hash = hash;
 	p->image = vmm_pack(room_at(m), len, hash);
 	len = stored(p, len);
 	store_seal(&p->seal, room_at(m), len);
 	m->piece = p;
+	m->dev = r->dev;
 	m->busy = true;
 	m->job = (struct store_job){ .kind = STORE_WRITE, .page = p->page, .len = len,
 				     .buf = room_at(m) };
@@ -289,12 +301,12 @@ int vmm_spill_out(struct vmm_region *r, uint32_t i)
 static const char *opened(const struct room *m, uint32_t len)
 {
 	const struct vmm_piece *p = m->piece;
+	const char *bytes;
 
 	if (store_unseal(&p->seal, room_at(m), m->job.len))
 		return NULL;
-	if (p->image)
-		return vmm_unpack(room_at(m), p->image, len);
-	return chunk_hash(room_at(m), len) == p->hash ? room_at(m) : NULL;
+	bytes = p->image ? vmm_unpack(room_at(m), p->image, len) : room_at(m);
+	return bytes && chunk_hash(bytes, len) == p->hash ? bytes : NULL;
 }
 
 /* A piece that was asked for is in the device. */
@@ -378,6 +390,8 @@ static int restore(struct vmm_region *r, uint32_t i)
 		if (err || !p->kept)		/* nobody has written there yet */
 			continue;
 		ahead = ahead_of(p);
+		if (ahead && !store_done(&ahead->job))
+			device_stat(r->dev, SD_LATE, 1);
 		if (ahead && !store_wait(&ahead->job)) {
 			err = arrived(r, ahead);
 			continue;

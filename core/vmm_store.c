@@ -238,6 +238,16 @@ void store_post(struct store_job *j)
 	pthread_mutex_unlock(&lock);
 }
 
+bool store_done(const struct store_job *j)
+{
+	bool done;
+
+	pthread_mutex_lock(&lock);
+	done = j->done;
+	pthread_mutex_unlock(&lock);
+	return done;
+}
+
 int store_wait(struct store_job *j)
 {
 	pthread_mutex_lock(&lock);

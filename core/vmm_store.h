@@ -43,6 +43,7 @@ void store_give(uint32_t page, uint32_t bytes);
 
 /* Queued; run in the order they came, several at a time. */
 void store_post(struct store_job *j);
+bool store_done(const struct store_job *j);
 /* Returns when it is done: 0 or -errno. */
 int store_wait(struct store_job *j);
 

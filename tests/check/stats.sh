@@ -92,6 +92,31 @@ for mode in move copy hints off; do
 	fi
 done
 
+# While a file is mapped: what is absent, and what the tables for it take.
+mapped() {
+	env OFFLOAD_RAM=32M OFFLOAD_PAGER="$1" LD_PRELOAD="$lib" python3 - "$B/offctl" "$dir"/*.gguf <<-'PY'
+	import json, mmap, os, subprocess, sys
+	f = open(sys.argv[2], "rb")
+	m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)
+	for i in range(2):
+	    n = sum(m[at] for at in range(0, len(m), 4096))
+	env = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
+	out = subprocess.run([sys.argv[1], "stats", "--json", str(os.getpid())],
+	                     env=env, capture_output=True, text=True).stdout
+	h = json.loads(out)["host"]
+	least = len(m) - (32 << 20)
+	if not least <= h["absent_bytes"] < len(m):
+	    sys.exit(f"absent_bytes {h['absent_bytes']}, at least {least} cannot be there")
+	if not 0 < h["metadata_bytes"] < 1 << 20:
+	    sys.exit(f"metadata_bytes {h['metadata_bytes']}")
+	PY
+}
+
+for mode in move copy; do
+	grep -q "\"pager\": *\"$mode\"" "$dir/$mode.json" || continue
+	mapped $mode 2>"$dir/err" || fail "mapped, $mode: $(cat "$dir/err")"
+done
+
 # OFFLOAD_STATS=1: a short summary for people, on stderr alone.
 loop OFFLOAD_STATS=1 >"$dir/out" 2>"$dir/err" || fail "summary: status $?"
 [ -s "$dir/out" ] && fail "the summary is on stdout"

@@ -101,6 +101,7 @@ deeper='4 OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K f32 --streams 3 --ref struct
 4 OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K,OFFLOAD_TORTURE=5 f32 --streams 2 --load async
 4 OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K,OFFLOAD_TORTURE=6 f32 --graph update --streams 3
 4 OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K,OFFLOAD_ENCRYPT=1 f32 --streams 2
+4 OFFLOAD_VRAM=55K,OFFLOAD_RAM=30K,OFFLOAD_ENCRYPT=1 bf16 --streams 2
 4 OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K,OFFLOAD_STAGE=safe f32 --streams 2 --ref struct
 4 OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K,OFFLOAD_SPILL_MAX=4M,OFFLOAD_SPILL_RATE=8M f32 --streams 2
 4 OFFLOAD_VRAM=110K,OFFLOAD_RAM=60K,EMU_REACH=any f32 --streams 3'
@@ -392,7 +393,7 @@ packed() {
 		--streams 3 --ref struct "$work/packs.gguf" && cmp -s "$work/deep" "$work/packs.cpu"
 	tell "$name" $? "$(tail -n 1 "$work/deep.err")"
 	in=$(stat spill_in_bytes "$work/deep.json") read=$(stat spill_read_bytes "$work/deep.json")
-	[ "${in:-0}" -gt 4000000 ] && [ $((read * 100)) -lt $((in * 85)) ]
+	[ "$in" -gt 4000000 ] && [ "$read" -gt 0 ] && [ $((read * 100)) -lt $((in * 85)) ]
 	tell "$name: less is read" $? "$read bytes read for $in"
 }
 
