@@ -118,14 +118,20 @@ static int read_slot(uint32_t c)
 	return pg.io->submit(&io);
 }
 
+/* 1: it is read, and being looked at. */
 static int read_origin(uint32_t c)
 {
 	struct anon_chunk *a = anon_at(c);
 	int err = origin_fetch(c, a->source, &a->bounce);
 
+	if (err == -ENOMEM) {
+		err = origin_read(chunk_addr(c), a->source, anon_frame(c));
+		if (!err)
+			start(c, BUSY_CHECKING, run_check, a->hash);
+	}
 	if (err == -EIO)
 		lost_in_file(c);
-	return err;
+	return err ? err : !a->bounce;
 }
 
 static void unpack(uint32_t c)
@@ -170,10 +176,10 @@ static int fetch_stored(uint32_t c)
 		return 0;
 	}
 	err = a->store == STORE_ORIGIN ? read_origin(c) : read_slot(c);
-	if (err) {
+	if (err < 0)
 		anon_put_frame(c);
-		return err;
-	}
+	if (err)
+		return err < 0 ? err : 0;
 	a->busy = BUSY_READING;
 	reading++;
 	stat_add(ST_IO_READS, 1);

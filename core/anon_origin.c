@@ -9,6 +9,7 @@
  * (2) File and memory are seldom aligned alike: parts are read with their
  *     surroundings into a bounce buffer, so that O_DIRECT works.
  * (3) There is a buffer for every read that may be under way: none waits.
+ *     Where there can be no buffers at all, who reads waits.
  * (4) The pieces that were compared are kept with the chunk: later hints do
  *     not change where it comes from.
  * Lock: none; pager thread.
@@ -106,7 +107,7 @@ static int begin(struct bounce **out, const struct source *s, uint32_t tag)
 	size_t at = 0;
 
 	if (!b)
-		return -EAGAIN;
+		return room ? -EAGAIN : -ENOMEM;
 	for (int i = 0; i < s->n; i++)
 		at = read_part(b, &s->piece[i], i, at, tag);
 	if (!b->pending) {
@@ -163,6 +164,32 @@ int origin_compare(uint32_t c, struct source **source, struct bounce **out)
 int origin_fetch(uint32_t c, const struct source *s, struct bounce **out)
 {
 	return begin(out, s, c | IO_TAG_VERIFY);
+}
+
+static int read_whole(const struct learned_piece *p, char *to)
+{
+	size_t len = p->hi - p->lo, at = 0;
+
+	if (origin_check(p->origin, p->off + len))
+		return -EIO;
+	while (at < len) {
+		ssize_t n = off_sys_pread(p->origin->fd, to + at, len - at, (off_t)(p->off + at));
+
+		if (n <= 0 && !(n < 0 && errno == EINTR))
+			return -EIO;
+		at += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+int origin_read(uintptr_t a, const struct source *s, char *frame)
+{
+	int err = 0;
+
+	memset(frame, 0, CHUNK);
+	for (int i = 0; i < s->n && !err; i++)
+		err = read_whole(&s->piece[i], frame + (s->piece[i].lo - a));
+	return err;
 }
 
 bool origin_part_done(struct bounce *b, int res)

@@ -76,10 +76,19 @@ void tell(enum finding f, const char *what, const char *cost,
 	fflush(stdout);
 }
 
+/* A file of /proc or /sys, under OFFLOAD_SYSROOT. */
+static FILE *open_told(const char *path)
+{
+	char full[PATH_MAX];
+
+	snprintf(full, sizeof(full), "%s%s", off_opt.sysroot ? off_opt.sysroot : "", path);
+	return fopen(full, "re");
+}
+
 /* The first line of a small file, without its newline; "" when unreadable. */
 static const char *first_line(const char *path, char *buf, size_t len)
 {
-	FILE *f = fopen(path, "re");
+	FILE *f = open_told(path);
 
 	buf[0] = 0;
 	if (f && !fgets(buf, (int)len, f))
@@ -109,8 +118,8 @@ static void check_uffd(const struct uffd_found *u)
 		     "/dev/userfaultfd" : "system call",
 		     *sysctl ? sysctl : "absent");
 	else if (u->mode == UFFD_USER_ONLY)
-		tell(FOUND_LESS, "userfaultfd", "only read-only file regions are "
-		     "served; system calls on evicted memory need help",
+		tell(FOUND_NONE, "userfaultfd", "only the hints mode is left (a system "
+		     "call on evicted memory would fail): about half the gain, files only",
 		     mend_uffd, "user-mode faults only");
 	else
 		tell(FOUND_NONE, "userfaultfd", "only the hints mode is left: "
@@ -125,7 +134,7 @@ static void check_move(const struct uffd_found *u)
 	uname(&k);
 	if (u->move)
 		tell(FOUND_OK, "MOVE", NULL, NULL, "UFFDIO_MOVE moved 2 MiB");
-	else if (u->mode != UFFD_REFUSED)
+	else if (u->mode == UFFD_FULL)
 		tell(FOUND_LESS, "MOVE", "the copy mode is used: by mremap, at "
 		     "nearly the same speed", "Linux 6.8 or later",
 		     "no UFFDIO_MOVE (Linux %.40s)", k.release);
@@ -192,7 +201,7 @@ static void check_thp(void)
 
 static uint64_t meminfo(const char *key)
 {
-	FILE *f = fopen("/proc/meminfo", "re");
+	FILE *f = open_told("/proc/meminfo");
 	unsigned long long kb = 0;
 	char line[128];
 
@@ -289,8 +298,7 @@ static void tell_devices(void *driver)
 	for (int i = 0; i < n; i++) {
 		if (name(text, sizeof(text), i) || total(&bytes, i))
 			continue;
-		tell(FOUND_INFO, "GPU", NULL, NULL, "device %d: %s, %s; its memory is counted, "
-		     "this version offloads host memory only", i, text,
+		tell(FOUND_INFO, "GPU", NULL, NULL, "device %d: %s, %s", i, text,
 		     stats_bytes_text(bytes, size, sizeof(size)));
 	}
 	if (!n)
@@ -299,14 +307,14 @@ static void tell_devices(void *driver)
 
 static void check_gpu(void)
 {
-	bool node = !access("/dev/nvidiactl", R_OK | W_OK);
+	bool node = !access("/dev/nvidiactl", R_OK | W_OK) || !access("/dev/dxg", R_OK | W_OK);
 	void *h = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
 
 	if (h && node)
 		tell_devices(h);
 	else if (h)
 		tell(FOUND_INFO, "GPU", NULL, "in a container: --gpus all",
-		     "libcuda.so.1 is there, /dev/nvidiactl is not");
+		     "libcuda.so.1 is there, /dev/nvidiactl (WSL2: /dev/dxg) is not");
 	else
 		tell(FOUND_INFO, "GPU", NULL, NULL, "no driver (libcuda.so.1): "
 		     "host memory only");
@@ -334,9 +342,8 @@ static int verdict(const struct uffd_found *u)
 		puts("\npager mode: move");
 		return 0;
 	}
-	if (u->mode != UFFD_REFUSED && (u->move || u->write_protect)) {
-		printf("\npager mode: %s%s\n", u->move ? "move" : "copy",
-		       u->mode == UFFD_FULL ? "" : ", read-only file regions only");
+	if (u->mode == UFFD_FULL && (u->move || u->write_protect)) {
+		printf("\npager mode: %s\n", u->move ? "move" : "copy");
 		return 1;
 	}
 	if (populate_works()) {

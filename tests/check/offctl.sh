@@ -267,6 +267,9 @@ for what in library userfaultfd io_uring "huge pages" memory swap libunwind GPU
 do
 	grep -q "^....  $what " "$dir/out" || fail "doctor says nothing of $what"
 done
+"$B/preload/helper_nosys" userfaultfd -- "$offctl" doctor --no-disk >"$dir/out" 2>&1
+says "only the hints mode is left"
+says "pager mode: hints"
 silent_on O_DIRECT
 head -c 8M /dev/urandom >"$dir/file"
 "$offctl" doctor --file "$dir/file" >"$dir/out" 2>&1
@@ -275,6 +278,14 @@ OFFLOAD_SYSROOT=$PWD/tests/data/sysroot/v2-nested \
 	"$offctl" doctor --no-disk >"$dir/out" 2>&1
 says "cgroup v2 limit 3.00 GiB (of a parent), 1.87 GiB used"
 says "may hold 1.33 GiB"
+cp -r tests/data/sysroot/v2-nested "$dir/sysroot"
+printf 'MemTotal: 4000000 kB\nMemAvailable: 4000000 kB\nSwapTotal: 1048576 kB\n' \
+	>"$dir/sysroot/proc/meminfo"
+mkdir -p "$dir/sysroot/sys/kernel/mm/transparent_hugepage"
+echo 'always madvise [never]' >"$dir/sysroot/sys/kernel/mm/transparent_hugepage/enabled"
+OFFLOAD_SYSROOT=$dir/sysroot "$offctl" doctor --no-disk >"$dir/out" 2>&1
+says "less  huge pages   always madvise [never]"
+says "swap         1.00 GiB, swappiness"
 
 # ---- plan ------------------------------------------------------------------------
 

@@ -242,6 +242,8 @@ static const struct fault_case seen[] = {
 	/* The heap's table could not be had, and was used. */
 	{ &works[0], &variants[0], F_RESERVE, 21, false },
 	{ &works[0], &variants[0], F_RESERVE, 22, false },
+	/* Without room for what is read from files, a chunk was asked for for ever. */
+	{ &works[3], &variants[6], F_RESERVE, 33, true },
 };
 
 /* The first call, once and for good, in the first work that makes one. */
