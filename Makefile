@@ -13,7 +13,7 @@ WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes \
            -Wmissing-prototypes -Wno-unused-parameter -Wvla
 BASE    := -std=gnu17 $(WARN) -D_GNU_SOURCE -fPIC -fvisibility=hidden -fdata-sections \
            -pthread -MMD -MP -I. -DOFF_VERSION='"$(VERSION)"'
-ALLCF    = $(BASE) $(CFLAGS) $(SAN)
+ALLCF    = $(BASE) $(CFLAGS) $(OWN) $(SAN)
 
 ifeq ($(V),1)
 Q :=
@@ -36,7 +36,7 @@ ptx_src    := $(sort $(wildcard tests/emu/ptx*.c))
 ptx_test   := $(sort $(wildcard tests/emu/test_ptx_*.c))
 
 # malloc itself may not be turned into calls of malloc.
-$(B)/o/interpose/heap.o: CFLAGS += -fno-builtin
+$(B)/o/interpose/heap.o: OWN += -fno-builtin
 
 obj = $(patsubst %.c,$(B)/o/%.o,$(1))
 
@@ -122,12 +122,12 @@ $(B)/fuzz/%: $(B)/o/tests/fuzz/%.o $(B)/libcore.a $(B)/libpolicy.a $(DEPS)
 	$(Q)$(CC) -o $@ -Wl,--start-group $^ -Wl,--end-group -fsanitize=fuzzer -pthread $(SAN) $(LDFLAGS)
 
 # Intrinsics of a CPU that need not be there.
-$(B)/o/tests/unit/test_fx512.o: CFLAGS += -Itests/unit/shim
+$(B)/o/tests/unit/test_fx512.o: OWN += -Itests/unit/shim
 
 # The PTX interpreter. Its values may not depend on what the compiler contracts.
-$(B)/o/tests/emu/ptx_%.o: CFLAGS += -fno-strict-aliasing -ffp-contract=off \
+$(B)/o/tests/emu/ptx_%.o: OWN += -fno-strict-aliasing -ffp-contract=off \
   -fno-math-errno -fno-trapping-math
-$(B)/o/tests/emu/ptx_ops_%.o: CFLAGS += $(if $(SAN),-O1,-O3)
+$(B)/o/tests/emu/ptx_ops_%.o: OWN += $(if $(SAN),-O1,-O3)
 
 $(B)/libptx.a: $(call obj,$(ptx_src))
 	$(call say,AR,$@)
@@ -163,7 +163,7 @@ fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))
 
 # ---- a program on the CUDA driver API, and its kernels where clang is to be had
 # One text for the processor and for the kernels: the same bits (arith.h).
-$(B)/o/tests/engine/%.o: CFLAGS += -ffp-contract=off
+$(B)/o/tests/engine/%.o: OWN += -ffp-contract=off
 
 $(B)/engine/engine: $(call obj,$(addprefix tests/engine/,cpu.c driver.c engine.c graph.c launch.c load.c model.c options.c pass.c))
 	$(call say,LD,$@)
@@ -223,7 +223,7 @@ trap_bin := $(patsubst tests/preload/%.c,$(B)/preload/%,$(trap_src))
 
 # The driver's look-ups: a stub of it, programs that find it in every way there is,
 # and objects they load. Linked for binding at start, and at first use.
-$(B)/o/tests/cuda/%.o: CFLAGS += -fvisibility=default
+$(B)/o/tests/cuda/%.o: OWN += -fvisibility=default
 $(B)/cuda/%/libcuda.so.1: $(B)/o/tests/cuda/stub.o
 	$(call say,LD,$@)
 	@mkdir -p $(@D)

@@ -53,7 +53,7 @@ static size_t store_used;
 
 static int is_text(enum opt_type t)
 {
-	return t == OPT_STR || t == OPT_PATH || t == OPT_GLOB ||
+	return t == OPT_PATH || t == OPT_GLOB ||
 	       t == OPT_RULE || t == OPT_OUT;
 }
 
@@ -269,7 +269,6 @@ static int parse(const struct opt_row *r, const char *v)
 		return parse_rule(r, v);
 	case OPT_OUT:
 		return parse_out(r, v);
-	case OPT_STR:
 	case OPT_GLOB:
 		break;
 	}
@@ -442,7 +441,6 @@ const char *options_accepted(const struct opt_row *row, char *buf, size_t len)
 {
 	static const char *const forms[] = {
 		[OPT_SIZE] = "a size in bytes, or with K, M, G or T, as in 512M",
-		[OPT_STR] = "text",
 		[OPT_PATH] = "a path",
 		[OPT_GLOB] = "patterns with commas between, as in *.gguf,model*",
 		[OPT_OUT] = "0, 1 or a path",

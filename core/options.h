@@ -25,7 +25,6 @@ enum { OPT_SIMD_AUTO, OPT_SIMD_PORTABLE, OPT_SIMD_AVX2, OPT_SIMD_AVX512 };
 #define OPT_CTYPE_SIZE	uint64_t
 #define OPT_CTYPE_NUM	uint64_t
 #define OPT_CTYPE_ENUM	uint64_t
-#define OPT_CTYPE_STR	const char *
 #define OPT_CTYPE_PATH	const char *
 #define OPT_CTYPE_GLOB	const char *
 #define OPT_CTYPE_RULE	const char *
@@ -42,7 +41,7 @@ struct off_options {
 
 extern struct off_options off_opt;
 
-enum opt_type { OPT_SIZE, OPT_NUM, OPT_ENUM, OPT_STR, OPT_PATH, OPT_GLOB,
+enum opt_type { OPT_SIZE, OPT_NUM, OPT_ENUM, OPT_PATH, OPT_GLOB,
 		OPT_RULE, OPT_OUT };
 
 struct opt_row {

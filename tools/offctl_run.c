@@ -34,7 +34,7 @@ static const struct argp_option opts[] = {
 static const char *short_form(const struct opt_row *r, char *buf, size_t len)
 {
 	static const char *const forms[] = {
-		[OPT_SIZE] = "SIZE", [OPT_STR] = "TEXT", [OPT_PATH] = "PATH",
+		[OPT_SIZE] = "SIZE", [OPT_PATH] = "PATH",
 		[OPT_GLOB] = "PATTERN,...", [OPT_OUT] = "0|1|PATH",
 	};
 

@@ -20,7 +20,7 @@ struct reading {
 	int pid;
 	uint64_t start_ns;	/* tells a reused pid apart */
 	uint64_t at_ns, read, stall;
-	uint64_t h2d[STATS_DEVICES], d2h[STATS_DEVICES], launches[STATS_DEVICES];
+	struct stat_device device[STATS_DEVICES];
 };
 
 struct top {
@@ -86,28 +86,42 @@ static uint64_t per_second(uint64_t now, uint64_t was, double seconds)
 	return seconds > 0 ? (uint64_t)((double)(now - was) / seconds) : 0;
 }
 
-/* A line for each device, under its process. */
+/* Two lines for each device, under its process. */
+static void print_device(struct top *t, int i, const struct stat_device *d,
+			 const struct stat_device *was, double seconds)
+{
+	char text[9][32];
+	const uint64_t n[9] = {
+		d->v[SD_RESIDENT], d->v[SD_BUDGET], d->v[SD_HOST_HOME], d->v[SD_SPILLED],
+		per_second(d->v[SD_H2D], was->v[SD_H2D], seconds),
+		per_second(d->v[SD_D2H], was->v[SD_D2H], seconds),
+		per_second(d->v[SD_STAGED], was->v[SD_STAGED], seconds),
+		per_second(d->v[SD_MOVED], was->v[SD_MOVED], seconds),
+		per_second(d->v[SD_SPILL_IN], was->v[SD_SPILL_IN], seconds),
+	};
+
+	for (int k = 0; k < 9; k++)
+		stats_bytes_text(n[k], text[k], sizeof(text[k]));
+	mvprintw(t->row++, 8, "device %d  %.40s  in it %s of %s  at the host %s  spilled %s",
+		 i, d->name, text[0], text[1], text[2], text[3]);
+	if (t->row < getmaxy(stdscr))
+		mvprintw(t->row++, 18, "to it %s/s  from it %s/s  staged %s/s  moved %s/s  "
+			 "unspilled %s/s  %llu launches/s  stall %.1f%%", text[4], text[5],
+			 text[6], text[7], text[8],
+			 (unsigned long long)per_second(d->v[SD_LAUNCHES],
+							was->v[SD_LAUNCHES], seconds),
+			 stall_share(d->v[SD_STALL] - was->v[SD_STALL],
+				     (uint64_t)(seconds * 1e9)));
+}
+
 static void print_devices(struct top *t, const struct off_stats *s, const struct reading *was,
 			  const struct reading *now)
 {
 	double seconds = (double)(now->at_ns - was->at_ns) / 1e9;
-	char managed[32], resident[32], in[32], out[32];
 
-	for (int i = 0; i < STATS_DEVICES; i++) {
-		const struct stat_device *d = &s->device[i];
-
-		if (!(s->devices >> i & 1) || t->row >= getmaxy(stdscr))
-			continue;
-		mvprintw(t->row++, 8, "device %d  managed %s  resident %s  to it %s/s  "
-			 "from it %s/s  %llu launches/s  stall %.1f%%  %.40s", i,
-			 stats_bytes_text(d->v[SD_MANAGED], managed, 32),
-			 stats_bytes_text(d->v[SD_RESIDENT], resident, 32),
-			 stats_bytes_text(per_second(now->h2d[i], was->h2d[i], seconds), in, 32),
-			 stats_bytes_text(per_second(now->d2h[i], was->d2h[i], seconds), out, 32),
-			 (unsigned long long)per_second(now->launches[i], was->launches[i],
-							seconds),
-			 stall_share(d->v[SD_STALL], stats_uptime_ns(s)), d->name);
-	}
+	for (int i = 0; i < STATS_DEVICES; i++)
+		if (s->devices >> i & 1 && t->row < getmaxy(stdscr))
+			print_device(t, i, &s->device[i], &was->device[i], seconds);
 }
 
 static void take(const struct off_stats *s, void *arg)
@@ -119,11 +133,7 @@ static void take(const struct off_stats *s, void *arg)
 	struct top *t = arg;
 	struct reading was = before(t, s, now.at_ns);
 
-	for (int i = 0; i < STATS_DEVICES; i++) {
-		now.h2d[i] = s->device[i].v[SD_H2D];
-		now.d2h[i] = s->device[i].v[SD_D2H];
-		now.launches[i] = s->device[i].v[SD_LAUNCHES];
-	}
+	memcpy(now.device, s->device, sizeof(now.device));
 	if (t->n_now < MAX_PROCS)
 		t->now[t->n_now++] = now;
 	if (t->row < getmaxy(stdscr))
@@ -155,8 +165,8 @@ int cmd_top(int argc, char **argv)
 {
 	static const struct argp argp = { opts, parse, NULL,
 		"Shows the statistics of all processes, refreshed; q quits.\v"
-		"READ and STALL% are rates since the last reading; STALL% 100 "
-		"is one thread waiting all the time.", NULL, NULL, NULL };
+		"READ and STALL% are rates since the last reading; STALL% 100: "
+		"at least one thread waited all the time.", NULL, NULL, NULL };
 	static struct top t = { .delay_s = 1 };
 	SCREEN *screen;
 	int key = ERR;

@@ -179,6 +179,7 @@ cat >"$dir/hold.c" <<'C'
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 #include "core/log.h"
 #include "core/stats.h"
@@ -194,6 +195,11 @@ static void *own(void *arg)
 	stat_add(ST_FAULTS_DEMAND, 42);
 	stat_set(ST_BUDGET_RAM, 2ull << 30);
 	stat_set(ST_TAPE_PERIOD, 1280);
+	off_stats_now->devices = 1;
+	strcpy(off_stats_now->device[0].name, "Card");
+	off_stats_now->device[0].v[SD_BUDGET] = 2ull << 30;
+	off_stats_now->device[0].v[SD_RESIDENT] = 1ull << 30;
+	off_stats_now->device[0].v[SD_HOST_HOME] = 3ull << 30;
 	stat_set(ST_TAPE_LAST_NS, 400000000);
 	stat_set(ST_TAPE_LAST_READ, 800000000);
 	puts("ready");
@@ -223,7 +229,7 @@ if "$CC" -D_GNU_SOURCE -I. -pthread -o "$dir/hold" "$dir/hold.c" core/stats.c co
 	says "hold two words\""
 	says '"regions":3,'
 	says '"read_bytes":123456789,'
-	says '"pager":"move","io_engine":"io_uring","devices":[]}'
+	says '"pager":"move","io_engine":"io_uring","devices":[{"name":"Card",'
 	try 0 "host.managed_bytes                 2.50 GiB" "$offctl" stats $holder
 	says "pager move, io io_uring; 3 regions"
 	try 0 "$holder move" "$offctl" stats
@@ -247,6 +253,7 @@ assert [p for p in a if p['pid'] == $holder and p['host']['regions'] == 3], a
 			>"$dir/out" 2>&1
 		says "2.50 GiB"
 		says "offctl top"
+		says "device 0  Card  in it 1.00 GiB of 2.00 GiB  at the host 3.00 GiB"
 	fi
 	kill $holder
 	wait $holder 2>/dev/null

@@ -117,6 +117,19 @@ for mode in move copy; do
 	mapped $mode 2>"$dir/err" || fail "mapped, $mode: $(cat "$dir/err")"
 done
 
+# OFFLOAD_PROGRAMS: in others nothing is done, so there is nothing to tell.
+loop OFFLOAD_STATS="$dir/p.json" OFFLOAD_PROGRAMS='loo?' 2>"$dir/err"
+grep -q '"evictions":[1-9]' "$dir/p.json" || fail "OFFLOAD_PROGRAMS=loo?: loop is not among them"
+rm -f "$dir/p.json"
+loop OFFLOAD_STATS="$dir/p.json" OFFLOAD_PROGRAMS=other 2>"$dir/err"
+! grep -q '"evictions":[1-9]' "$dir/p.json" 2>/dev/null || fail "OFFLOAD_PROGRAMS=other: loop is"
+
+# A tape of a run can be replayed: what ran, at least, and the optimum is no more.
+loop OFFLOAD_TRACE="$dir/tape" OFFLOAD_PAGER=move 2>"$dir/err" || fail "trace: $(cat "$dir/err")"
+"$B/offctl" simulate "$dir/tape" >"$dir/out" 2>&1 || fail "simulate: $(cat "$dir/out")"
+awk '$1 == "belady" { b = $3 } $1 == "live" { l = $3 }
+	END { exit !(b >= 32 && l >= b) }' "$dir/out" || fail "simulate says: $(cat "$dir/out")"
+
 # OFFLOAD_STATS=1: a short summary for people, on stderr alone.
 loop OFFLOAD_STATS=1 >"$dir/out" 2>"$dir/err" || fail "summary: status $?"
 [ -s "$dir/out" ] && fail "the summary is on stdout"

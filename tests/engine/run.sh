@@ -83,6 +83,8 @@ copied='1.25 OFFLOAD_VRAM=1150K,OFFLOAD_STAGE=safe --graph device --streams 2
 # Of the random program (2M of memory), in turn: budgets of 10 to 200 percent.
 random_rows='OFFLOAD_VRAM=200K EMU_VRAM=3M EMU_GRANULARITY=4K EMU_SPAN=0
 OFFLOAD_VRAM=4M EMU_VRAM=6M OFFLOAD_TORTURE=1 EMU_GRANULARITY=4K EMU_SPAN=0
+OFFLOAD_VRAM=200K EMU_VRAM=3M EMU_GRANULARITY=64K OFFLOAD_DEVICE_MIN=4K
+OFFLOAD_VRAM=4M EMU_VRAM=6M EMU_GRANULARITY=64K OFFLOAD_TORTURE=5
 OFFLOAD_VRAM=1M EMU_VRAM=4M OFFLOAD_TORTURE=2 EMU_GRANULARITY=64K
 OFFLOAD_VRAM=500K EMU_VRAM=3M OFFLOAD_DEVICE_MIN=4K EMU_GRANULARITY=64K EMU_MIX=0
 OFFLOAD_VRAM=400K EMU_VRAM=3M OFFLOAD_TORTURE=3 EMU_GRANULARITY=4K EMU_SPAN=0
@@ -555,7 +557,7 @@ if [ "$1" = long ]; then
 else
 	random 20 10 passed
 	[ "$1" = gpu ] || random 24 3 placed
-	[ "$1" = gpu ] || { delays 8; kept 20; }
+	[ "$1" = gpu ] || { delays 20; kept 20; }
 	[ "$1" = gpu ] || deep_delays 20
 	[ "$1" = gpu ] || deep_random 20
 fi

@@ -146,12 +146,12 @@ static void each_type(void **state)
 /* The program may overwrite its environment; the option must not follow. */
 static void texts_are_copies(void **state)
 {
-	char var[] = "OFFLOAD_DEBUG=pager";
+	char var[] = "OFFLOAD_FILES=pager";
 	char *envp[] = { var, NULL };
 
 	assert_int_equal(options_read(envp), 0);
 	memset(var, 'x', sizeof(var) - 1);
-	assert_string_equal(off_opt.debug, "pager");
+	assert_string_equal(off_opt.files, "pager");
 }
 
 static void paths_are_made_absolute(void **state)
@@ -244,7 +244,7 @@ static void long_texts(void **state)
 	static char var[4096];
 	int err = 0, n = 0;
 
-	n = snprintf(var, sizeof(var), "OFFLOAD_DEBUG=");
+	n = snprintf(var, sizeof(var), "OFFLOAD_FILES=");
 	memset(var + n, 'a', 4000);
 	for (n = 0; n < 100 && !err; n++)
 		err = read_var(var);
