@@ -165,7 +165,7 @@ main() {
 	run with $limit "$LIB"
 	header
 	python3 tools/engine/compare.py $out/without.json $out/with.json \
-		"$pass" "$kept"
+		"$pass" "$kept" "${OFFLOAD_STATS:-$out/stats.json}"
 }
 
 if [ "${1:-}" = --inside ]; then

@@ -475,6 +475,26 @@ sed -n 's/^\.B \([a-z]*\.[a-z_]*\)$/\1/p' docs/liboffload.7 >"$dir/man.stats"
 cmp -s "$dir/def.stats" "$dir/man.stats" ||
 	fail "docs/liboffload.7: statistics differ:" \
 		"$(diff "$dir/def.stats" "$dir/man.stats")"
+# And it says what they say.
+python3 - <<'PY' >"$dir/out" || fail "docs/liboffload.7: $(cat "$dir/out")"
+import re, sys
+page, bad = open("docs/liboffload.7").read().replace("\\(aq", "'").replace("\\-", "-"), 0
+said = {}
+for m in re.finditer(r'^\.BR? ([a-z0-9_.]+(?: : [a-z]+)?)\n((?:[^.\n].*\n)+)', page, re.M):
+    said.setdefault(m[1].split(" : ")[-1], []).append(" ".join(m[2].split()))
+for table in "stats.def", "device.def":
+    rows = re.findall(r'^(ST|DEV)\([A-Z0-9_]+, "?([a-z]*)"?, ([a-z0-9_]+), [A-Z]+,((?:\s*"[^"]*")+)\)',
+                      open("core/" + table).read(), re.M)
+    for kind, group, key, text in rows:
+        text = "".join(re.findall(r'"([^"]*)"', text))
+        name = f"{group}.{key}" if kind == "ST" else key
+        if text[0].upper() + text[1:] + "." not in said.get(name, []):
+            print(name, "is not", repr(text), "there, but", said.get(name))
+            bad = 1
+    if len(rows) < 20:
+        sys.exit("too few rows of " + table)
+sys.exit(bad)
+PY
 [ "$(wc -l <"$dir/def.stats")" -ge 29 ] || fail "stats.def has too few rows"
 
 for c in run stats top doctor plan simulate; do
