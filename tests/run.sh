@@ -106,7 +106,7 @@ sanitized() {
 # A decoder's fuzzer; what it finds is kept in build/fuzz.
 fuzzer() {
 	mkdir -p "$B/fuzz/$1" "$B/fuzz/found"
-	single "fuzz/$1" $((seconds + 300)) nice "$B/clang/fuzz/$1" -fork=1 \
+	single "fuzz/$1" $((seconds + 300)) nice -n 19 "$B/clang/fuzz/$1" -fork=1 \
 		-max_total_time="$seconds" -timeout=60 -rss_limit_mb=4096 -max_len=2048 \
 		-artifact_prefix="$B/fuzz/found/$1-" "$B/fuzz/$1" "tests/fuzz/corpus/$1"
 }
