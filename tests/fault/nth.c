@@ -69,6 +69,7 @@ static void start_case(struct slot *s, const struct fault_case *c)
 	s->pid = fork();
 	if (s->pid)
 		return;
+	setpgid(0, 0);
 	dup2(s->said, 2);
 	fault = s->f;
 	run_case(c->w, c->v);
@@ -170,6 +171,7 @@ static void wait_one(void)
 	int status;
 	pid_t pid = wait(&status);
 
+	kill(-pid, SIGKILL);	/* a child of a case that was ended for having no end */
 	for (int i = 0; i < PARALLEL; i++)
 		if (slots[i].pid == pid)
 			end_case(&slots[i], status);

@@ -11,7 +11,8 @@ What is measured, in the words of the speed targets:
 1. The limit is a share of A. Every run is in a memory cgroup of its own.
 2. Medians leave out the first two passes. Bytes are the kernel's, per pass.
 3. The disk, and the run that has all memory, are measured before and after
-   the runs of one type; the better figure counts. The disk's are those of a file
+   each round of the runs of one type; the better figure counts, and of the runs'
+   medians too: on a machine that others use, seconds in which all is slower come and go. The disk's are those of a file
    in the spill folder, of as many bytes as are missing.
 4. The same: the digest after each pass, and the exact sum of all weights, of
    the run that has all memory.
@@ -54,6 +55,8 @@ def arguments():
     p.add_argument("--passes", type=int, default=9,
                    help="per run; two are dropped (default: %(default)s)")
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--rounds", type=int, default=2,
+                   help="of all runs; the better median counts (default: %(default)s)")
     p.add_argument("--no-baseline", action="store_true",
                    help="leave out the run that is expected to be killed")
     p.add_argument("--lib", default="build/liboffload.so")
@@ -162,23 +165,34 @@ def judge(result, ref, bandwidth, passes):
         ["oom"] * bool(result["oom_kill"]))
 
 
+def better(was, now):
+    """The faster one; one that failed, or gave something else, is never left out."""
+    if was is None:
+        return now
+    if not (was.get("s") and was.get("same")):
+        return was
+    return now if not (now.get("s") and now.get("same")) or now["s"] < was["s"] else was
+
+
 def one_type(bench, args, ref, report):
     limits = [float(x) for x in args.limits.split(",") if x]
     missing = {x: missing_bytes(ref, int(ref["need"] * x)) for x in limits}
     most = max(missing.values())
-    disk, results = [common.disk_of(args.spill, most)], []
-    for share in limits:
-        plain = not args.no_baseline and share == max(limits)
-        for pager in ["none"] * plain + args.modes:
-            results.append(attempt(bench, ref, share, pager))
-            tell(results[-1])
-    disk.append(common.disk_of(args.spill, most))
-    again = median(free_run(bench, ref["type"])["s"])
-    print(f"disk {disk[0] / 1e9:.2f} and {disk[1] / 1e9:.2f} GB/s; with all "
-          f"memory again {again:.3f} s/pass")
-    ref["compute_s"] = min(ref["compute_s"], again)
+    disk, memory, best = [common.disk_of(args.spill, most)], [ref["compute_s"]], {}
+    for number in range(args.rounds):
+        for share in limits:
+            plain = not args.no_baseline and not number and share == max(limits)
+            for pager in ["none"] * plain + args.modes:
+                got = attempt(bench, ref, share, pager)
+                tell(got)
+                best[share, pager] = better(best.get((share, pager)), got)
+        disk.append(common.disk_of(args.spill, most))
+        memory.append(median(free_run(bench, ref["type"])["s"]))
+    print("disk " + ", ".join(f"{x / 1e9:.2f}" for x in disk) + " GB/s; with all memory " +
+          ", ".join(f"{x:.3f}" for x in memory) + " s/pass")
+    ref["compute_s"] = min(memory)
     print(HEAD)
-    for result in results:
+    for result in best.values():
         if result.get("s") and result["pager"] != "none":
             judge(result, ref, max(disk), args.passes)
             beside(bench, args, ref, result)
