@@ -19,7 +19,6 @@
 #include "core/touch.h"
 #include "core/work.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -316,6 +315,7 @@ static int go_live(void)
 
 	if (!r)
 		return -ENOSPC;
+	direct_close();
 	work_open();
 	err = cmd_pager_call(&(struct cmd){ .op = CMD_ADD, .r = r });
 	if (!err)
@@ -324,6 +324,7 @@ static int go_live(void)
 		uffd_unregister((void *)core_heap_base, len);
 		off_sys_madvise((void *)core_heap_base, len, MADV_DOFORK);
 		leave(r);
+		direct_open();
 		return err;
 	}
 	atomic_store(&live, r);
@@ -372,16 +373,6 @@ bool anon_judge(size_t bytes, uint64_t room, uint64_t cap)
 	if (bytes)
 		atomic_store(&admitted, used + (room - unpopulated() - bytes) / 8);
 	return false;
-}
-
-bool core_read_unsafe(int fd)
-{
-	int fl;
-
-	if (!anon_live() || exchange_moves())
-		return false;
-	fl = fcntl(fd, F_GETFL);
-	return fl >= 0 && fl & O_DIRECT;
 }
 
 /* ---- forks ----------------------------------------------------------------------- */

@@ -56,6 +56,7 @@ bool anon_stays(uintptr_t at, bool by_kernel);
 bool anon_live(void);
 /* What the heap's table takes for each chunk, in bytes; 0: there is none. Pager. */
 size_t anon_chunk_bytes(void);
+bool anon_packed(uint32_t c);		/* the pool has it, in place or not */
 /* Keeper. A request of so many bytes (0: a tick): the heap becomes LIVE if what
  * is asked for and not populated yet is more than `room`, or all of it more
  * than `cap` (0: none). Returns true if it did. */

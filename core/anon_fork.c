@@ -142,6 +142,7 @@ int anon_adopted(struct region *r)
 void anon_child_reset(void)
 {
 	pages_reset();
+	direct_reset();
 	anon_io_reset();
 	work_reset();
 	packer_reset();

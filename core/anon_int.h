@@ -130,8 +130,9 @@ int origin_compare(uint32_t c, struct source **source, struct bounce **out);
 /* The same for a source that was compared before. 0, -EAGAIN, -EIO; -ENOMEM: there can be no
  * buffers. */
 int origin_fetch(uint32_t c, const struct source *s, struct bounce **out);
-/* Then: reads it at once, straight to the frame of the chunk at a. 0 or -EIO. */
-int origin_read(uintptr_t a, const struct source *s, char *frame);
+/* Then: reads it at once, straight to chunk c's frame. 0, -EAGAIN: it failed, and may not the
+ * next time; -EIO. */
+int origin_read(uint32_t c, const struct source *s, char *frame);
 /* One completion. True: it was the last. */
 bool origin_part_done(struct bounce *b, int res);
 void origin_put(struct bounce *b);

@@ -105,6 +105,17 @@ static _Noreturn void lost_in_file(uint32_t c)
 	     "replace files by rename, not in place, while programs use them");
 }
 
+/* err: of what was to begin its read; passed on. */
+static int begun(uint32_t c, int err)
+{
+	if (err)
+		return err;
+	anon_at(c)->busy = BUSY_READING;
+	reading++;
+	stat_add(ST_IO_READS, 1);
+	return 0;
+}
+
 static int read_slot(uint32_t c)
 {
 	struct anon_chunk *a = anon_at(c);
@@ -115,26 +126,25 @@ static int read_slot(uint32_t c)
 	if (err)
 		lost_in_spill(c, "its descriptor did not come over a fork");
 	io.fd = direct >= 0 && !(pg.chunk[c].flags & CH_RETRY) ? direct : buffered;
-	return pg.io->submit(&io);
+	return begun(c, pg.io->submit(&io));
 }
 
-/* 1: it is read, and being looked at. */
 static int read_origin(uint32_t c)
 {
 	struct anon_chunk *a = anon_at(c);
-	int err = origin_fetch(c, a->source, &a->bounce);
+	int err = begun(c, origin_fetch(c, a->source, &a->bounce));
 
 	if (err == -ENOMEM) {
-		err = origin_read(chunk_addr(c), a->source, anon_frame(c));
+		err = origin_read(c, a->source, anon_frame(c));
 		if (!err)
 			start(c, BUSY_CHECKING, run_check, a->hash);
 	}
 	if (err == -EIO)
 		lost_in_file(c);
-	return err ? err : !a->bounce;
+	return err;
 }
 
-static void unpack(uint32_t c)
+static int unpack(uint32_t c)
 {
 	struct job *j = make_job(c, run_unpack, 0);
 	uint32_t n;
@@ -142,6 +152,7 @@ static void unpack(uint32_t c)
 	j->image = (char *)pool_at(anon_at(c)->slot, &n);
 	j->n = n;
 	start_job(j, BUSY_CHECKING);
+	return 0;
 }
 
 /* A whole frame of zeros is one page table entry, and need not be copied page by
@@ -171,19 +182,11 @@ static int fetch_stored(uint32_t c)
 	off_assert(a->store >= STORE_POOL);
 	pg.chunk[c].slot = slot + 1;
 	a->split = false;
-	if (a->store == STORE_POOL) {
-		unpack(c);
-		return 0;
-	}
-	err = a->store == STORE_ORIGIN ? read_origin(c) : read_slot(c);
-	if (err < 0)
-		anon_put_frame(c);
+	err = a->store == STORE_POOL ? unpack(c) :
+	      a->store == STORE_ORIGIN ? read_origin(c) : read_slot(c);
 	if (err)
-		return err < 0 ? err : 0;
-	a->busy = BUSY_READING;
-	reading++;
-	stat_add(ST_IO_READS, 1);
-	return 0;
+		anon_put_frame(c);
+	return err;
 }
 
 void anon_unqueue(uint32_t c)

@@ -166,30 +166,35 @@ int origin_fetch(uint32_t c, const struct source *s, struct bounce **out)
 	return begin(out, s, c | IO_TAG_VERIFY);
 }
 
+/* -ESTALE: it is not what it was. */
 static int read_whole(const struct learned_piece *p, char *to)
 {
-	size_t len = p->hi - p->lo, at = 0;
+	size_t len = p->hi - p->lo;
+	int err = origin_check(p->origin, p->off + len);
+	ssize_t n = err ? err : off_sys_pread_all(p->origin->fd, to, len, (off_t)p->off);
 
-	if (origin_check(p->origin, p->off + len))
-		return -EIO;
-	while (at < len) {
-		ssize_t n = off_sys_pread(p->origin->fd, to + at, len - at, (off_t)(p->off + at));
-
-		if (n <= 0 && !(n < 0 && errno == EINTR))
-			return -EIO;
-		at += n > 0 ? (size_t)n : 0;
-	}
-	return 0;
+	return n < 0 ? (int)n : n == (ssize_t)len ? 0 : -ESTALE;
 }
 
-int origin_read(uintptr_t a, const struct source *s, char *frame)
+int origin_read(uint32_t c, const struct source *s, char *frame)
 {
+	static bool said;
 	int err = 0;
 
+	if (!said)
+		off_log("no memory for the buffers files are read to: what the heap has from files is read back one by one, slowly");
+	said = true;
 	memset(frame, 0, CHUNK);
 	for (int i = 0; i < s->n && !err; i++)
-		err = read_whole(&s->piece[i], frame + (s->piece[i].lo - a));
-	return err;
+		err = read_whole(&s->piece[i], frame + (s->piece[i].lo - chunk_addr(c)));
+	if (err) {
+		stat_add(ST_IO_ERRORS, 1);
+		return err == -ESTALE || ++pg.chunk[c].tries >= MAX_TRIES ? -EIO : -EAGAIN;
+	}
+	stat_add(ST_IO_READS, 1);
+	stat_add(ST_IO_BUFFERED, CHUNK);
+	pager_count_read(CHUNK);
+	return 0;
 }
 
 bool origin_part_done(struct bounce *b, int res)

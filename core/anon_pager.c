@@ -80,6 +80,11 @@ void anon_make_known(uint32_t c)
 	pol_add(pg.pol, c, 1, CHUNK, (uint64_t)(c - first) * CHUNK, NULL, 0, ANON_ORDER);
 }
 
+bool anon_packed(uint32_t c)
+{
+	return anon_at(c)->store == STORE_POOL;
+}
+
 size_t anon_chunk_bytes(void)
 {
 	return table ? sizeof(*table) : 0;

@@ -42,8 +42,9 @@ void core_leave(void);
 void *core_memory(size_t bytes);
 void core_memory_free(void *p);
 
-/* True if [addr, addr+len) touches a region, watched or converted. No lock. */
-bool core_overlaps(const void *addr, size_t len);
+/* True if [addr, addr+len) touches a region, watched or converted. No lock; the bytes
+ * are not looked at. */
+__attribute__((access(none, 1))) bool core_overlaps(const void *addr, size_t len);
 
 /* A mapping the program asks for through a descriptor, not MAP_FIXED. CORE_PASS, or 0: *out is
  * the address to give the program, or -errno: the call's failure. */
@@ -117,9 +118,17 @@ void core_read_done(int fd, const void *buf, size_t len, int64_t off);
  * may have to go before it ends, and the file's cached pages take the room. */
 bool core_read_long(int fd);
 
-/* True: fd reads by DMA, and pages of the heap may be dropped under it, for this
- * mode cannot see that they are pinned. The caller reads elsewhere and copies. */
-bool core_read_unsafe(int fd);
+/* Around a read that writes to pages by DMA (core_read_direct: by O_DIRECT), where
+ * core_direct_matters: pages may be taken out under it, for this mode cannot see that
+ * they are held. [buf, buf+len) is what it is to fill. ELSEWHERE: the caller reads to
+ * memory of its own and copies. COUNTED: the heap is not paged before core_read_end,
+ * which takes any of these answers. Any thread; region_lock for a moment. */
+enum core_read { CORE_READ_PLAIN, CORE_READ_COUNTED, CORE_READ_ELSEWHERE };
+extern bool core_direct_matters;
+bool core_read_direct(int fd);
+__attribute__((access(none, 1)))
+enum core_read core_read_begin(const void *buf, size_t len);
+void core_read_end(enum core_read how);
 
 /* Around fork, _Fork and clone without CLONE_VM. prepare takes what must be
  * whole in the child; exactly one of the other two follows on each side. */

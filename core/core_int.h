@@ -138,7 +138,7 @@ struct region {
 void region_lock(void);
 void region_unlock(void);
 void region_lock_reset(void);			/* child of fork */
-bool region_any(const void *addr, size_t len);	/* no lock */
+__attribute__((access(none, 1))) bool region_any(const void *addr, size_t len);	/* no lock */
 void region_put(struct region *r);	/* lock not held: users is one less */
 
 /* The rest: region_lock held. */
@@ -200,6 +200,16 @@ int pages_read(uintptr_t at, size_t len, uint64_t *entry);
 /* Keeper or pager: is the chunk at this address mapped by one entry? False also
  * where the kernel (before 6.7) cannot be asked. */
 bool pages_huge(uintptr_t at);
+
+/* ---- direct.c: reads by DMA into what may be taken out ------------------------ */
+
+/* Keeper, before the pager runs: may pages be taken out that such a read holds? */
+void direct_mode(bool matters);
+/* The heap is about to be paged. Waits, up to a second, for the reads into it that are
+ * under way; those that come go elsewhere. */
+void direct_close(void);
+void direct_open(void);		/* it is not to be paged after all */
+void direct_reset(void);	/* child of a fork */
 
 /* ---- exchange.c: how memory changes places (pager only) -------------------- */
 
@@ -276,9 +286,9 @@ enum chunk_flag {
 	CH_FAULTED = 64,	/* faulted while the region was held */
 	CH_GONE = 128,		/* unmapped while its read was in flight */
 	CH_FORGOTTEN = 256,	/* unmapped */
+	CH_ROUNDED = 512,	/* its frame holds rounded bytes: not to be packed as the file's */
 	CH_CACHED = 1024,	/* hints: absent, and was cached a round ago */
 	CH_OTHERS = 2048,	/* ... and what is cached of it cannot be dropped */
-	CH_ROUNDED = 512,	/* its frame holds rounded bytes: not to be packed as the file's */
 };
 
 struct chunk {

@@ -233,21 +233,18 @@ void device_image(uintptr_t owner, const void *image)
 void device_image_file(uintptr_t owner, const char *path)
 {
 	int saved = errno, fd = off_sys_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	size_t len = 0, room = 0;
+	size_t room = 0;
 	char *bytes = NULL;
 	struct stat st;
-	ssize_t got;
 
 	if (fd >= 0 && !off_sys_fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_size > 0 && (uint64_t)st.st_size <= IMAGE_BYTES) {
 		room = (size_t)st.st_size;
 		bytes = mem_zalloc(room + 1);	/* text ends with a zero */
 	}
-	while (bytes && len < room && (got = off_sys_pread(fd, bytes + len, room - len, (off_t)len)) > 0)
-		len += (size_t)got;
+	if (bytes && off_sys_pread_all(fd, bytes, room, 0) == (ssize_t)room)
+		device_image(owner, bytes);
 	if (fd >= 0)
 		off_sys_close(fd);
-	if (bytes && len == room)
-		device_image(owner, bytes);
 	mem_free(bytes);
 	errno = saved;
 }

@@ -16,7 +16,7 @@
  * (3) Each such chunk may cost a mapping of its own: half of what the process may
  *     have is left to the program.
  * (4) MOVE refuses pages that somebody's I/O holds; the others do not, and what
- *     is written to such pages from outside is lost (core_read_unsafe sees to
+ *     is written to such pages from outside is lost (direct.c sees to
  *     reads of files); what is read from them is right (frames.c).
  * (5) MOVE refuses pages that may not be written; the others would take their
  *     protection along, or read what cannot be read: such chunks stay (anon.c).

@@ -22,8 +22,6 @@ static void drop_text(struct header *h)
 /* The first len bytes of the file. Those it cannot read stay zeros. */
 static int take_text(struct header *h, int fd, size_t len)
 {
-	size_t got = 0;
-	ssize_t n = 1;
 	char *p;
 
 	drop_text(h);
@@ -33,13 +31,7 @@ static int take_text(struct header *h, int fd, size_t len)
 		return -ENOMEM;
 	h->text = p;
 	h->text_len = len;
-	while (got < len && n) {
-		n = off_sys_pread(fd, p + got, len - got, (off_t)got);
-		if (n < 0 && errno != EINTR)
-			return -EIO;
-		got += n > 0 ? (size_t)n : 0;
-	}
-	return 0;
+	return off_sys_pread_all(fd, p, len, 0) < 0 ? -EIO : 0;
 }
 
 /* Spans the header lists, or -errno. */

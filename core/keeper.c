@@ -539,6 +539,7 @@ static int start_up(void)
 			share.fd = -1;
 	}
 	mode = choose_mode(private);
+	direct_mode(mode == MODE_COPY);
 	if (mode != MODE_HINTS)
 		reserve();
 	err = pager_start(mode);

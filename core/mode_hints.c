@@ -19,7 +19,8 @@
  *     was managed; readahead; tensors that end inside a chunk) is in nobody's budget:
  *     it is counted in rounds, and dropped where the budget has no room for it and it
  *     was there a round ago, too: or the kernel would have to find room, at each of the
- *     program's faults. What cannot be dropped is mapped by others, and theirs.
+ *     program's faults. What cannot be dropped is mapped by others, and theirs, or
+ *     being written: asked about again some rounds later.
  * Lock: none; pager thread.
  */
 #include "core/core_int.h"
@@ -30,9 +31,16 @@
 #define ABSENT_PER_LOOK 64u	/* absent chunks looked at, in turn */
 #define CLOSE_PER_LOOK	16u	/* and at all of their pages (6), in a turn of their own */
 #define CLOSE_NS	5000000ull	/* at most so often: 20 us each where they are cached */
+#define OTHERS_ROUNDS	16u
 
 static uint64_t unseen;		/* cached bytes of absent chunks, as of the last round */
 static uint64_t seeing;		/* of this round */
+static uint32_t rounds;
+
+static void no_more_unseen(uint64_t bytes)
+{
+	unseen -= unseen < bytes ? unseen : bytes;
+}
 
 static int fetch(uint32_t c)
 {
@@ -48,42 +56,39 @@ static int fetch(uint32_t c)
 		job.buf = r->huge + (a - r->base);
 	}
 
+	if (pg.chunk[c].flags & CH_CACHED)	/* in a frame from now on */
+		no_more_unseen(job.len);
 	pg.chunk[c].flags &= (uint16_t)~(CH_CACHED | CH_OTHERS);
 	stat_add(ST_IO_READS, 1);
 	stat_add(ST_IO_BUFFERED, job.len);
 	return pg.io->submit(&job);
 }
 
-static int install(uint32_t c)
-{
-	struct extent piece[MAX_EXTENTS];
-	int n = chunk_pieces(c, piece);
-
-	for (int i = 0; i < n; i++)	/* fails only as advice does */
-		off_sys_madvise((void *)piece[i].lo, piece[i].hi - piece[i].lo,
-				MADV_POPULATE_READ);
-	return 0;
-}
-
-static void unmap_pages(uint32_t c)
+/* It fails only as advice does. */
+static void advise(uint32_t c, int advice)
 {
 	struct extent piece[MAX_EXTENTS];
 	int n = chunk_pieces(c, piece);
 
 	for (int i = 0; i < n; i++)
-		off_sys_madvise((void *)piece[i].lo, piece[i].hi - piece[i].lo,
-				MADV_DONTNEED);
+		off_sys_madvise((void *)piece[i].lo, piece[i].hi - piece[i].lo, advice);
+}
+
+static int install(uint32_t c)
+{
+	advise(c, MADV_POPULATE_READ);
+	return 0;
 }
 
 static int soften(uint32_t c)
 {
-	unmap_pages(c);
+	advise(c, MADV_DONTNEED);
 	return 0;
 }
 
 static int evict(uint32_t c, enum pol_state from)
 {
-	unmap_pages(c);
+	advise(c, MADV_DONTNEED);
 	off_sys_fadvise(chunk_region(c)->origin->fd, (off_t)chunk_off(c),
 			chunk_bytes_in_file(c), POSIX_FADV_DONTNEED);
 	return 0;
@@ -101,25 +106,15 @@ static bool present(uintptr_t at, size_t pages)
 	return false;
 }
 
-/* At the ends of its pieces: what runs through a chunk runs through these. */
-static bool touched(uint32_t c)
+/* In all of its pieces, or at their ends: what runs through a chunk runs through these. */
+static bool touched(uint32_t c, bool anywhere)
 {
 	struct extent piece[MAX_EXTENTS];
 	int n = chunk_pieces(c, piece);
 
 	for (int i = 0; i < n; i++)
-		if (present(piece[i].lo, 1) || present(piece[i].hi - PAGE, 1))
-			return true;
-	return false;
-}
-
-static bool touched_anywhere(uint32_t c)
-{
-	struct extent piece[MAX_EXTENTS];
-	int n = chunk_pieces(c, piece);
-
-	for (int i = 0; i < n; i++)
-		if (present(piece[i].lo, (piece[i].hi - piece[i].lo) / PAGE))
+		if (anywhere ? present(piece[i].lo, (piece[i].hi - piece[i].lo) / PAGE) :
+		    present(piece[i].lo, 1) || present(piece[i].hi - PAGE, 1))
 			return true;
 	return false;
 }
@@ -171,7 +166,7 @@ static void look_closely(uint32_t c)
 	uint16_t *flags = &pg.chunk[c].flags;
 	int64_t there = cached(c);
 
-	if (touched_anywhere(c)) {
+	if (touched(c, true)) {
 		chunk_use(c);
 		return;
 	}
@@ -179,8 +174,9 @@ static void look_closely(uint32_t c)
 		*flags &= (uint16_t)~(CH_CACHED | CH_OTHERS);
 		return;
 	}
-	if (*flags & CH_OTHERS)
+	if (*flags & CH_OTHERS && rounds % OTHERS_ROUNDS)
 		return;
+	*flags &= (uint16_t)~CH_OTHERS;
 	if (!(*flags & CH_CACHED) || !over()) {
 		*flags |= CH_CACHED;
 		seeing += (uint64_t)there;
@@ -190,48 +186,70 @@ static void look_closely(uint32_t c)
 	*flags &= (uint16_t)~CH_CACHED;
 	if (cached(c) > there / 2)
 		*flags |= CH_OTHERS;
-	unseen -= unseen < (uint64_t)there ? unseen : (uint64_t)there;
+	no_more_unseen((uint64_t)there);
 }
 
 /* ---- looking ---------------------------------------------------------------------- */
+
+/* Absent chunks are looked at in turn: some of them a time, from where it was left. */
+struct turn { uint64_t from, last; uint32_t n; };
+
+static bool is_next(struct turn *t, uint64_t place, uint32_t most)
+{
+	if (place < t->from || t->n >= most)
+		return false;
+	t->last = place;
+	t->n++;
+	return true;
+}
+
+/* True: that was the last of a round. */
+static bool end_turn(struct turn *t, uint32_t most)
+{
+	bool end = t->n < most;
+
+	*t = (struct turn){ .from = end ? 0 : t->last + 1 };
+	return end;
+}
+
+static void end_round(void)
+{
+	unseen = seeing;
+	seeing = 0;
+	rounds++;
+}
 
 /* Looks at chunks the program may be about to use: every one that is fetched
  * and not mapped, and some absent ones in turn (a jump out of the order). */
 static void watch(void)
 {
-	static uint32_t quick, close;
+	static struct turn quick, close;
 	static uint64_t closely_at;
 	uint64_t now = now_ns();
 	bool closely = now - closely_at >= CLOSE_NS;
-	uint32_t absent = 0;
 
 	pages_open();
 	for (int i = 0; region_nth(i); i++) {
 		const struct region *r = region_nth(i);
 
 		for (uint32_t k = 0; r->state == REGION_LIVE && k < r->n; k++) {
-			uint32_t c = r->first + k, number;
+			uint32_t c = r->first + k;
+			uint64_t place = (uint64_t)i << 32 | k;
 			enum pol_state st = pol_state_of(pg.pol, c);
 
-			if (st == POL_PLAIN)
-				continue;
-			number = st == POL_ABSENT ? absent++ : quick;
-			if (st == POL_ABSENT && closely && number - close < CLOSE_PER_LOOK)
+			if (st == POL_ABSENT && closely && is_next(&close, place, CLOSE_PER_LOOK))
 				look_closely(c);
-			else if (number - quick < ABSENT_PER_LOOK && touched(c))
+			else if (st != POL_PLAIN &&
+				 (st != POL_ABSENT || is_next(&quick, place, ABSENT_PER_LOOK)) &&
+				 touched(c, false))
 				chunk_use(c);
 		}
 	}
-	quick = quick + ABSENT_PER_LOOK < absent ? quick + ABSENT_PER_LOOK : 0;
-	if (!closely)
-		return;
-	closely_at = now;
-	close += CLOSE_PER_LOOK;
-	if (close < absent)
-		return;
-	close = 0;
-	unseen = seeing;
-	seeing = 0;
+	end_turn(&quick, ABSENT_PER_LOOK);
+	if (closely)
+		closely_at = now;
+	if (closely && end_turn(&close, CLOSE_PER_LOOK))
+		end_round();
 }
 
 const struct mode_ops mode_hints = {

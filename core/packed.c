@@ -59,6 +59,11 @@ uint32_t packed_inflight(void)
 	return unpacking + returning;
 }
 
+bool packed_has(uint32_t c)
+{
+	return entry && entry[c].slot;
+}
+
 static void drop(struct entry *e)
 {
 	uint32_t slot = e->slot;

@@ -17,6 +17,7 @@ bool packed_keep(uint32_t c);
 /* It is wanted. 0: it will be READY, its frame filled; -ENOENT: it is not packed,
  * read it; -ENOMEM: no frame. */
 int packed_fetch(uint32_t c);
+bool packed_has(uint32_t c);	/* also while it is in place: (1) in packed.c */
 /* It is no more. True: its frame is being packed, and seen to later. */
 bool packed_forget(uint32_t c);
 /* Frees the room of a few chunks that are in place to stay; any: of any. */

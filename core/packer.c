@@ -71,21 +71,25 @@ static struct kit *mine(void)
 }
 
 /* (2) */
-static bool comes_back(struct kit *k, const char *image, size_t n, const char *frame)
+ssize_t packer_image(struct codec_work *work, const struct codec *codec, char *image,
+		     char *trial, const void *src, size_t len)
 {
-	return !codec_image_unpack(k->work, k->trial, CHUNK, image, n) &&
-		!memcmp(k->trial, frame, CHUNK);
+	ssize_t n = -E2BIG;
+
+	if (codec->id != CODEC_RAW)
+		n = codec_image_pack(work, codec, image, codec_worth(len), src, len);
+	if (n > 0 && (codec_image_unpack(work, trial, len, image, (size_t)n) ||
+		      memcmp(trial, src, len)))
+		return -E2BIG;
+	return n;
 }
 
 static ssize_t pack_exactly(struct kit *k, char *image, const char *frame,
 			    const struct packer_of *of)
 {
 	const struct codec *codec = codec_choose(k->work, frame, CHUNK, of->hash, of->hint);
-	ssize_t n = -E2BIG;
 
-	if (codec->id != CODEC_RAW)
-		n = codec_image_pack(k->work, codec, image, codec_worth(CHUNK), frame, CHUNK);
-	return n > 0 && !comes_back(k, image, (size_t)n, frame) ? -E2BIG : n;
+	return packer_image(k->work, codec, image, k->trial, frame, CHUNK);
 }
 
 /* As far off as the format allows, and no further (2); how far is counted. */

@@ -5,6 +5,7 @@
 #ifndef OFFLOAD_PACKER_H
 #define OFFLOAD_PACKER_H
 
+#include "core/codec.h"
 #include "core/quant.h"
 #include "policy/policy.h"
 
@@ -31,6 +32,11 @@ struct packer_of {
 	struct quant_piece piece[QUANT_PIECES];
 };
 
+/* Any thread that has the working memory, and room for len bytes at trial. Makes an image at
+ * `image` that pays (codec_worth) and was seen to give the len bytes at src again. Its bytes,
+ * or -E2BIG. */
+ssize_t packer_image(struct codec_work *work, const struct codec *codec, char *image,
+		     char *trial, const void *src, size_t len);
 /* Any worker. Makes an image of the 2 MiB at frame. Its bytes, or -E2BIG: it does
  * not pay. */
 ssize_t packer_pack(char *image, const char *frame, const struct packer_of *of);

@@ -511,11 +511,33 @@ void pager_count_own(void)
 	stat_set(ST_BUDGET_OWN_ANON, pg.ops->anon ? own : 0);
 }
 
+/* Bytes that are packed and in a frame as well: counted now and then. */
+static uint64_t doubles(void)
+{
+	static uint64_t bytes, counted;
+	uint64_t now = now_ns();
+
+	if (now - counted < 100000000)
+		return bytes;
+	counted = now;
+	bytes = 0;
+	for (int i = 0; region_nth(i); i++) {
+		const struct region *r = region_nth(i);
+
+		for (uint32_t c = r->first; r->state == REGION_LIVE && c < r->first + r->n; c++)
+			if (pol_state_of(pg.pol, c) != POL_ABSENT &&
+			    (r->anon ? anon_packed(c) : packed_has(c)))
+				bytes += CHUNK;
+	}
+	return bytes;
+}
+
 /* What no memory holds, and what is kept to know all this. */
 static void publish_rest(const struct pol_counts *pc)
 {
 	uint64_t managed = stat_get(stats_now(), ST_HOST_MANAGED);
-	uint64_t there = (uint64_t)pc->used * CHUNK + pool_raw_bytes();
+	uint64_t raw = pool_raw_bytes(), twice = doubles();
+	uint64_t there = (uint64_t)pc->used * CHUNK + (raw > twice ? raw - twice : 0);
 	uint64_t each = sizeof(struct chunk) + anon_chunk_bytes() + pol_size(MAX_CHUNKS) / MAX_CHUNKS;
 
 	stat_set(ST_HOST_ABSENT, managed > there ? managed - there : 0);

@@ -298,19 +298,10 @@ static void serve_settling(void)
 static int reread(uint32_t c, uintptr_t lo, uintptr_t hi)
 {
 	struct region *r = chunk_region(c);
-	size_t done = 0;
+	ssize_t n = off_sys_pread_all(r->origin->fd, (void *)lo, hi - lo,
+				      (off_t)(r->file_off + (lo - r->base)));
 
-	while (lo + done < hi) {
-		ssize_t n = off_sys_pread(r->origin->fd, (void *)(lo + done),
-			hi - lo - done, (off_t)(r->file_off + (lo + done - r->base)));
-
-		if (n < 0)
-			return -errno;
-		if (!n)
-			break;
-		done += (size_t)n;
-	}
-	return 0;
+	return n < 0 ? (int)n : 0;
 }
 
 static int discard_chunk(uint32_t c, uintptr_t lo, uintptr_t hi)

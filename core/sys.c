@@ -170,6 +170,24 @@ ssize_t off_sys_pread(int fd, void *buf, size_t n, off_t off)
 	return syscall(SYS_pread64, (long)fd, buf, n, off);
 }
 
+ssize_t off_sys_pread_all(int fd, void *buf, size_t len, off_t off)
+{
+	size_t got = 0;
+
+	while (got < len) {
+		ssize_t n = off_sys_pread(fd, (char *)buf + got, len - got, off + (off_t)got);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!n)
+			break;
+		got += (size_t)n;
+	}
+	return (ssize_t)got;
+}
+
 ssize_t off_sys_write(int fd, const void *buf, size_t n)
 {
 	return syscall(SYS_write, (long)fd, buf, n);

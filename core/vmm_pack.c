@@ -13,6 +13,7 @@
 #include "core/vmm_pack.h"
 #include "core/codec.h"
 #include "core/core_int.h"
+#include "core/packer.h"
 #include "core/vmm_store.h"
 
 static struct codec_work *work;
@@ -36,13 +37,10 @@ uint32_t vmm_pack(void *buf, uint32_t len, uint64_t hash)
 	ssize_t n = -E2BIG;
 	size_t room;
 
-	if (codec->id != CODEC_RAW && codec->id != CODEC_LZ4 && codec->id != CODEC_ZSTD)
-		n = codec_image_pack(work, codec, image, codec_worth(len), buf, len);
-	if (n <= 0)
-		return 0;
-	room = page_up((size_t)n);
-	if (room >= len || codec_image_unpack(work, raw, len, image, (size_t)n) ||
-	    memcmp(raw, buf, len))			/* (1) */
+	if (codec->id != CODEC_LZ4 && codec->id != CODEC_ZSTD)		/* (3) */
+		n = packer_image(work, codec, image, raw, buf, len);
+	room = n > 0 ? page_up((size_t)n) : len;
+	if (room >= len)
 		return 0;
 	memcpy(buf, image, (size_t)n);
 	memset((char *)buf + n, 0, room - (size_t)n);

@@ -38,7 +38,6 @@ struct vmm_piece {
 struct room {
 	struct store_job job;
 	struct vmm_piece *piece;
-	int dev;
 	uint64_t at;		/* in the device */
 	uint32_t len;		/* there */
 	bool busy;
@@ -219,7 +218,7 @@ static char *room_at(const struct room *m)
 }
 
 /* What was written there is there. */
-static int written(struct room *m)
+static int written(const struct vmm_region *r, struct room *m)
 {
 	int err;
 
@@ -227,7 +226,7 @@ static int written(struct room *m)
 		return 0;
 	m->busy = false;
 	err = store_wait(&m->job);
-	keep(m->dev, m->piece, !err);
+	keep(r->dev, m->piece, !err);
 	return err;
 }
 
@@ -251,7 +250,6 @@ static int send_out(const struct vmm_region *r, uint32_t i, uint32_t k, struct r
 	len = stored(p, len);
 	store_seal(&p->seal, room_at(m), len);
 	m->piece = p;
-	m->dev = r->dev;
 	m->busy = true;
 	m->job = (struct store_job){ .kind = STORE_WRITE, .page = p->page, .len = len,
 				     .buf = room_at(m) };
@@ -265,11 +263,11 @@ static int save(struct vmm_region *r, uint32_t i)
 	int err = take_slots(r, i), late = 0;
 
 	for (uint32_t k = 0; !err && piece_bytes(r, i, k); k++) {
-		err = written(&room[k % ROOMS]);
+		err = written(r, &room[k % ROOMS]);
 		err = err ? err : send_out(r, i, k, &room[k % ROOMS]);
 	}
 	for (uint32_t k = 0; k < ROOMS; k++) {
-		int one = written(&room[k]);
+		int one = written(r, &room[k]);
 
 		late = late ? late : one;
 	}

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* files.c - the read family: what comes from a file into the heap is noted.
  *
- * (1) A buffer that is not in the heap costs a compare and a tail call of the
+ * (1) A buffer that is in no memory of ours costs compares and a tail call of the
  *     next definition, which keeps cancellation and checks as they are.
  * (2) Results and errno are the real call's.
  * (3) Long reads of what is relied on are made in pieces; together they are one.
+ * (4) Reads by DMA where held pages cannot be seen are made elsewhere, and copied.
  * Lock: none.
  */
 #include "interpose/interpose.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -32,26 +34,13 @@ size_t __fread_unlocked_chk(void *buf, size_t room, size_t size, size_t n, FILE 
 		next = (__typeof__(&name))real_symbol(#name); \
 	next; })
 
-/* After a read at the descriptor's own offset. */
-static ssize_t was_read(int fd, const void *buf, ssize_t got)
+/* After a read; off -1: at the descriptor's own offset, where it has moved on. */
+static ssize_t was_scattered(int fd, const struct iovec *iov, ssize_t got, off64_t off)
 {
 	int saved = errno;
 
-	if (got > 0)
-		core_read_done(fd, buf, (size_t)got, lseek(fd, 0, SEEK_CUR) - got);
-	errno = saved;
-	return got;
-}
-
-static ssize_t was_read_at(int fd, const void *buf, ssize_t got, off64_t off)
-{
-	if (got > 0)
-		core_read_done(fd, buf, (size_t)got, off);
-	return got;
-}
-
-static ssize_t was_scattered(int fd, const struct iovec *iov, ssize_t got, off64_t off)
-{
+	if (got > 0 && off < 0 && core_heap_size)
+		off = lseek(fd, 0, SEEK_CUR) - got;
 	for (size_t left = got > 0 ? (size_t)got : 0; left; iov++) {
 		size_t len = iov->iov_len < left ? iov->iov_len : left;
 
@@ -60,140 +49,218 @@ static ssize_t was_scattered(int fd, const struct iovec *iov, ssize_t got, off64
 		off += (off64_t)len;
 		left -= len;
 	}
+	errno = saved;
 	return got;
 }
 
-/* By way of memory that stays; off below 0: where the descriptor is. */
-static ssize_t read_elsewhere(int fd, void *buf, size_t len, off64_t off)
+/* ---- reads by DMA: (4) -------------------------------------------------------------- */
+
+#define LONG	(8ul << 20)
+#define MOST	0x7ffff000ul	/* a call reads no more, read(2) */
+
+/* The next byte to fill of a buffer in pieces. */
+struct place { const struct iovec *iov; size_t at; };
+
+static void scatter(struct place *to, const char *from, size_t len)
 {
-	char *p = (char *)syscall(SYS_mmap, NULL, len, PROT_READ | PROT_WRITE,
+	while (len) {
+		size_t room = to->iov->iov_len - to->at;
+		size_t n = room < len ? room : len;
+
+		memcpy((char *)to->iov->iov_base + to->at, from, n);
+		from += n;
+		len -= n;
+		to->at += n;
+		if (to->at == to->iov->iov_len)
+			*to = (struct place){ to->iov + 1, 0 };
+	}
+}
+
+static size_t bytes_of(const struct iovec *iov, int n)
+{
+	size_t sum = 0;
+
+	for (int i = 0; i < n && sum < MOST; i++)
+		sum += iov[i].iov_len < MOST ? iov[i].iov_len : MOST;
+	return sum < MOST ? sum : MOST;
+}
+
+/* By way of memory that stays; off -1: where the descriptor is. */
+static ssize_t read_elsewhere(int fd, const struct iovec *iov, int n, off64_t off, int flags)
+{
+	size_t len = bytes_of(iov, n), most = len < LONG ? len : LONG, all = 0, want;
+	char *p = (char *)syscall(SYS_mmap, NULL, most, PROT_READ | PROT_WRITE,
 				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct place to = { iov, 0 };
 	ssize_t got;
 	int err;
 
 	if (p == MAP_FAILED)
 		return -1;
-	got = off < 0 ? syscall(SYS_read, fd, p, len) :
-		syscall(SYS_pread64, fd, p, len, off);
+	do {
+		struct iovec part = { p, want = len - all < LONG ? len - all : LONG };
+
+		got = syscall(SYS_preadv2, fd, &part, 1, off < 0 ? -1 : off + (off64_t)all, 0L,
+			      flags);
+		if (got > 0) {
+			scatter(&to, p, (size_t)got);
+			all += (size_t)got;
+		}
+	} while (got == (ssize_t)want && all < len);
 	err = errno;
-	if (got > 0)
-		memcpy(buf, p, (size_t)got);
-	syscall(SYS_munmap, p, len);
+	syscall(SYS_munmap, p, most);
 	errno = err;
-	return got;
+	return all ? (ssize_t)all : got;
 }
 
-/* ---- long reads: (3) -------------------------------------------------------------- */
+/* Of all that is read into: the first answer that is not plain. The list is looked at
+ * only where it must be: it may be an address that the kernel refuses. */
+static enum core_read begin(int fd, const struct iovec *iov, int n)
+{
+	enum core_read how = CORE_READ_PLAIN;
 
-#define LONG	(8ul << 20)
-#define MOST	0x7ffff000ul	/* a call reads no more, read(2) */
+	if (__builtin_expect(!core_direct_matters, 1) || n > IOV_MAX || !core_read_direct(fd))
+		return how;
+	for (int i = 0; i < n && how == CORE_READ_PLAIN; i++)
+		if (iov[i].iov_len)
+			how = core_read_begin(iov[i].iov_base, iov[i].iov_len);
+	return how;
+}
+
+/* ---- into one place ------------------------------------------------------------------ */
+
+/* Reads into it are of interest. */
+__attribute__((access(none, 1))) static bool heeded(const void *buf, size_t len)
+{
+	return core_heap_has(buf) ||
+	       (__builtin_expect(core_direct_matters, 0) && core_overlaps(buf, len));
+}
+
+/* off -1: where the descriptor is. */
+static ssize_t read_one(int fd, void *buf, size_t len, off64_t off)
+{
+	struct iovec iov = { buf, len };
+	enum core_read how = begin(fd, &iov, 1);
+	ssize_t got;
+
+	if (how == CORE_READ_ELSEWHERE)
+		got = read_elsewhere(fd, &iov, 1, off, 0);
+	else if (off < 0)
+		got = NEXT(read)(fd, buf, len);
+	else
+		got = NEXT(pread64)(fd, buf, len, off);
+	core_read_end(how);
+	return was_scattered(fd, &iov, got, off);
+}
 
 static bool is_long(int fd, size_t len)
 {
 	return __builtin_expect(len > LONG, 0) && core_read_long(fd);
 }
 
-/* off below 0: where the descriptor is. */
-static ssize_t read_pieces(int fd, char *buf, size_t len, off64_t off)
+/* (3) */
+static ssize_t read_heeded(int fd, char *buf, size_t len, off64_t off)
 {
 	size_t all = 0;
-	ssize_t got = 0;
+	ssize_t got;
 
+	if (!is_long(fd, len))
+		return read_one(fd, buf, len, off);
 	if (len > MOST)
 		len = MOST;
-	while (all < len) {
+	do {
 		size_t n = len - all < LONG ? len - all : LONG;
 
-		if (off < 0)
-			got = was_read(fd, buf + all, NEXT(read)(fd, buf + all, n));
-		else
-			got = was_read_at(fd, buf + all,
-					  NEXT(pread64)(fd, buf + all, n, off + (off64_t)all),
-					  off + (off64_t)all);
-		if (got <= 0)
-			break;
-		all += (size_t)got;
-	}
+		got = read_one(fd, buf + all, n, off < 0 ? -1 : off + (off64_t)all);
+		if (got > 0)
+			all += (size_t)got;
+	} while (got > 0 && all < len);
 	return all ? (ssize_t)all : got;
 }
 
 EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
-	if (!core_heap_has(buf))
+	if (!heeded(buf, len))
 		return NEXT(read)(fd, buf, len);
-	if (core_read_unsafe(fd))
-		return was_read(fd, buf, read_elsewhere(fd, buf, len, -1));
-	if (is_long(fd, len))
-		return read_pieces(fd, buf, len, -1);
-	return was_read(fd, buf, NEXT(read)(fd, buf, len));
+	return read_heeded(fd, buf, len, -1);
 }
 
 EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t room)
 {
-	if (!core_heap_has(buf))
+	if (len > room || !heeded(buf, len))
 		return NEXT(__read_chk)(fd, buf, len, room);
-	if (len <= room && is_long(fd, len))
-		return read_pieces(fd, buf, len, -1);
-	return was_read(fd, buf, NEXT(__read_chk)(fd, buf, len, room));
+	return read_heeded(fd, buf, len, -1);
 }
 
 EXPORT ssize_t pread(int fd, void *buf, size_t len, off_t off)
 {
-	if (!core_heap_has(buf))
+	if (off < 0 || !heeded(buf, len))
 		return NEXT(pread)(fd, buf, len, off);
-	if (core_read_unsafe(fd))
-		return was_read_at(fd, buf, read_elsewhere(fd, buf, len, off), off);
-	if (off >= 0 && is_long(fd, len))
-		return read_pieces(fd, buf, len, off);
-	return was_read_at(fd, buf, NEXT(pread)(fd, buf, len, off), off);
+	return read_heeded(fd, buf, len, off);
 }
 
 EXPORT ssize_t pread64(int fd, void *buf, size_t len, off64_t off)
 {
-	if (!core_heap_has(buf))
+	if (off < 0 || !heeded(buf, len))
 		return NEXT(pread64)(fd, buf, len, off);
-	if (core_read_unsafe(fd))
-		return was_read_at(fd, buf, read_elsewhere(fd, buf, len, off), off);
-	if (off >= 0 && is_long(fd, len))
-		return read_pieces(fd, buf, len, off);
-	return was_read_at(fd, buf, NEXT(pread64)(fd, buf, len, off), off);
+	return read_heeded(fd, buf, len, off);
 }
 
 EXPORT ssize_t __pread_chk(int fd, void *buf, size_t len, off_t off, size_t room)
 {
-	if (off >= 0 && len <= room && core_heap_has(buf) && is_long(fd, len))
-		return read_pieces(fd, buf, len, off);
-	return was_read_at(fd, buf, NEXT(__pread_chk)(fd, buf, len, off, room),
-			   core_heap_has(buf) ? off : -1);
+	if (off < 0 || len > room || !heeded(buf, len))
+		return NEXT(__pread_chk)(fd, buf, len, off, room);
+	return read_heeded(fd, buf, len, off);
 }
 
 EXPORT ssize_t __pread64_chk(int fd, void *buf, size_t len, off64_t off, size_t room)
 {
-	if (off >= 0 && len <= room && core_heap_has(buf) && is_long(fd, len))
-		return read_pieces(fd, buf, len, off);
-	return was_read_at(fd, buf, NEXT(__pread64_chk)(fd, buf, len, off, room),
-			   core_heap_has(buf) ? off : -1);
+	if (off < 0 || len > room || !heeded(buf, len))
+		return NEXT(__pread64_chk)(fd, buf, len, off, room);
+	return read_heeded(fd, buf, len, off);
 }
+
+/* ---- into many ------------------------------------------------------------------------ */
+
+/* The call, or its stand-in; off -1: where the descriptor is. */
+#define SCATTERED(fd, iov, n, off, flags, call) ({ \
+	enum core_read how_ = begin(fd, iov, n); \
+	ssize_t got_ = how_ == CORE_READ_ELSEWHERE ? \
+		read_elsewhere(fd, iov, n, off, flags) : call; \
+	core_read_end(how_); \
+	was_scattered(fd, iov, got_, off); })
 
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
 {
-	ssize_t got = NEXT(readv)(fd, iov, n);
-	int saved = errno;
-
-	if (core_heap_size && got > 0)
-		was_scattered(fd, iov, got, lseek(fd, 0, SEEK_CUR) - got);
-	errno = saved;
-	return got;
+	return SCATTERED(fd, iov, n, -1, 0, NEXT(readv)(fd, iov, n));
 }
 
 EXPORT ssize_t preadv(int fd, const struct iovec *iov, int n, off_t off)
 {
-	return was_scattered(fd, iov, NEXT(preadv)(fd, iov, n, off), off);
+	if (off < 0)
+		return NEXT(preadv)(fd, iov, n, off);
+	return SCATTERED(fd, iov, n, off, 0, NEXT(preadv)(fd, iov, n, off));
 }
 
 EXPORT ssize_t preadv64(int fd, const struct iovec *iov, int n, off64_t off)
 {
-	return was_scattered(fd, iov, NEXT(preadv64)(fd, iov, n, off), off);
+	if (off < 0)
+		return NEXT(preadv64)(fd, iov, n, off);
+	return SCATTERED(fd, iov, n, off, 0, NEXT(preadv64)(fd, iov, n, off));
+}
+
+EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t off, int flags)
+{
+	if (off < -1)
+		return NEXT(preadv2)(fd, iov, n, off, flags);
+	return SCATTERED(fd, iov, n, off, flags, NEXT(preadv2)(fd, iov, n, off, flags));
+}
+
+EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int n, off64_t off, int flags)
+{
+	if (off < -1)
+		return NEXT(preadv64v2)(fd, iov, n, off, flags);
+	return SCATTERED(fd, iov, n, off, flags, NEXT(preadv64v2)(fd, iov, n, off, flags));
 }
 
 /* ---- stdio: its own reads are invisible ---------------------------------------- */

@@ -9,6 +9,7 @@
 #include <argp.h>
 #include <curses.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -60,15 +61,30 @@ static struct reading before(const struct top *t, const struct off_stats *s,
 	return none;
 }
 
-static void print_process(const struct off_stats *s, const struct reading *was,
-			  const struct reading *now, int row)
+/* The next row, from a column on; what does not fit is cut off, not wrapped. */
+__attribute__((format(printf, 3, 4)))
+static void print_row(struct top *t, int column, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (t->row < getmaxy(stdscr) && column < getmaxx(stdscr))
+		mvaddnstr(t->row, column, text, getmaxx(stdscr) - column);
+	t->row++;
+}
+
+static void print_process(struct top *t, const struct off_stats *s, const struct reading *was,
+			  const struct reading *now)
 {
 	double seconds = (double)(now->at_ns - was->at_ns) / 1e9;
 	double rate = seconds > 0 ? (double)(now->read - was->read) / seconds : 0;
 	char plain[32], managed[32], per_s[32];
 
-	mvprintw(row, 0, "%7d %-6.15s %7llu %12s %12s %12s/s %6.1f %8llu %6llu "
-		 "%6llu ", (int)s->pid, s->pager,
+	print_row(t, 0, "%7d %-6.15s %7llu %12s %12s %12s/s %6.1f %8llu %6llu "
+		 "%6llu %s", (int)s->pid, s->pager,
 		 (unsigned long long)stat_get(s, ST_HOST_REGIONS),
 		 stats_bytes_text(stat_get(s, ST_HOST_MANAGED), managed, 32),
 		 stats_bytes_text(stat_get(s, ST_HOST_PLAIN), plain, 32),
@@ -76,9 +92,7 @@ static void print_process(const struct off_stats *s, const struct reading *was,
 		 stall_share(now->stall - was->stall, now->at_ns - was->at_ns),
 		 (unsigned long long)stat_get(s, ST_FAULTS_DEMAND),
 		 (unsigned long long)stat_get(s, ST_PREFETCH_LATE),
-		 (unsigned long long)stat_get(s, ST_PREFETCH_WASTED));
-	if (getmaxx(stdscr) > getcurx(stdscr) + 1)
-		addnstr(s->command, getmaxx(stdscr) - getcurx(stdscr) - 1);
+		 (unsigned long long)stat_get(s, ST_PREFETCH_WASTED), s->command);
 }
 
 static uint64_t per_second(uint64_t now, uint64_t was, double seconds)
@@ -86,7 +100,7 @@ static uint64_t per_second(uint64_t now, uint64_t was, double seconds)
 	return seconds > 0 ? (uint64_t)((double)(now - was) / seconds) : 0;
 }
 
-/* Two lines for each device, under its process. */
+/* Under its process, 80 columns wide. */
 static void print_device(struct top *t, int i, const struct stat_device *d,
 			 const struct stat_device *was, double seconds)
 {
@@ -102,16 +116,12 @@ static void print_device(struct top *t, int i, const struct stat_device *d,
 
 	for (int k = 0; k < 9; k++)
 		stats_bytes_text(n[k], text[k], sizeof(text[k]));
-	mvprintw(t->row++, 8, "device %d  %.40s  in it %s of %s  at the host %s  spilled %s",
-		 i, d->name, text[0], text[1], text[2], text[3]);
-	if (t->row < getmaxy(stdscr))
-		mvprintw(t->row++, 18, "to it %s/s  from it %s/s  staged %s/s  moved %s/s  "
-			 "unspilled %s/s  %llu launches/s  stall %.1f%%", text[4], text[5],
-			 text[6], text[7], text[8],
-			 (unsigned long long)per_second(d->v[SD_LAUNCHES],
-							was->v[SD_LAUNCHES], seconds),
-			 stall_share(d->v[SD_STALL] - was->v[SD_STALL],
-				     (uint64_t)(seconds * 1e9)));
+	print_row(t, 8, "device %d  %.24s  in it %s of %s", i, d->name, text[0], text[1]);
+	print_row(t, 18, "at the host %s  spilled %s  %llu launches/s", text[2], text[3],
+		  (unsigned long long)per_second(d->v[SD_LAUNCHES], was->v[SD_LAUNCHES], seconds));
+	print_row(t, 18, "to it %s/s  from it %s/s  staged %s/s", text[4], text[5], text[6]);
+	print_row(t, 18, "moved %s/s  unspilled %s/s  stall %.1f%%", text[7], text[8],
+		  stall_share(d->v[SD_STALL] - was->v[SD_STALL], (uint64_t)(seconds * 1e9)));
 }
 
 static void print_devices(struct top *t, const struct off_stats *s, const struct reading *was,
@@ -120,7 +130,7 @@ static void print_devices(struct top *t, const struct off_stats *s, const struct
 	double seconds = (double)(now->at_ns - was->at_ns) / 1e9;
 
 	for (int i = 0; i < STATS_DEVICES; i++)
-		if (s->devices >> i & 1 && t->row < getmaxy(stdscr))
+		if (s->devices >> i & 1)
 			print_device(t, i, &s->device[i], &was->device[i], seconds);
 }
 
@@ -136,26 +146,25 @@ static void take(const struct off_stats *s, void *arg)
 	memcpy(now.device, s->device, sizeof(now.device));
 	if (t->n_now < MAX_PROCS)
 		t->now[t->n_now++] = now;
-	if (t->row < getmaxy(stdscr))
-		print_process(s, &was, &now, t->row++);
+	print_process(t, s, &was, &now);
 	print_devices(t, s, &was, &now);
 }
 
 static void draw(struct top *t)
 {
 	erase();
-	mvprintw(0, 0, "offctl top   every %.1f s   q quits", t->delay_s);
+	t->row = 0;
+	print_row(t, 0, "offctl top   every %.1f s   q quits", t->delay_s);
+	t->row = 2;
 	attron(A_REVERSE);
-	mvprintw(2, 0, "%7s %-6s %7s %12s %12s %14s %6s %8s %6s %6s %s", "PID",
+	print_row(t, 0, "%7s %-6s %7s %12s %12s %14s %6s %8s %6s %6s %s", "PID",
 		 "PAGER", "REGIONS", "MANAGED", "PLAIN", "READ", "STALL%",
 		 "DEMAND", "LATE", "WASTED", "COMMAND");
 	attroff(A_REVERSE);
-	t->row = 3;
 	t->n_now = 0;
 	each_stats(take, t);
 	if (!t->n_now)
-		mvprintw(3, 0, "no process in which the library has something "
-			 "to do");
+		print_row(t, 0, "no process in which the library has something to do");
 	memcpy(t->last, t->now, sizeof(t->now));
 	t->n_last = t->n_now;
 	refresh();

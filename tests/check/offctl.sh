@@ -230,6 +230,7 @@ if "$CC" -D_GNU_SOURCE -I. -pthread -o "$dir/hold" "$dir/hold.c" core/stats.c co
 	says '"regions":3,'
 	says '"read_bytes":123456789,'
 	says '"pager":"move","io_engine":"io_uring","devices":[{"name":"Card",'
+	grep -q '}\]}$' "$dir/out" || fail "the JSON ends with $(tail -c 40 "$dir/out")"
 	try 0 "host.managed_bytes                 2.50 GiB" "$offctl" stats $holder
 	says "pager move, io io_uring; 3 regions"
 	try 0 "$holder move" "$offctl" stats
@@ -253,7 +254,11 @@ assert [p for p in a if p['pid'] == $holder and p['host']['regions'] == 3], a
 			>"$dir/out" 2>&1
 		says "2.50 GiB"
 		says "offctl top"
-		says "device 0  Card  in it 1.00 GiB of 2.00 GiB  at the host 3.00 GiB"
+		for what in "device 0  Card  in it 1.00 GiB of 2.00 GiB" \
+			"at the host 3.00 GiB  spilled " "to it " "moved " "  stall "
+		do
+			says "$what"
+		done
 	fi
 	kill $holder
 	wait $holder 2>/dev/null
@@ -274,10 +279,10 @@ for what in library userfaultfd io_uring "huge pages" memory swap libunwind GPU
 do
 	grep -q "^....  $what " "$dir/out" || fail "doctor says nothing of $what"
 done
+silent_on O_DIRECT
 "$B/preload/helper_nosys" userfaultfd -- "$offctl" doctor --no-disk >"$dir/out" 2>&1
 says "only the hints mode is left"
 says "pager mode: hints"
-silent_on O_DIRECT
 head -c 8M /dev/urandom >"$dir/file"
 "$offctl" doctor --file "$dir/file" >"$dir/out" 2>&1
 says "O_DIRECT"

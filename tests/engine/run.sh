@@ -501,7 +501,7 @@ seeds() {
 
 # random COUNT BATCH passed|placed: seeds on one and two devices in turn, while there is time.
 random() {
-	local first=${RANDOM_SEED:-1} at bad=0 end=$((SECONDS + 240 * times)) devices=1 why= row
+	local first=${RANDOM_SEED:-1} at bad=0 end=$((SECONDS + 270 * times)) devices=1 why= row
 	local -a rows=("")
 
 	[ "$3" = passed ] || mapfile -t rows <<<"$random_rows"

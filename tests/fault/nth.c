@@ -171,7 +171,8 @@ static void wait_one(void)
 	int status;
 	pid_t pid = wait(&status);
 
-	kill(-pid, SIGKILL);	/* a child of a case that was ended for having no end */
+	if (pid > 0)
+		kill(-pid, SIGKILL);	/* a child of a case that was ended for having no end */
 	for (int i = 0; i < PARALLEL; i++)
 		if (slots[i].pid == pid)
 			end_case(&slots[i], status);

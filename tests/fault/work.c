@@ -254,6 +254,16 @@ static _Noreturn void as_the_child(int status)
 	_exit(6);
 }
 
+/* Alarms are not inherited, and a child that hangs must end as well. */
+static pid_t case_fork(void)
+{
+	pid_t pid = fork();
+
+	if (!pid)
+		alarm(CASE_SECONDS);
+	return pid;
+}
+
 static void work_fork(void)
 {
 	struct block b[7];
@@ -268,7 +278,7 @@ static void work_fork(void)
 	for (int i = 0; i < n; i++)
 		check(&b[i], "before");
 	verify(map, FILE_SIZE & ~7ul, SOFT, 77, "file before");
-	pid = fork();		/* core_init's handlers run */
+	pid = case_fork();	/* core_init's handlers run */
 	if (!pid)
 		in_child(b, n, map);
 	b[1].id += 300;
@@ -299,7 +309,7 @@ static void work_origin(void)
 		check(&b, "read");
 		check(&ballast, "not from a file");
 	}
-	pid = fork();
+	pid = case_fork();
 	for (int pass = 0; pass < 2; pass++) {
 		check(&ballast, "not from a file");
 		check(&b, pid ? "beside the child" : "in the child");

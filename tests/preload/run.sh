@@ -281,7 +281,7 @@ run_seeds() {
 	for p in $list; do
 		read -r quick long <<<"$(asked "$p" seeds)"
 		[ -n "$quick" ] || continue
-		[ "$1" = long ] && quick=$((long * times)) seconds=$((240 * times))
+		[ "$1" = long ] && quick=$((long * times)) seconds=$((300 * times))
 		echo "# $p: seeds $first to $((first + quick - 1)) in move and copy"
 		v=$(for s in $(seq "$first" $((first + quick - 1))); do
 			echo "move.seed=$s" "copy.seed=$s"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""compare.py WITHOUT.json WITH.json PASS_BYTES KEPT_BYTES [STATS.json]
+"""compare.py WITHOUT.json WITH.json PASS_BYTES KEPT_BYTES STATS.json
 
 Prints the demo's table from two runs of the engine. PASS_BYTES is what one
 token reads of the model, KEPT_BYTES the part of it that the budget is sure to hold.
 STATS.json is what the library said at exit: the least that any order of keeping could
-have read with the memory it had; else it is worked out from the other two.
+have read with the memory it had; without it that is worked out from the other two.
 Exit status: 0, or 1 when the tokens differ.
 
 The first two passes are left out of every median: the prompt, and the pass
@@ -61,8 +61,7 @@ def table(plain, lib, bound):
 
 def main():
     plain, lib = load(sys.argv[1]), load(sys.argv[2])
-    bound = least(sys.argv[5]) if len(sys.argv) > 5 else 0
-    same = table(plain, lib, bound or max(int(sys.argv[3]) - int(sys.argv[4]), 0))
+    same = table(plain, lib, least(sys.argv[5]) or max(int(sys.argv[3]) - int(sys.argv[4]), 0))
     if not same:
         print("  without:", plain["tokens"])
         print("  with:   ", lib["tokens"])
