@@ -60,6 +60,8 @@ static double loop;			/* chunks: the longest of late */
 static uint32_t frames;
 static double disk, compute;		/* bytes/s, s per byte of the loop; 0: not seen */
 static double computes[PASSES];		/* of the last passes, the newest anywhere */
+static double doubles[PASSES];		/* chunks taken out beyond those that had no frame */
+static uint64_t evicted;		/* as of the last pass */
 static uint64_t read_bytes, last_turn;	/* since then */
 static uint64_t busy_ns, busy_bytes;	/* not judged yet */
 static bool was_busy, refused;		/* somebody found no room */
@@ -70,6 +72,7 @@ void placement_reset(void)
 	planned = was_busy = refused = false;
 	lower = unseen = probes = pass = adopted_at = 0;
 	dwell = false;
+	evicted = 0;
 	frames_grew();
 	target = most = read_bytes = busy_bytes = busy_ns = last_turn = 0;
 	frames = 0;
@@ -135,6 +138,37 @@ static double skewed(const struct pol_counts *pc)
 	return pc->skew < left ? pc->skew : left;
 }
 
+static double middle(const double *v)
+{
+	double sorted[PASSES];
+
+	for (uint32_t i = 0; i < PASSES; i++) {
+		uint32_t at = i;
+
+		for (; at && sorted[at - 1] > v[i]; at--)
+			sorted[at] = sorted[at - 1];
+		sorted[at] = v[i];
+	}
+	return sorted[PASSES / 2];
+}
+
+static double share_of(const struct pol_plan_in *in, const struct pol_plan *p, enum pol_tier tier)
+{
+	double bytes = in->class[0].bytes + in->class[1].bytes;
+
+	return (p->share[0][tier] * in->class[0].bytes +
+		p->share[1][tier] * in->class[1].bytes) / (bytes > 0 ? bytes : 1);
+}
+
+/* Frames that hold what is packed, or absent, as well: fetched ahead, or used just now. Each
+ * is taken out once a pass, as what has no frame is. */
+static double twice(const struct pol_counts *pc)
+{
+	double seen = pass < PASSES ? 0 : middle(doubles);
+
+	return seen > pc->hold ? seen : pc->hold;
+}
+
 /* The chunks of the loop, those that pack and those that do not. */
 static void classes(struct pol_plan_in *in, const struct packer_seen *seen)
 {
@@ -150,21 +184,13 @@ static void classes(struct pol_plan_in *in, const struct packer_seen *seen)
 	in->class[0] = (struct pol_class){ .bytes = packs, .uses = 1, .unpack = pol_unpack_rate(seen->unpack),
 		.ratio = seen->bytes ? (double)seen->paid * CHUNK / (double)seen->bytes : 1 };
 	in->class[1] = (struct pol_class){ .bytes = all - packs, .uses = 1, .ratio = 1 };
-	in->window = (double)(pc.hold + skewed(&pc) + frames / MORE) * CHUNK;
+	in->window = (double)(twice(&pc) + skewed(&pc) + frames / MORE) * CHUNK;
 }
 
 static uint64_t packed_bytes(const struct pol_plan_in *in, const struct pol_plan *p)
 {
 	return (uint64_t)(p->share[0][POL_TIER_PACKED] * in->class[0].bytes /
 			  in->class[0].ratio);
-}
-
-static double share_of(const struct pol_plan_in *in, const struct pol_plan *p, enum pol_tier tier)
-{
-	double bytes = in->class[0].bytes + in->class[1].bytes;
-
-	return (p->share[0][tier] * in->class[0].bytes +
-		p->share[1][tier] * in->class[1].bytes) / (bytes > 0 ? bytes : 1);
 }
 
 static void say(const struct pol_plan_in *in)
@@ -228,20 +254,6 @@ void placement_budget(uint32_t n)
 	pool_limit(limit());
 }
 
-static double middle(const double *v)
-{
-	double sorted[PASSES];
-
-	for (uint32_t i = 0; i < PASSES; i++) {
-		uint32_t at = i;
-
-		for (; at && sorted[at - 1] > v[i]; at--)
-			sorted[at] = sorted[at - 1];
-		sorted[at] = v[i];
-	}
-	return sorted[PASSES / 2];
-}
-
 void placement_pass(uint64_t ns, uint64_t stall_ns)
 {
 	double stall = (double)stall_ns / 1e9, s = (double)ns / 1e9;
@@ -253,6 +265,8 @@ void placement_pass(uint64_t ns, uint64_t stall_ns)
 		s -= plan.decode_s + plan.read_s;
 	if (s < (double)ns / COMPUTE_LEAST)
 		s = (double)ns / COMPUTE_LEAST;
+	doubles[pass % PASSES] = (double)(pc.evictions - evicted) + pc.frames - pc.skew - pc.period;
+	evicted = pc.evictions;
 	computes[pass++ % PASSES] = s / (((double)pc.period + 1) * CHUNK);
 	if (pass >= PASSES)
 		compute = middle(computes);
