@@ -118,13 +118,14 @@ void core_read_done(int fd, const void *buf, size_t len, int64_t off);
  * may have to go before it ends, and the file's cached pages take the room. */
 bool core_read_long(int fd);
 
-/* Around a read that writes to pages by DMA (core_read_direct: by O_DIRECT), where
- * core_direct_matters: pages may be taken out under it, for this mode cannot see that
- * they are held. [buf, buf+len) is what it is to fill. ELSEWHERE: the caller reads to
- * memory of its own and copies. COUNTED: the heap is not paged before core_read_end,
- * which takes any of these answers. Any thread; region_lock for a moment. */
+/* Around a read that writes to pages, not to addresses (core_read_direct), where
+ * core_direct_matters: pages may be taken out under it, unseen. [buf, buf+len) is what
+ * it is to fill. ELSEWHERE: the caller reads to memory of its own and copies.
+ * COUNTED: the heap is not paged before core_read_end, which takes any of these answers.
+ * Any thread; region_lock for a moment. core_paged: something may be taken out now. */
 enum core_read { CORE_READ_PLAIN, CORE_READ_COUNTED, CORE_READ_ELSEWHERE };
 extern bool core_direct_matters;
+bool core_paged(void);
 bool core_read_direct(int fd);
 __attribute__((access(none, 1)))
 enum core_read core_read_begin(const void *buf, size_t len);

@@ -201,10 +201,11 @@ int pages_read(uintptr_t at, size_t len, uint64_t *entry);
  * where the kernel (before 6.7) cannot be asked. */
 bool pages_huge(uintptr_t at);
 
-/* ---- direct.c: reads by DMA into what may be taken out ------------------------ */
+/* ---- direct.c: reads to pages that may be taken out ---------------------------- */
 
-/* Keeper, before the pager runs: may pages be taken out that such a read holds? */
-void direct_mode(bool matters);
+/* Any thread. A read of a file there, by O_DIRECT or not, may hold pages unseen. */
+bool direct_unseen(uint32_t magic, bool o_direct, bool move);
+void direct_mode(enum mode mode);	/* keeper, before the pager runs */
 /* The heap is about to be paged. Waits, up to a second, for the reads into it that are
  * under way; those that come go elsewhere. */
 void direct_close(void);
@@ -242,7 +243,9 @@ bool frames_grew(void);		/* since the last call, by one that never had memory */
 void frames_put(uint32_t slot, bool split);
 void frames_trim(uint32_t keep);	/* give free memory back above `keep` frames in all */
 char *frames_rooms(void);		/* FRAME_ROOMS of 2 MiB each; no memory until used */
+void frames_filled(uint32_t slot);	/* from now on there is memory behind it, for sure */
 uint64_t frames_bytes(void);		/* memory behind slots and moved-out frames */
+uint64_t frames_filled_bytes(void);	/* of that, what is there already */
 int frames_register(void);
 void frames_unlock(void);		/* any thread: munlock */
 
@@ -312,6 +315,7 @@ struct pager {
 	uint32_t plain;		/* chunks in that state */
 	int frozen;		/* forks under way */
 	bool dying;		/* regions wait to be freed */
+	bool discarding;	/* what was written goes, too */
 	struct region *heap;	/* once it is paged */
 };
 extern struct pager pg;

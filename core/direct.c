@@ -1,35 +1,93 @@
 /* SPDX-License-Identifier: MIT */
-/* direct.c - reads that write to pages, not to addresses (O_DIRECT).
+/* direct.c - reads that write to pages, not to addresses: by DMA, or by who serves
+ * the file system.
  *
- * (1) In mode copy nobody sees that a page is held (exchange.c, 4): what such a read
- *     brings after the page was evicted is lost. They are made elsewhere and copied.
- * (2) Until the heap is paged nothing is evicted there, and it is read into directly.
+ * (1) Where nobody sees that a page is held, what such a read brings after the page was
+ *     evicted is lost. So they are made elsewhere and copied.
+ * (2) Mode copy never sees it (exchange.c, 4). The kernel's MOVE does where pages are
+ *     pinned, as by file systems on disks of this machine; those of networks, and in user
+ *     space, have long held them without that. Some do so without O_DIRECT.
+ * (3) Until the heap is paged nothing is evicted there, and it is read into directly.
  *     It becomes paged when those reads are over: who begins says so before it looks
  *     whether that has been asked for, who asks looks after it has asked.
- * (3) Nobody waits longer than a second: a read that was cancelled is never over.
+ * (4) Nobody waits longer than a second: a read that was cancelled is never over.
  * Owns core_direct_matters and the count of reads. Lock: none.
  */
 #include "core/anon.h"
 #include "core/core_int.h"
+#include "core/hold.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 #define NAP	1000000l		/* ns; a second of them */
 #define NAPS	1000
 
-/* Undecided it matters: mode copy may come. */
+/* statfs(2). Their plain reads may hold pages until they are answered. */
+#define FUSE_MAGIC	0x65735546u
+#define P9_MAGIC	0x01021997u
+#define CIFS_MAGIC	0xff534d42u
+#define SMB2_MAGIC	0xfe534d42u
+
+/* Undecided it matters. */
 bool core_direct_matters = true;
 
+static _Atomic bool moves;		/* mode move is in force */
 static _Atomic bool closing;		/* the heap is paged, or about to be */
 static _Atomic int under_way;
 
+bool direct_unseen(uint32_t magic, bool o_direct, bool move)
+{
+	switch (magic) {
+	case FUSE_MAGIC:
+	case P9_MAGIC:
+	case CIFS_MAGIC:
+	case SMB2_MAGIC:
+		return true;
+	}
+	return o_direct && (!move || !hold_local(magic));
+}
+
+/* Of the file system the file is on; asked for once in a row. 0: unknown. */
+static uint32_t magic_of(int fd, dev_t dev)
+{
+	static _Atomic uint64_t last;
+	uint32_t number = (uint32_t)(major(dev) << 20 | minor(dev));
+	uint64_t known = atomic_load(&last);
+	struct statfs fs;
+
+	if (known && known >> 32 == number)
+		return (uint32_t)known;
+	if (fstatfs(fd, &fs))
+		return 0;
+	atomic_store(&last, (uint64_t)number << 32 | (uint32_t)fs.f_type);
+	return (uint32_t)fs.f_type;
+}
+
 bool core_read_direct(int fd)
 {
-	int saved = errno, fl = fcntl(fd, F_GETFL);
+	int saved = errno, fl;
+	bool yes = false;
+	struct stat st;
 
+	/* Pipes copy, whatever O_DIRECT says there. */
+	if (!fstat(fd, &st) && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode))) {
+		uint32_t magic = S_ISREG(st.st_mode) ? magic_of(fd, st.st_dev) : EXT4_SUPER_MAGIC;
+
+		fl = fcntl(fd, F_GETFL);
+		yes = direct_unseen(magic, fl >= 0 && fl & O_DIRECT, atomic_load(&moves));
+	}
 	errno = saved;
-	return fl >= 0 && fl & O_DIRECT;
+	return yes;
+}
+
+bool core_paged(void)
+{
+	return anon_live() || region_any(NULL, SIZE_MAX);
 }
 
 /* In a paged mapping of a file that its program may write to. Those are paged before
@@ -38,6 +96,7 @@ static bool in_file(const void *buf, size_t len)
 {
 	uintptr_t lo = (uintptr_t)buf;
 	bool found = false;
+	int saved = errno;
 
 	if (!region_any(buf, len))
 		return false;
@@ -49,6 +108,7 @@ static bool in_file(const void *buf, size_t len)
 			lo < r->end && lo + len > r->base;
 	}
 	region_unlock();
+	errno = saved;
 	return found;
 }
 
@@ -69,20 +129,23 @@ void core_read_end(enum core_read how)
 		atomic_fetch_sub(&under_way, 1);
 }
 
-void direct_mode(bool matters)
+void direct_mode(enum mode mode)
 {
-	__atomic_store_n(&core_direct_matters, matters, __ATOMIC_RELAXED);
+	atomic_store(&moves, mode == MODE_MOVE);
+	__atomic_store_n(&core_direct_matters, mode == MODE_MOVE || mode == MODE_COPY,
+			 __ATOMIC_RELAXED);
 }
 
 void direct_close(void)
 {
 	struct timespec nap = { 0, NAP };
+	int i = 0;
 
 	atomic_store(&closing, true);
-	if (!core_direct_matters)
-		return;
-	for (int i = 0; i < NAPS && atomic_load(&under_way); i++)
+	for (; i < NAPS && atomic_load(&under_way); i++)
 		nanosleep(&nap, NULL);
+	if (i == NAPS)
+		off_log("a read into memory that has to be paged now has not ended for a second: should it go on, what it brings may be lost");
 }
 
 void direct_open(void)
@@ -93,4 +156,5 @@ void direct_open(void)
 void direct_reset(void)
 {
 	atomic_store(&under_way, 0);
+	direct_mode(MODE_COPY);		/* undecided */
 }

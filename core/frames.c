@@ -17,7 +17,9 @@
  * (4) Where pinned pages do not refuse to change places (exchange.c), a frame is
  *     not recycled: somebody's write to a disk or a socket may still read it. It
  *     is given back, which leaves the pages to who holds them.
- * Lock: none; pager thread only (frames_bytes: any thread).
+ * (5) What has no memory yet is not counted as held until it was filled: the budget is
+ *     what others leave, and they would seem to leave that much more.
+ * Lock: none; pager thread only (frames_bytes, frames_filled_bytes: any thread).
  */
 #include "core/core_int.h"
 
@@ -30,6 +32,8 @@ static uint32_t fresh;			/* slots never handed out: from here */
 static bool grew;			/* since it was last asked */
 static uint32_t *warm, *cold;		/* stacks of free slots */
 static uint32_t n_warm, n_cold;
+static bool *bare;			/* by slot: (5) */
+static _Atomic uint32_t n_bare;
 static _Atomic uint32_t with_memory;	/* warm or owned */
 
 int frames_open(size_t bytes)
@@ -40,9 +44,11 @@ int frames_open(size_t bytes)
 
 	warm = reserve_range(n * sizeof(*warm));
 	cold = reserve_range(n * sizeof(*cold));
-	if (!p || !warm || !cold)
+	bare = reserve_range(n * sizeof(*bare));
+	if (!p || !warm || !cold || !bare)
 		return -ENOMEM;
 	fresh = n_warm = n_cold = 0;
+	atomic_store(&n_bare, 0);
 	atomic_store(&with_memory, 0);
 	arena = (char *)chunk_down((uintptr_t)p + CHUNK - 1);
 	slots = n;
@@ -74,6 +80,13 @@ void *frames_at(uint32_t slot)
 char *frames_rooms(void)
 {
 	return arena + (size_t)slots * CHUNK;
+}
+
+void frames_filled(uint32_t slot)
+{
+	if (bare[slot])
+		atomic_fetch_sub(&n_bare, 1);
+	bare[slot] = false;
 }
 
 static void chill(uint32_t slot)
@@ -111,13 +124,23 @@ uint32_t frames_get_bare(void)
 
 uint32_t frames_get(bool *used)
 {
+	uint32_t s;
+
 	*used = n_warm;
-	return n_warm ? warm[--n_warm] : frames_get_bare();
+	if (n_warm)
+		return warm[--n_warm];
+	s = frames_get_bare();
+	if (s != NO_SLOT) {
+		bare[s] = true;
+		atomic_fetch_add(&n_bare, 1);
+	}
+	return s;
 }
 
 void frames_put(uint32_t slot, bool split)
 {
 	off_assert(n_warm + n_cold < slots);
+	frames_filled(slot);
 	if (split || !exchange_moves())		/* (2), (4) */
 		chill(slot);
 	else
@@ -133,4 +156,9 @@ void frames_trim(uint32_t keep)
 uint64_t frames_bytes(void)
 {
 	return (uint64_t)atomic_load(&with_memory) * CHUNK;
+}
+
+uint64_t frames_filled_bytes(void)
+{
+	return frames_bytes() - (uint64_t)atomic_load(&n_bare) * CHUNK;
 }

@@ -42,14 +42,9 @@ static struct {
 	char *buf;
 } copy;
 
-/* Where the kernel sees everybody who writes. */
-static bool local(int fd)
+bool hold_local(uint32_t magic)
 {
-	struct statfs fs;
-
-	if (fstatfs(fd, &fs))
-		return false;
-	switch ((uint32_t)fs.f_type) {
+	switch (magic) {
 	case EXT4_SUPER_MAGIC:
 	case XFS_MAGIC:
 	case BTRFS_SUPER_MAGIC:
@@ -59,6 +54,13 @@ static bool local(int fd)
 		return true;
 	}
 	return false;
+}
+
+static bool local(int fd)
+{
+	struct statfs fs;
+
+	return !fstatfs(fd, &fs) && hold_local((uint32_t)fs.f_type);
 }
 
 static bool lease(int fd, int type)

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* hold.h - files that stay as they are while memory relies on them. Internal to
- * core/. All calls: keeper thread.
+ * core/. All calls but the first: keeper thread.
  */
 #ifndef OFFLOAD_HOLD_H
 #define OFFLOAD_HOLD_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct origin;
+
+/* Any thread. By a file system's magic number (statfs(2)): it is on this machine, and the
+ * kernel sees everybody who writes. */
+bool hold_local(uint32_t magic);
 
 /* From now on who wants to write to the file, or shorten it, waits until it was
  * copied or nothing relies on it. False: that cannot be had (not its owner, somebody

@@ -180,6 +180,8 @@ static void tell_frames(void)
 		want -= HINTS_SLACK;
 	if (anon_live() && want > 2 * anon_extra_frames())
 		want -= anon_extra_frames();
+	if (pg.ops->anon && want > 16 * packer_pending())
+		want -= packer_pending();
 	if (want < LEAST_FRAMES) {
 		want = LEAST_FRAMES;
 		if (!said_tiny)
@@ -539,7 +541,7 @@ static int start_up(void)
 			share.fd = -1;
 	}
 	mode = choose_mode(private);
-	direct_mode(mode == MODE_COPY);
+	direct_mode(mode);
 	if (mode != MODE_HINTS)
 		reserve();
 	err = pager_start(mode);

@@ -37,9 +37,26 @@ static uint64_t unseen;		/* cached bytes of absent chunks, as of the last round 
 static uint64_t seeing;		/* of this round */
 static uint32_t rounds;
 
-static void no_more_unseen(uint64_t bytes)
+/* Absent chunks are looked at in turn: some of them a time, from where it was left. */
+struct turn { uint64_t from, last; uint32_t n; };
+static struct turn quick, close;
+
+static void less(uint64_t *sum, uint64_t bytes)
 {
-	unseen -= unseen < bytes ? unseen : bytes;
+	*sum -= *sum < bytes ? *sum : bytes;
+}
+
+static uint64_t place_of(uint32_t c)
+{
+	return (uint64_t)pg.chunk[c].region << 32 | (c - chunk_region(c)->first);
+}
+
+/* What was counted of it is from now on counted there. */
+static void in_frame(uint32_t c, uint64_t bytes)
+{
+	less(&unseen, bytes);
+	if (place_of(c) < close.from)
+		less(&seeing, bytes);
 }
 
 static int fetch(uint32_t c)
@@ -56,8 +73,8 @@ static int fetch(uint32_t c)
 		job.buf = r->huge + (a - r->base);
 	}
 
-	if (pg.chunk[c].flags & CH_CACHED)	/* in a frame from now on */
-		no_more_unseen(job.len);
+	if (pg.chunk[c].flags & CH_CACHED)
+		in_frame(c, job.len);
 	pg.chunk[c].flags &= (uint16_t)~(CH_CACHED | CH_OTHERS);
 	stat_add(ST_IO_READS, 1);
 	stat_add(ST_IO_BUFFERED, job.len);
@@ -174,9 +191,14 @@ static void look_closely(uint32_t c)
 		*flags &= (uint16_t)~(CH_CACHED | CH_OTHERS);
 		return;
 	}
-	if (*flags & CH_OTHERS && rounds % OTHERS_ROUNDS)
+	if (*flags & CH_OTHERS) {
+		if (rounds % OTHERS_ROUNDS || !over())
+			return;
+		uncache(c);
+		if (cached(c) <= there / 2)
+			*flags &= (uint16_t)~CH_OTHERS;
 		return;
-	*flags &= (uint16_t)~CH_OTHERS;
+	}
 	if (!(*flags & CH_CACHED) || !over()) {
 		*flags |= CH_CACHED;
 		seeing += (uint64_t)there;
@@ -186,13 +208,10 @@ static void look_closely(uint32_t c)
 	*flags &= (uint16_t)~CH_CACHED;
 	if (cached(c) > there / 2)
 		*flags |= CH_OTHERS;
-	no_more_unseen((uint64_t)there);
+	less(&unseen, (uint64_t)there);
 }
 
 /* ---- looking ---------------------------------------------------------------------- */
-
-/* Absent chunks are looked at in turn: some of them a time, from where it was left. */
-struct turn { uint64_t from, last; uint32_t n; };
 
 static bool is_next(struct turn *t, uint64_t place, uint32_t most)
 {
@@ -223,7 +242,6 @@ static void end_round(void)
  * and not mapped, and some absent ones in turn (a jump out of the order). */
 static void watch(void)
 {
-	static struct turn quick, close;
 	static uint64_t closely_at;
 	uint64_t now = now_ns();
 	bool closely = now - closely_at >= CLOSE_NS;
@@ -234,7 +252,7 @@ static void watch(void)
 
 		for (uint32_t k = 0; r->state == REGION_LIVE && k < r->n; k++) {
 			uint32_t c = r->first + k;
-			uint64_t place = (uint64_t)i << 32 | k;
+			uint64_t place = place_of(c);
 			enum pol_state st = pol_state_of(pg.pol, c);
 
 			if (st == POL_ABSENT && closely && is_next(&close, place, CLOSE_PER_LOOK))

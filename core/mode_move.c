@@ -117,7 +117,7 @@ static bool written(uint32_t c)
 {
 	const struct chunk *ch = &pg.chunk[c];
 
-	return chunk_region(c)->writable && !chunk_region(c)->anon &&
+	return chunk_region(c)->writable && !chunk_region(c)->anon && !pg.discarding &&
 	       (!(ch->flags & CH_HASHED) ||
 		chunk_hash(frames_at(ch->slot - 1), chunk_bytes_in_file(c)) != ch->hash);
 }

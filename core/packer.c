@@ -14,6 +14,7 @@
 #include "core/codec.h"
 #include "core/core_int.h"
 #include "core/lossy.h"
+#include "core/work.h"
 
 #define ROOMS		6
 #define KEPT		2
@@ -24,6 +25,7 @@ static struct kit { struct codec_work *work; char *trial; } kit[THREADS];
 static _Atomic int threads;	/* that have one */
 static char *room;		/* ROOMS chunks; reserved, used as need be */
 static bool used[ROOMS];
+static _Atomic uint32_t rooms;	/* of them, used ever; the first are taken first */
 static _Atomic uint32_t tried, paid;
 static _Atomic uint64_t image_bytes, unpacked, unpack_ns;
 
@@ -36,12 +38,21 @@ char *packer_room(bool must)
 	if (!room || i == ROOMS)
 		return NULL;
 	used[i] = true;
+	if (atomic_load(&rooms) <= (uint32_t)i)
+		atomic_store(&rooms, (uint32_t)i + 1);
 	return room + i * CHUNK;
 }
 
 void packer_give(const char *image)
 {
 	used[(size_t)(image - room) / CHUNK] = false;
+}
+
+uint32_t packer_pending(void)
+{
+	int have = atomic_load(&threads), more = (work_threads() ? 2 : 1) - have;
+
+	return ROOMS - atomic_load(&rooms) + (more > 0 ? (uint32_t)more : 0);
 }
 
 void packer_reset(void)

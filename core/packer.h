@@ -21,6 +21,8 @@ void packer_open(void);
  * written otherwise; some are kept for those. */
 char *packer_room(bool must);
 void packer_give(const char *image);
+/* Any thread. Chunks of memory it will use and never has yet: in nobody's count. */
+uint32_t packer_pending(void);
 /* Child of a fork, and nowhere else: the threads that pack are gone. */
 void packer_reset(void);
 

@@ -111,6 +111,8 @@ void chunk_moved(uint32_t c, enum pol_state st)
 		pg.plain--;
 	if (st == POL_PLAIN)
 		pg.plain++;
+	if (st == POL_READY && pg.chunk[c].slot)
+		frames_filled(pg.chunk[c].slot - 1);
 	pol_moved(pg.pol, c, st);
 }
 
@@ -505,7 +507,7 @@ void pager_count_own(void)
 	struct pol_counts pc;
 
 	pol_counts(pg.pol, &pc);
-	own += pg.mode == MODE_HINTS ? (uint64_t)pc.used * CHUNK : frames_bytes();
+	own += pg.mode == MODE_HINTS ? (uint64_t)pc.used * CHUNK : frames_filled_bytes();
 	atomic_store_explicit(&own_bytes, own, memory_order_relaxed);
 	stat_max(ST_HOST_PEAK_RAM, own);
 	stat_set(ST_BUDGET_OWN_ANON, pg.ops->anon ? own : 0);
@@ -517,10 +519,11 @@ static uint64_t doubles(void)
 	static uint64_t bytes, counted;
 	uint64_t now = now_ns();
 
-	if (now - counted < 100000000)
+	if (!pool_raw_bytes() || now - counted < 100000000)
 		return bytes;
 	counted = now;
 	bytes = 0;
+	region_lock();
 	for (int i = 0; region_nth(i); i++) {
 		const struct region *r = region_nth(i);
 
@@ -529,6 +532,7 @@ static uint64_t doubles(void)
 			    (r->anon ? anon_packed(c) : packed_has(c)))
 				bytes += CHUNK;
 	}
+	region_unlock();
 	return bytes;
 }
 

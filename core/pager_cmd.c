@@ -317,9 +317,9 @@ static int discard_chunk(uint32_t c, uintptr_t lo, uintptr_t hi)
 		return reread(c, lo > a ? lo : a, hi < a + CHUNK ? hi : a + CHUNK);
 	hashed = ch->flags & CH_HASHED;
 	ch->flags &= (uint16_t)~CH_HASHED;	/* whatever is there goes, and is not packed */
-	chunk_region(c)->writable = false;
+	pg.discarding = true;
 	err = pg.ops->evict(c, POL_PLAIN);
-	chunk_region(c)->writable = true;
+	pg.discarding = false;
 	ch->flags |= hashed;
 	if (err)
 		return reread(c, a, a + CHUNK);

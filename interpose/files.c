@@ -57,6 +57,7 @@ static ssize_t was_scattered(int fd, const struct iovec *iov, ssize_t got, off64
 
 #define LONG	(8ul << 20)
 #define MOST	0x7ffff000ul	/* a call reads no more, read(2) */
+#define SMALL	(64ul << 10)	/* too little to be looked at while nothing is paged */
 
 /* The next byte to fill of a buffer in pieces. */
 struct place { const struct iovec *iov; size_t at; };
@@ -85,45 +86,75 @@ static size_t bytes_of(const struct iovec *iov, int n)
 	return sum < MOST ? sum : MOST;
 }
 
+static void *room(size_t bytes)
+{
+	void *p = (void *)syscall(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void give_room(void *p, size_t bytes)
+{
+	int saved = errno;
+
+	syscall(SYS_munmap, p, bytes);
+	errno = saved;
+}
+
+/* By the call of old, where it serves: others may be forbidden. */
+static ssize_t read_raw(int fd, void *p, size_t len, off64_t off, int flags)
+{
+	struct iovec iov = { p, len };
+
+	if (flags)
+		return syscall(SYS_preadv2, fd, &iov, 1, off, 0L, flags);
+	return off < 0 ? syscall(SYS_read, fd, p, len) : syscall(SYS_pread64, fd, p, len, off);
+}
+
 /* By way of memory that stays; off -1: where the descriptor is. */
 static ssize_t read_elsewhere(int fd, const struct iovec *iov, int n, off64_t off, int flags)
 {
 	size_t len = bytes_of(iov, n), most = len < LONG ? len : LONG, all = 0, want;
-	char *p = (char *)syscall(SYS_mmap, NULL, most, PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *p = room(most);
 	struct place to = { iov, 0 };
 	ssize_t got;
-	int err;
 
-	if (p == MAP_FAILED)
+	if (!p)
 		return -1;
 	do {
-		struct iovec part = { p, want = len - all < LONG ? len - all : LONG };
-
-		got = syscall(SYS_preadv2, fd, &part, 1, off < 0 ? -1 : off + (off64_t)all, 0L,
-			      flags);
+		want = len - all < LONG ? len - all : LONG;
+		got = read_raw(fd, p, want, off < 0 ? -1 : off + (off64_t)all, flags);
 		if (got > 0) {
 			scatter(&to, p, (size_t)got);
 			all += (size_t)got;
 		}
 	} while (got == (ssize_t)want && all < len);
-	err = errno;
-	syscall(SYS_munmap, p, most);
-	errno = err;
+	give_room(p, most);
 	return all ? (ssize_t)all : got;
 }
 
-/* Of all that is read into: the first answer that is not plain. The list is looked at
- * only where it must be: it may be an address that the kernel refuses. */
+/* How all of it is read, at once. The list is looked at only where it must be: it may be
+ * an address that the kernel refuses. */
 static enum core_read begin(int fd, const struct iovec *iov, int n)
 {
-	enum core_read how = CORE_READ_PLAIN;
+	enum core_read how = CORE_READ_PLAIN, one;
 
-	if (__builtin_expect(!core_direct_matters, 1) || n > IOV_MAX || !core_read_direct(fd))
+	if (!core_direct_matters || (!core_heap_size && !core_paged()) ||
+	    n > IOV_MAX || !core_read_direct(fd))
 		return how;
-	for (int i = 0; i < n && how == CORE_READ_PLAIN; i++)
-		if (iov[i].iov_len)
-			how = core_read_begin(iov[i].iov_base, iov[i].iov_len);
+	for (int i = 0; i < n; i++) {
+		one = core_read_begin(iov[i].iov_base, iov[i].iov_len);
+		if (one == CORE_READ_COUNTED && (how == one || bytes_of(iov, n) > LONG))
+			core_read_end(one);	/* counted; or too long to be waited for */
+		if (one == CORE_READ_COUNTED && bytes_of(iov, n) > LONG)
+			one = CORE_READ_ELSEWHERE;
+		if (one == CORE_READ_ELSEWHERE) {
+			core_read_end(how);
+			return one;
+		}
+		how = one == CORE_READ_PLAIN ? how : one;
+	}
 	return how;
 }
 
@@ -140,7 +171,8 @@ __attribute__((access(none, 1))) static bool heeded(const void *buf, size_t len)
 static ssize_t read_one(int fd, void *buf, size_t len, off64_t off)
 {
 	struct iovec iov = { buf, len };
-	enum core_read how = begin(fd, &iov, 1);
+	enum core_read how = len < SMALL && !core_paged() ? CORE_READ_PLAIN :
+			     begin(fd, &iov, 1);
 	ssize_t got;
 
 	if (how == CORE_READ_ELSEWHERE)
@@ -153,28 +185,32 @@ static ssize_t read_one(int fd, void *buf, size_t len, off64_t off)
 	return was_scattered(fd, &iov, got, off);
 }
 
-static bool is_long(int fd, size_t len)
+static bool is_direct(int fd)
 {
-	return __builtin_expect(len > LONG, 0) && core_read_long(fd);
+	return core_direct_matters && core_read_direct(fd);
 }
 
 /* (3) */
+static bool is_relied_on(int fd, const void *buf, size_t len)
+{
+	return len > LONG && core_heap_has(buf) && core_read_long(fd);
+}
+
 static ssize_t read_heeded(int fd, char *buf, size_t len, off64_t off)
 {
-	size_t all = 0;
+	size_t all = 0, n;
 	ssize_t got;
 
-	if (!is_long(fd, len))
+	if (len <= LONG || (!is_direct(fd) && !is_relied_on(fd, buf, len)))
 		return read_one(fd, buf, len, off);
 	if (len > MOST)
 		len = MOST;
 	do {
-		size_t n = len - all < LONG ? len - all : LONG;
-
+		n = len - all < LONG ? len - all : LONG;
 		got = read_one(fd, buf + all, n, off < 0 ? -1 : off + (off64_t)all);
 		if (got > 0)
 			all += (size_t)got;
-	} while (got > 0 && all < len);
+	} while (got == (ssize_t)n && all < len);
 	return all ? (ssize_t)all : got;
 }
 
@@ -275,10 +311,30 @@ static off64_t place(FILE *f)
 	return at;
 }
 
-static size_t was_fread(FILE *f, const void *buf, size_t got, size_t size, off64_t at)
+static size_t fread_elsewhere(char *buf, size_t len, FILE *f)
 {
-	if (got)
-		core_read_done(fileno(f), buf, got * size, at);
+	char *p = room(len);
+	size_t got;
+
+	if (!p)		/* as a full disk: nothing was read */
+		return 0;
+	got = NEXT(fread)(p, 1, len, f);
+	memcpy(buf, p, got);
+	give_room(p, len);
+	return got;
+}
+
+static size_t fread_one(char *buf, size_t len, FILE *f)
+{
+	struct iovec iov = { buf, len };
+	off64_t at = place(f);
+	enum core_read how = begin(fileno(f), &iov, 1);
+	size_t got = how == CORE_READ_ELSEWHERE ? fread_elsewhere(buf, len, f) :
+		     NEXT(fread)(buf, 1, len, f);
+
+	core_read_end(how);
+	if (got && core_heap_has(buf))
+		core_read_done(fileno(f), buf, got, at);
 	return got;
 }
 
@@ -289,67 +345,55 @@ static size_t fread_pieces(FILE *f, char *buf, size_t len)
 
 	flockfile(f);
 	do {
-		off64_t at = place(f);
-
 		n = len - all < LONG ? len - all : LONG;
-		got = was_fread(f, buf + all, NEXT(fread)(buf + all, 1, n, f), 1, at);
+		got = fread_one(buf + all, n, f);
 		all += got;
 	} while (got == n && all < len);
 	funlockfile(f);
 	return all;
 }
 
-static bool is_long_fread(FILE *f, size_t size, size_t n, size_t room)
+/* In pieces: it is long, or held pages could not be seen. */
+static bool in_pieces(FILE *f, const void *buf, size_t size, size_t n, size_t room)
 {
 	size_t len;
 
-	return !__builtin_mul_overflow(size, n, &len) && len <= room && is_long(fileno(f), len);
+	return !__builtin_mul_overflow(size, n, &len) && len <= room && len >= SMALL &&
+	       (is_direct(fileno(f)) || is_relied_on(fileno(f), buf, len));
 }
+
+/* What all forms of fread do; next: the next definition's call. */
+#define READ_STREAM(buf, size, n, f, room, next) ({ \
+	size_t got_; \
+	if (!heeded(buf, (size) * (n))) { \
+		got_ = next; \
+	} else if (in_pieces(f, buf, size, n, room)) { \
+		got_ = fread_pieces(f, buf, (size) * (n)) / (size); \
+	} else { \
+		off64_t at_ = place(f); \
+		got_ = next; \
+		if (got_ && core_heap_has(buf)) \
+			core_read_done(fileno(f), buf, got_ * (size), at_); \
+	} \
+	got_; })
 
 EXPORT size_t fread(void *buf, size_t size, size_t n, FILE *f)
 {
-	off64_t at;
-
-	if (!core_heap_has(buf))
-		return NEXT(fread)(buf, size, n, f);
-	if (is_long_fread(f, size, n, SIZE_MAX))
-		return fread_pieces(f, buf, size * n) / size;
-	at = place(f);
-	return was_fread(f, buf, NEXT(fread)(buf, size, n, f), size, at);
+	return READ_STREAM(buf, size, n, f, SIZE_MAX, NEXT(fread)(buf, size, n, f));
 }
 
 EXPORT size_t fread_unlocked(void *buf, size_t size, size_t n, FILE *f)
 {
-	off64_t at;
-
-	if (!core_heap_has(buf))
-		return NEXT(fread_unlocked)(buf, size, n, f);
-	if (is_long_fread(f, size, n, SIZE_MAX))
-		return fread_pieces(f, buf, size * n) / size;
-	at = place(f);
-	return was_fread(f, buf, NEXT(fread_unlocked)(buf, size, n, f), size, at);
+	return READ_STREAM(buf, size, n, f, SIZE_MAX, NEXT(fread_unlocked)(buf, size, n, f));
 }
 
 EXPORT size_t __fread_chk(void *buf, size_t room, size_t size, size_t n, FILE *f)
 {
-	off64_t at;
-
-	if (!core_heap_has(buf))
-		return NEXT(__fread_chk)(buf, room, size, n, f);
-	if (is_long_fread(f, size, n, room))
-		return fread_pieces(f, buf, size * n) / size;
-	at = place(f);
-	return was_fread(f, buf, NEXT(__fread_chk)(buf, room, size, n, f), size, at);
+	return READ_STREAM(buf, size, n, f, room, NEXT(__fread_chk)(buf, room, size, n, f));
 }
 
 EXPORT size_t __fread_unlocked_chk(void *buf, size_t room, size_t size, size_t n, FILE *f)
 {
-	off64_t at;
-
-	if (!core_heap_has(buf))
-		return NEXT(__fread_unlocked_chk)(buf, room, size, n, f);
-	if (is_long_fread(f, size, n, room))
-		return fread_pieces(f, buf, size * n) / size;
-	at = place(f);
-	return was_fread(f, buf, NEXT(__fread_unlocked_chk)(buf, room, size, n, f), size, at);
+	return READ_STREAM(buf, size, n, f, room,
+			   NEXT(__fread_unlocked_chk)(buf, room, size, n, f));
 }

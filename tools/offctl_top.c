@@ -76,23 +76,29 @@ static void print_row(struct top *t, int column, const char *format, ...)
 	t->row++;
 }
 
+/* Two columns are left out where they would take the command's place. */
+static bool wide(void)
+{
+	return getmaxx(stdscr) >= 100;
+}
+
 static void print_process(struct top *t, const struct off_stats *s, const struct reading *was,
 			  const struct reading *now)
 {
 	double seconds = (double)(now->at_ns - was->at_ns) / 1e9;
 	double rate = seconds > 0 ? (double)(now->read - was->read) / seconds : 0;
-	char plain[32], managed[32], per_s[32];
+	char plain[32], managed[32], per_s[32], more[32] = "";
 
-	print_row(t, 0, "%7d %-6.15s %7llu %12s %12s %12s/s %6.1f %8llu %6llu "
-		 "%6llu %s", (int)s->pid, s->pager,
-		 (unsigned long long)stat_get(s, ST_HOST_REGIONS),
-		 stats_bytes_text(stat_get(s, ST_HOST_MANAGED), managed, 32),
-		 stats_bytes_text(stat_get(s, ST_HOST_PLAIN), plain, 32),
-		 stats_bytes_text((uint64_t)rate, per_s, 32),
-		 stall_share(now->stall - was->stall, now->at_ns - was->at_ns),
-		 (unsigned long long)stat_get(s, ST_FAULTS_DEMAND),
-		 (unsigned long long)stat_get(s, ST_PREFETCH_LATE),
-		 (unsigned long long)stat_get(s, ST_PREFETCH_WASTED), s->command);
+	if (wide())
+		snprintf(more, sizeof(more), " %6llu %6llu",
+			 (unsigned long long)stat_get(s, ST_PREFETCH_LATE),
+			 (unsigned long long)stat_get(s, ST_PREFETCH_WASTED));
+	print_row(t, 0, "%7d %-5.5s %11s %11s %11s/s %6.1f %7llu%s %s", (int)s->pid, s->pager,
+		  stats_bytes_text(stat_get(s, ST_HOST_MANAGED), managed, 32),
+		  stats_bytes_text(stat_get(s, ST_HOST_PLAIN), plain, 32),
+		  stats_bytes_text((uint64_t)rate, per_s, 32),
+		  stall_share(now->stall - was->stall, now->at_ns - was->at_ns),
+		  (unsigned long long)stat_get(s, ST_FAULTS_DEMAND), more, s->command);
 }
 
 static uint64_t per_second(uint64_t now, uint64_t was, double seconds)
@@ -157,9 +163,9 @@ static void draw(struct top *t)
 	print_row(t, 0, "offctl top   every %.1f s   q quits", t->delay_s);
 	t->row = 2;
 	attron(A_REVERSE);
-	print_row(t, 0, "%7s %-6s %7s %12s %12s %14s %6s %8s %6s %6s %s", "PID",
-		 "PAGER", "REGIONS", "MANAGED", "PLAIN", "READ", "STALL%",
-		 "DEMAND", "LATE", "WASTED", "COMMAND");
+	print_row(t, 0, "%7s %-5s %11s %11s %13s %6s %7s%s COMMAND", "PID", "PAGER",
+		  "MANAGED", "PLAIN", "READ", "STALL%", "DEMAND",
+		  wide() ? "   LATE WASTED" : "");
 	attroff(A_REVERSE);
 	t->n_now = 0;
 	each_stats(take, t);

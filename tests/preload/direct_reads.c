@@ -46,7 +46,21 @@ static void write_file(void)
 
 /* ---- the calls -------------------------------------------------------------------- */
 
-#define WAYS 9
+#define WAYS 10
+
+/* Past a stream's buffer fread reads into the place itself. */
+static ssize_t by_stream(unsigned char *p, size_t n, off_t at)
+{
+	static char buf[4096] __attribute__((aligned(4096)));
+	static FILE *f;
+
+	if (!f) {
+		f = fdopen(dup(fd), "r");
+		check(f && !setvbuf(f, buf, _IOFBF, sizeof(buf)));
+	}
+	check(!fseeko(f, at, SEEK_SET));
+	return (ssize_t)fread(p, 1, n, f);
+}
 
 /* The file's [at, at + n) to p, by one of them. */
 static ssize_t read_by(int way, unsigned char *p, size_t n, off_t at)
@@ -67,6 +81,7 @@ static ssize_t read_by(int way, unsigned char *p, size_t n, off_t at)
 	case 6: got = preadv2(fd, iov, 3, at, 0); break;
 	case 7: got = preadv2(fd, iov, 3, -1, 0); break;
 	case 8: got = __pread64_chk(fd, p, n, at, n); break;
+	case 9: got = by_stream(p, n, at); break;
 	}
 	if (here)
 		check(lseek(fd, 0, SEEK_CUR) == at + (off_t)n);
@@ -100,6 +115,33 @@ static void *read_early(void *none)
 		for (size_t at = 0; at < SIZE; at += MIB)
 			read_to(2, b.p + at, MIB, at, "while the heap becomes paged");
 	return none;
+}
+
+static void *run_through(void *none)
+{
+	while (!over)
+		for (size_t at = 0; at < t.size; at += PAGE)
+			verify(&t, at, 8, "beside");
+	return none;
+}
+
+/* Into a block that is not paged and a mapping that is, by one call. */
+static void mixed(void)
+{
+	pthread_t th;
+
+	check(!pthread_create(&th, NULL, run_through, NULL));
+	for (size_t at = 0; at < SIZE; at += MIB) {
+		struct iovec iov[2] = { { b.p + at, MIB / 2 }, { map + 2 * at + MIB / 2, MIB / 2 } };
+
+		memset(iov[1].iov_base, 0xee, MIB / 2);
+		check(preadv(fd, iov, 2, (off_t)at) == MIB);
+		anon_verify(iov[0].iov_base, b.id, b.gen, at, MIB / 2, "mixed, block");
+		anon_verify(iov[1].iov_base, b.id, b.gen, at + MIB / 2, MIB / 2, "mixed, mapping");
+	}
+	over = true;
+	check(!pthread_join(th, NULL));
+	over = false;
 }
 
 /* ---- the program -------------------------------------------------------------------- */
@@ -143,6 +185,7 @@ int main(void)
 	b = (struct block){ .p = anon_map(SIZE), .len = SIZE, .id = 1, .gen = 1 };
 	write_file();
 	map = trap_map_at(&t, t.size, 0, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	mixed();
 	check(!pthread_create(&early, NULL, read_early, NULL));
 	anon_push_out_fast();
 	check(!pthread_create(&pusher, NULL, push_out, NULL));

@@ -3,7 +3,8 @@
  *
  * Owns a private copy of the file; lock: none. Written pages persist through
  * evictions, the others come from the file, and the file stays as it was,
- * also with writers and readers on the same chunk at once and over a fork.
+ * also with writers and readers on the same chunk at once and over a fork, where a
+ * thread gives up other pages meanwhile.
  */
 /* env: OFFLOAD_RAM=32M */
 /* needs: regions */
@@ -118,6 +119,41 @@ static void over_a_fork(void)
 	verify_mix(1, "parent after the child wrote");
 }
 
+static _Atomic bool enough;
+
+static void *giver(void *none)
+{
+	size_t half = t.size / 2;
+
+	while (!atomic_load(&enough)) {
+		check(!madvise(t.map + half, half, MADV_DONTNEED));
+		for (size_t off = half; off < t.size; off += 2 * MIB)
+			check(*(volatile unsigned char *)(t.map + off) == (unsigned char)
+			      trap_word(off, t.seed));
+	}
+	return none;
+}
+
+/* Forks in the middle of that: what was written elsewhere is the child's, too. */
+static void beside_a_giver(void)
+{
+	pthread_t th;
+
+	check(!pthread_create(&th, NULL, giver, NULL));
+	for (int i = 0; i < 20; i++) {
+		pid_t pid = fork();
+
+		if (!pid) {
+			for (size_t off = STEP; off < t.size / 4; off += STEP)
+				verify_page(off, 9, "child, beside who gives up");
+			_exit(0);
+		}
+		trap_wait(pid, "child beside who gives up");
+	}
+	atomic_store(&enough, true);
+	check(!pthread_join(th, NULL));
+}
+
 int main(void)
 {
 	trap_private(&t, trap_dir(), TRAP_SIZE, 4);
@@ -130,6 +166,7 @@ int main(void)
 	beside_a_writer();
 	write_pages(9);
 	verify_mix(9, "written again");
+	beside_a_giver();
 	trap_unmap(&t);
 	trap_map(&t, PROT_READ, MAP_SHARED);
 	verify_passes(&t, 2, "the file itself");
