@@ -28,6 +28,7 @@
  * Lock: none; pager thread.
  */
 #include "core/placement.h"
+#include "core/anon.h"
 #include "core/core_int.h"
 #include "core/packer.h"
 #include "core/pool.h"
@@ -209,6 +210,8 @@ static void solve(void)
 		.disk = off_opt.disk ? (double)off_opt.disk :
 			disk > 0 ? disk : DISK_GUESS,
 		.read_cpu = POL_READ_CPU, .overlap = 1,
+		/* What a heap's chunks cost beside unpacking is more than is known. */
+		.quiet = anon_live() ? 0 : POL_QUIET,
 	};
 	struct packer_seen seen;
 	struct pol_plan next;

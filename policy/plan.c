@@ -30,6 +30,7 @@
 #define DECODE_MOST	1e6		/* x T0 to unpack a class: never */
 /* Uses of what is never used: where room is left, it may as well be kept. */
 #define USES_LEAST	1e-6
+#define QUIET_SLOWER	1e3
 #define LEAD_LEAST	3
 #define ROOT_STEPS	64		/* of Newton's method: 4 do, near 1 */
 
@@ -44,7 +45,8 @@ static bool valid(const struct pol_plan_in *in)
 		  number(in->disk) && in->disk > 0 && number(in->link) &&
 		  number(in->cores) && in->cores > 0 && number(in->compute) &&
 		  number(in->read_cpu) &&
-		  in->overlap >= 0 && in->overlap <= 1 && in->n <= POL_CLASSES;
+		  in->overlap >= 0 && in->overlap <= 1 && number(in->quiet) &&
+		  in->n <= POL_CLASSES;
 
 	for (uint32_t i = 0; ok && i < in->n; i++) {
 		const struct pol_class *c = &in->class[i];
@@ -344,19 +346,45 @@ static void take_shares(const struct pol_plan_in *in, const double *x,
 	}
 }
 
-int pol_plan(const struct pol_plan_in *in, struct pol_plan *out)
+static void shortest(const struct pol_plan_in *in, struct pol_plan *out)
 {
 	struct model m = { 0 };
 	double x[POL_LP_COLS];
 	struct pol_lp lp;
 
-	if (!valid(in))
-		return -EINVAL;
 	measure(&m, in);
 	build(&m, &lp);
 	pol_lp_solve(&lp, x);
 	take_shares(in, x, out);
 	pol_plan_times(in, out);
+}
+
+/* More than next to nothing: however slow a disk is, it is given what it has the time for. */
+static bool reads(const struct pol_plan_in *in, const struct pol_plan *p)
+{
+	return p->disk_s * in->disk > all_bytes(in) / QUIET_SLOWER;
+}
+
+/* The shortest of those that read nothing, if there is one: so slow a disk is left alone. */
+static void prefer_quiet(const struct pol_plan_in *in, struct pol_plan *out)
+{
+	struct pol_plan_in slow = *in;
+	struct pol_plan p;
+
+	slow.disk /= QUIET_SLOWER;
+	shortest(&slow, &p);
+	pol_plan_times(in, &p);
+	if (!reads(in, &p) && p.seconds <= out->seconds * (1 + in->quiet))
+		*out = p;
+}
+
+int pol_plan(const struct pol_plan_in *in, struct pol_plan *out)
+{
+	if (!valid(in))
+		return -EINVAL;
+	shortest(in, out);
+	if (in->quiet > 0 && reads(in, out))
+		prefer_quiet(in, out);
 	return 0;
 }
 
@@ -401,5 +429,7 @@ bool pol_plan_adopt(const struct pol_plan_in *now, const struct pol_plan *have,
 	pol_plan_times(now, &p);
 	return p.ram > room(now, all_bytes(now)) * slack ||
 	       p.vram > now->vram * slack ||
+	       (reads(now, &p) && !reads(now, next) &&
+		next->seconds <= p.seconds * (1 + now->quiet)) ||
 	       next->seconds <= p.seconds * (1 - ADOPT);
 }

@@ -230,9 +230,14 @@ struct pol_plan_in {
 	/* How much of the lesser times is hidden behind the greatest, 0 to 1.
 	 * 1 asks for frames for two groups at least: one used, one filled. */
 	double overlap;
+	/* A placement that reads nothing may take longer by that share: of times as
+	 * uncertain as these, one needs no disk. 0: no longer. */
+	double quiet;
 	uint32_t n;
 	struct pol_class class[POL_CLASSES];
 };
+
+#define POL_QUIET 0.15	/* of files: how far off plans are (six points seen) */
 
 enum pol_bound {
 	POL_BOUND_COMPUTE,
@@ -265,7 +270,8 @@ struct pol_plan {
  * An engine keeps all its cores busy, spinning when it waits: unpacking takes
  * its time from them, and that is a sum; reading is done beside it, but for
  * what it takes of the processors. Of plans
- * that take equally long, the one that reads, moves and unpacks least. What
+ * that take equally long, the one that reads, moves and unpacks least; and one that
+ * reads nothing, if it takes no more than `quiet` longer. What
  * all fits plain needs no window. Exact: a linear program.
  * Returns 0, or -EINVAL: a number is negative or not finite, disk or cores
  * are 0, overlap is above 1, or there are too many classes. */
@@ -280,7 +286,8 @@ void pol_plan_times(const struct pol_plan_in *in, struct pol_plan *plan);
 bool pol_plan_stale(const struct pol_plan_in *was,
 		    const struct pol_plan_in *now);
 /* True: `next`, solved for `now`, is to replace `have`, which was solved
- * earlier for the same classes: it is shorter by 20 % at least, or
+ * earlier for the same classes: it is shorter by 20 % at least, or reads nothing
+ * any more and is no longer than `quiet` allows, or
  * `have` no longer fits the budgets. Moving bytes costs, too. */
 bool pol_plan_adopt(const struct pol_plan_in *now, const struct pol_plan *have,
 		    const struct pol_plan *next);

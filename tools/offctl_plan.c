@@ -138,6 +138,7 @@ static void set_budget(const struct plan_args *a, struct subject *s, double ram)
 		s->in.window = ram / 4;
 	s->in.overlap = s->in.window >= 2 * CHUNK;
 	s->in.read_cpu = POL_READ_CPU;
+	s->in.quiet = POL_QUIET;
 }
 
 /* Every byte that is used is read from memory once, by all processors. */

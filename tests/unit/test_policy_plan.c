@@ -544,6 +544,37 @@ static void small_gains_move_nothing(void **state)
 	assert_true(pol_plan_adopt(&now, &have, &next));
 }
 
+/* Packed it all fits; by reading some of it a pass is shorter, by more and more. */
+static void the_disk_is_left_alone(void **state)
+{
+	struct pol_plan_in in = plain_case(), quiet;
+	struct pol_plan p, q;
+	int left = 0, used = 0;
+
+	in.ram = 7.5 * GB;
+	for (in.disk = 0.5 * GB; in.disk < 20 * GB; in.disk *= 1.1) {
+		quiet = in;
+		quiet.quiet = 0.15;
+		p = solve(&in);
+		q = solve(&quiet);
+		assert_true(q.seconds <= p.seconds * 1.15);
+		if (q.share[0][POL_TIER_ABSENT] > 1e-3) {
+			close_to(q.seconds, p.seconds);
+			used++;
+			continue;
+		}
+		left++;
+		assert_true(p.share[0][POL_TIER_ABSENT] > 1e-3);
+		assert_true(pol_plan_adopt(&quiet, &p, &q));
+		assert_false(pol_plan_adopt(&quiet, &q, &p));
+	}
+	assert_true(left > 2);
+	assert_true(used > 2);
+	in.ram = 6 * GB;	/* there it does not fit */
+	in.quiet = 10;
+	assert_true(solve(&in).disk_s > 0);
+}
+
 static void less_memory_is_obeyed(void **state)
 {
 	struct pol_plan_in was = plain_case(), now = was;
@@ -653,6 +684,7 @@ int main(void)
 		cmocka_unit_test(bad_numbers_are_refused),
 		cmocka_unit_test(a_tenth_is_a_move),
 		cmocka_unit_test(small_gains_move_nothing),
+		cmocka_unit_test(the_disk_is_left_alone),
 		cmocka_unit_test(less_memory_is_obeyed),
 		cmocka_unit_test(overlap_of_two),
 		cmocka_unit_test(likely_is_between_longest_and_sum),
