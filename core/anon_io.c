@@ -110,6 +110,8 @@ static int begun(uint32_t c, int err)
 {
 	if (err)
 		return err;
+	if (!anon_at(c)->bounce)	/* read to the frame: its pages are held from now on */
+		frames_filled(pg.chunk[c].slot - 1);
 	anon_at(c)->busy = BUSY_READING;
 	reading++;
 	stat_add(ST_IO_READS, 1);
@@ -179,7 +181,6 @@ static int fetch_stored(uint32_t c)
 
 	if (slot == NO_SLOT)
 		return -ENOMEM;
-	off_assert(a->store >= STORE_POOL);
 	pg.chunk[c].slot = slot + 1;
 	a->split = false;
 	err = a->store == STORE_POOL ? unpack(c) :

@@ -237,16 +237,19 @@ static uint64_t v2_kernel(const char *text)
 static void parse_stat(int version, const char *text, struct budget_now *o)
 {
 	const int v1 = version == 1;
-	uint64_t lru, mapped;
+	uint64_t lru, kept;
 
 	o->anon = value_of(text, v1 ? "total_rss " : "anon ");
 	o->cache = value_of(text, v1 ? "total_cache " : "file ");
-	mapped = value_of(text, v1 ? "total_mapped_file " : "file_mapped ");
+	kept = value_of(text, v1 ? "total_mapped_file " : "file_mapped ");
 	/* The file lists leave out shared memory and locked pages. */
 	lru = value_of(text, v1 ? "total_inactive_file " : "inactive_file ") +
 	      value_of(text, v1 ? "total_active_file " : "active_file ");
-	o->reclaimable = sub_u64(lru, mapped);
-	o->droppable = min_u64(lru, mapped);
+	o->droppable = min_u64(lru, kept);
+	/* What is being written goes when it is written, and not before. */
+	kept += value_of(text, v1 ? "total_dirty " : "file_dirty ") +
+		value_of(text, v1 ? "total_writeback " : "file_writeback ");
+	o->reclaimable = sub_u64(lru, kept);
 	if (!v1)
 		o->kernel = v2_kernel(text);
 }
@@ -393,6 +396,14 @@ uint64_t budget_target(const struct budget_now *now, uint64_t own_bytes,
 	if (t == UINT64_MAX)
 		t = 0;
 	return asked ? min_u64(t, asked) : t;
+}
+
+uint64_t budget_grant(const struct budget_now *now, uint64_t part, uint64_t own_bytes,
+		      uint64_t reserve, unsigned int sharers)
+{
+	uint64_t room = budget_target(now, 0, reserve, 0);
+
+	return sharers < 2 ? part : min_u64(part, add_u64(own_bytes, room / sharers));
 }
 
 void budget_divide(uint64_t total, const uint64_t *wanted, size_t n,

@@ -40,12 +40,16 @@ int fetch_read(uint32_t c, void *frame)
 		.buf = frame, .off = chunk_off(c), .chunk = c,
 		.len = direct ? (uint32_t)page_up(len) : len,
 	};
+	int err;
 
 	file_look(c);
 	stat_add(ST_IO_READS, 1);
 	if (!direct)
 		stat_add(ST_IO_BUFFERED, len);
-	return pg.io->submit(&job);
+	err = pg.io->submit(&job);
+	if (!err)		/* its pages are held from now on */
+		frames_filled(ch->slot - 1);
+	return err;
 }
 
 void chunk_landed(uint32_t c)

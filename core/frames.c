@@ -19,7 +19,7 @@
  *     is given back, which leaves the pages to who holds them.
  * (5) What has no memory yet is not counted as held until it was filled: the budget is
  *     what others leave, and they would seem to leave that much more.
- * Lock: none; pager thread only (frames_bytes, frames_filled_bytes: any thread).
+ * Lock: none; pager thread only (frames_bytes: any thread).
  */
 #include "core/core_int.h"
 
@@ -139,9 +139,11 @@ uint32_t frames_get(bool *used)
 
 void frames_put(uint32_t slot, bool split)
 {
+	bool none = bare[slot];
+
 	off_assert(n_warm + n_cold < slots);
 	frames_filled(slot);
-	if (split || !exchange_moves())		/* (2), (4) */
+	if (split || none || !exchange_moves())		/* (2), (4) */
 		chill(slot);
 	else
 		warm[n_warm++] = slot;

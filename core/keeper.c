@@ -157,7 +157,7 @@ static void read_budget(void)
 	if (err)
 		mine = budget_target(&now, own, off_opt.reserve, 0);
 	unshared = mine;
-	target = cap(mine);
+	target = cap(budget_grant(&now, mine, own, off_opt.reserve, sharers));
 	stat_set(ST_BUDGET_RAM, target);
 	stat_set(ST_BUDGET_LIMIT, now.limit == BUDGET_NONE ? 0 : now.limit);
 	stat_set(ST_BUDGET_OTHERS, budget_others(&now, own));
@@ -169,19 +169,24 @@ uint64_t keeper_budget(void)
 }
 
 /* Shrinks at once, grows slowly: memory that is free for a moment is often
- * somebody's next allocation. */
+ * somebody's next allocation; and what one reading says may have been between
+ * two things. */
 static void tell_frames(void)
 {
-	uint32_t want = (uint32_t)(target / CHUNK < MAX_CHUNKS ? target / CHUNK : MAX_CHUNKS);
+	static uint32_t last;
+	uint32_t now_said = (uint32_t)(target / CHUNK < MAX_CHUNKS ? target / CHUNK : MAX_CHUNKS);
+	uint32_t want = last && last < now_said ? last : now_said;
 	uint64_t t = now_ns();
+
+	last = now_said;
 
 	/* There the kernel caches what the program touches, whatever we plan. */
 	if (pg.mode == MODE_HINTS && want > 4 * HINTS_SLACK)
 		want -= HINTS_SLACK;
 	if (anon_live() && want > 2 * anon_extra_frames())
 		want -= anon_extra_frames();
-	if (pg.ops->anon && want > 16 * packer_pending())
-		want -= packer_pending();
+	if (pg.ops->anon && want > 16 * packer_extra())
+		want -= packer_extra();
 	if (want < LEAST_FRAMES) {
 		want = LEAST_FRAMES;
 		if (!said_tiny)
@@ -545,7 +550,12 @@ static int start_up(void)
 	if (mode != MODE_HINTS)
 		reserve();
 	err = pager_start(mode);
-	return err ? err : anon_adopt();
+	if (err)
+		return err;
+	read_budget();		/* what is adopted need not go before it is known */
+	if (target)
+		tell_frames();
+	return anon_adopt();
 }
 
 static void set_state(uint32_t s)

@@ -16,8 +16,10 @@
 #include "core/lossy.h"
 #include "core/work.h"
 
-#define ROOMS		6
+#include <sys/mman.h>
+
 #define KEPT		2
+#define ROOMS		(PACK_FRAMES + KEPT)
 #define THREADS		5		/* workers, and the pager where there are none */
 #define GUESS		6e9	/* bytes/s, until it was seen */
 
@@ -25,7 +27,7 @@ static struct kit { struct codec_work *work; char *trial; } kit[THREADS];
 static _Atomic int threads;	/* that have one */
 static char *room;		/* ROOMS chunks; reserved, used as need be */
 static bool used[ROOMS];
-static _Atomic uint32_t rooms;	/* of them, used ever; the first are taken first */
+static _Atomic uint32_t written;	/* of the rooms, a bit each: there is memory in them */
 static _Atomic uint32_t tried, paid;
 static _Atomic uint64_t image_bytes, unpacked, unpack_ns;
 
@@ -33,41 +35,59 @@ char *packer_room(bool must)
 {
 	int i = must ? 0 : KEPT;
 
-	while (i < ROOMS && used[i])
+	while (i < (int)ROOMS && used[i])
 		i++;
-	if (!room || i == ROOMS)
+	if (!room || i == (int)ROOMS)
 		return NULL;
 	used[i] = true;
-	if (atomic_load(&rooms) <= (uint32_t)i)
-		atomic_store(&rooms, (uint32_t)i + 1);
 	return room + i * CHUNK;
 }
 
-void packer_give(const char *image)
+void packer_give(char *image)
 {
-	used[(size_t)(image - room) / CHUNK] = false;
+	uint32_t i = (uint32_t)((size_t)(image - room) / CHUNK);
+
+	used[i] = false;
+	atomic_fetch_or(&written, 1u << i);
 }
 
-uint32_t packer_pending(void)
+uint32_t packer_extra(void)
 {
-	int have = atomic_load(&threads), more = (work_threads() ? 2 : 1) - have;
+	int kits = work_processors() < THREADS ? (int)work_processors() : THREADS;
+	int more = kits - atomic_load(&threads);
+	uint32_t to_come = ROOMS - (uint32_t)__builtin_popcount(atomic_load(&written));
 
-	return ROOMS - atomic_load(&rooms) + (more > 0 ? (uint32_t)more : 0);
+	return to_come + (more > 0 ? (uint32_t)more : 0) + PACK_FRAMES;
 }
 
+/* What is not inherited is mapped anew. */
 void packer_reset(void)
 {
 	memset(used, 0, sizeof(used));
 	atomic_store(&threads, 0);
+	atomic_store(&written, 0);
+	room = NULL;
+	for (int i = 0; i < THREADS; i++)
+		kit[i].trial = NULL;
+}
+
+static char *reserve_own(size_t bytes)
+{
+	char *p = reserve_range(bytes);
+
+	if (p)
+		off_sys_madvise(p, bytes, MADV_DONTFORK);
+	return p;
 }
 
 void packer_open(void)
 {
 	if (!room)
-		room = reserve_range(ROOMS * CHUNK);
-	for (int i = 0; i < THREADS && !kit[i].work; i++) {
-		kit[i].trial = reserve_range(CHUNK);
-		kit[i].work = kit[i].trial ? codec_work_new() : NULL;
+		room = reserve_own(ROOMS * CHUNK);
+	for (int i = 0; i < THREADS && !kit[i].trial; i++) {
+		kit[i].trial = reserve_own(CHUNK);
+		if (kit[i].trial && !kit[i].work)
+			kit[i].work = codec_work_new();
 	}
 }
 
@@ -78,7 +98,7 @@ static struct kit *mine(void)
 
 	if (!number)
 		number = atomic_fetch_add(&threads, 1) + 1;
-	return number <= THREADS && kit[number - 1].work ? &kit[number - 1] : NULL;
+	return number <= THREADS && kit[number - 1].work && kit[number - 1].trial ? &kit[number - 1] : NULL;
 }
 
 /* (2) */

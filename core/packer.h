@@ -14,15 +14,18 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#define PACK_FRAMES 4U	/* frames of files that are packed at a time, beside the budget's */
+
 /* Keeper, when it starts; any number of times. Without memory nothing is packed. */
 void packer_open(void);
 /* Pager. Room for one image of a chunk; NULL: all are in use. Few are packed at a
  * time: it is slow, and what waits for it holds a frame. must: it would have to be
  * written otherwise; some are kept for those. */
 char *packer_room(bool must);
-void packer_give(const char *image);
-/* Any thread. Chunks of memory it will use and never has yet: in nobody's count. */
-uint32_t packer_pending(void);
+void packer_give(char *image);
+/* Any thread. Chunks of memory in nobody's count: what packing will use and never has
+ * yet, and frames that are being packed. */
+uint32_t packer_extra(void);
 /* Child of a fork, and nowhere else: the threads that pack are gone. */
 void packer_reset(void);
 

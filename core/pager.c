@@ -22,6 +22,7 @@
 #include "core/anon.h"
 #include "core/core_int.h"
 #include "core/packed.h"
+#include "core/packer.h"
 #include "core/placement.h"
 #include "core/pool.h"
 #include "core/spill.h"
@@ -557,7 +558,7 @@ static void publish(void)
 	 * would be given back as it comes free, and the next be cleared anew. */
 	if (pg.ops->anon && have_frames)
 		frames_trim(have_frames - (have_pool < have_frames ? have_pool : 0) +
-			    (anon_live() ? SAVE_FRAMES : 0));
+			    (anon_live() ? SAVE_FRAMES : 0) + (have_pool ? PACK_FRAMES : 0));
 	pager_count_own();
 	stat_set(ST_HOST_PACKED, pool_bytes());
 	stat_set(ST_HOST_PACKED_RAW, pool_raw_bytes());

@@ -254,6 +254,7 @@ void placement_budget(uint32_t n)
 	frames = n;
 	most = (uint64_t)(n - least) * CHUNK;
 	solve();
+	target = target < most ? target : most;
 	pool_limit(limit());
 }
 

@@ -68,13 +68,27 @@ static void hybrid_tighter_parent(void **state)
 	assert_int_equal(now.anon, 67121152);
 	assert_int_equal(now.cache, 109142016);
 	assert_int_equal(now.droppable, 33554432);
-	assert_int_equal(now.reclaimable, 109080576 + 16384 - 33554432);
+	assert_int_equal(now.reclaimable, 109080576 + 16384 - 33554432 - 90112);
 	assert_true(now.kernel > 0 && now.kernel < 4 * M);
 	assert_int_equal(now.swappiness, 60);
 	assert_int_equal(now.psi_some_us, 58761459);
 	assert_int_equal(now.psi_full_us, 41873821);
 	assert_int_equal(now.psi_full_avg10, 113);
 	assert_int_equal(now.oom_kill, 0);
+}
+
+/* To be taken at once, one could hold what both are to have. */
+static void granted(void **state)
+{
+	struct budget_now now = { .limit = 1000 * M, .usage = 900 * M };
+
+	(void)state;
+	assert_int_equal(budget_grant(&now, 500 * M, 200 * M, 60 * M, 1), 500 * M);
+	assert_int_equal(budget_grant(&now, 500 * M, 200 * M, 60 * M, 2), 220 * M);
+	assert_int_equal(budget_grant(&now, 210 * M, 200 * M, 60 * M, 2), 210 * M);
+	now.usage = 990 * M;		/* nothing is free */
+	assert_int_equal(budget_grant(&now, 500 * M, 200 * M, 60 * M, 2), 200 * M);
+	assert_int_equal(budget_grant(&now, 500 * M, 0, 60 * M, 2), 0);
 }
 
 static void v1_container(void **state)
@@ -576,6 +590,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hybrid_tighter_parent),
+		cmocka_unit_test(granted),
 		cmocka_unit_test(v1_container),
 		cmocka_unit_test(v2_nested_tighter_parent),
 		cmocka_unit_test(v2_high_and_old_kernel),
