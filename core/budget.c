@@ -19,6 +19,8 @@
 
 /* cgroup v1 says "no limit" as the largest page-aligned signed number. */
 #define V1_NO_LIMIT (1ull << 60)
+#define KEPT_BACK_MOST (32ull << 20)
+#define PRESSED_NS 1000000000ull
 
 static const char *const names[3][BF_N] = {
 	[1] = { [BF_LIMIT] = "memory.limit_in_bytes",
@@ -404,6 +406,17 @@ uint64_t budget_grant(const struct budget_now *now, uint64_t part, uint64_t own_
 	uint64_t room = budget_target(now, 0, reserve, 0);
 
 	return sharers < 2 ? part : min_u64(part, add_u64(own_bytes, room / sharers));
+}
+
+uint64_t budget_kept_back(struct budget_pressure *p, const struct budget_now *now, uint64_t t)
+{
+	if (p->known && now->failcnt > p->fails)
+		p->until = t + PRESSED_NS;
+	p->known = true;
+	p->fails = now->failcnt;
+	if (t >= p->until || now->limit == BUDGET_NONE)
+		return 0;
+	return min_u64(KEPT_BACK_MOST, now->limit / 64);
 }
 
 void budget_divide(uint64_t total, const uint64_t *wanted, size_t n,

@@ -8,6 +8,7 @@
 #ifndef OFFLOAD_BUDGET_H
 #define OFFLOAD_BUDGET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -85,6 +86,11 @@ uint64_t budget_target(const struct budget_now *now, uint64_t own_bytes,
  * each of the others. They hold the rest of its part, perhaps, until they have let go. */
 uint64_t budget_grant(const struct budget_now *now, uint64_t part, uint64_t own_bytes,
 		      uint64_t reserve, unsigned int sharers);
+
+/* Bytes to keep back: while the kernel has to reclaim at the limit, and for a second after,
+ * a little of it. p: of this process, zeros at first. t: ns. */
+struct budget_pressure { uint64_t fails, until; bool known; };
+uint64_t budget_kept_back(struct budget_pressure *p, const struct budget_now *now, uint64_t t);
 
 /* Bytes below now->limit that are neither the library's nor reclaimable. */
 uint64_t budget_others(const struct budget_now *now, uint64_t own_bytes);

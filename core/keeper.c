@@ -138,7 +138,8 @@ static uint64_t wanted(void)
 
 static void read_budget(void)
 {
-	uint64_t own = pager_own_bytes(), mine = 0;
+	static struct budget_pressure pressure;
+	uint64_t own = pager_own_bytes(), mine = 0, kept;
 	unsigned int sharers = 1;
 	int err = -EAGAIN;
 
@@ -158,6 +159,8 @@ static void read_budget(void)
 		mine = budget_target(&now, own, off_opt.reserve, 0);
 	unshared = mine;
 	target = cap(budget_grant(&now, mine, own, off_opt.reserve, sharers));
+	kept = budget_kept_back(&pressure, &now, now_ns());
+	target -= target > 16 * kept ? kept : 0;
 	stat_set(ST_BUDGET_RAM, target);
 	stat_set(ST_BUDGET_LIMIT, now.limit == BUDGET_NONE ? 0 : now.limit);
 	stat_set(ST_BUDGET_OTHERS, budget_others(&now, own));

@@ -91,6 +91,26 @@ static void granted(void **state)
 	assert_int_equal(budget_grant(&now, 500 * M, 0, 60 * M, 2), 0);
 }
 
+static void kept_back(void **state)
+{
+	struct budget_now now = { .limit = 6400 * M, .failcnt = 1000 };
+	struct budget_pressure p = { 0 };
+	uint64_t s = 1000000000;
+
+	(void)state;
+	assert_int_equal(budget_kept_back(&p, &now, s), 0);	/* before our time */
+	assert_int_equal(budget_kept_back(&p, &now, 2 * s), 0);
+	now.failcnt++;
+	assert_int_equal(budget_kept_back(&p, &now, 3 * s), 32 * M);
+	assert_int_equal(budget_kept_back(&p, &now, 3 * s + s / 2), 32 * M);
+	assert_int_equal(budget_kept_back(&p, &now, 4 * s), 0);
+	now.limit = 64 * M;
+	now.failcnt++;
+	assert_int_equal(budget_kept_back(&p, &now, 5 * s), M);
+	now.limit = BUDGET_NONE;
+	assert_int_equal(budget_kept_back(&p, &now, 5 * s), 0);
+}
+
 static void v1_container(void **state)
 {
 	struct budget_now now = read_tree("v1-container");
@@ -591,6 +611,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hybrid_tighter_parent),
 		cmocka_unit_test(granted),
+		cmocka_unit_test(kept_back),
 		cmocka_unit_test(v1_container),
 		cmocka_unit_test(v2_nested_tighter_parent),
 		cmocka_unit_test(v2_high_and_old_kernel),
