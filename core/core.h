@@ -44,7 +44,7 @@ void core_memory_free(void *p);
 
 /* True if [addr, addr+len) touches a region, watched or converted. No lock; the bytes
  * are not looked at. */
-__attribute__((access(none, 1))) bool core_overlaps(const void *addr, size_t len);
+ADDRESS_ONLY bool core_overlaps(const void *addr, size_t len);
 
 /* A mapping the program asks for through a descriptor, not MAP_FIXED. CORE_PASS, or 0: *out is
  * the address to give the program, or -errno: the call's failure. */
@@ -127,8 +127,7 @@ enum core_read { CORE_READ_PLAIN, CORE_READ_COUNTED, CORE_READ_ELSEWHERE };
 extern bool core_direct_matters;
 bool core_paged(void);
 bool core_read_direct(int fd);
-__attribute__((access(none, 1)))
-enum core_read core_read_begin(const void *buf, size_t len);
+ADDRESS_ONLY enum core_read core_read_begin(const void *buf, size_t len);
 void core_read_end(enum core_read how);
 
 /* Around fork, _Fork and clone without CLONE_VM. prepare takes what must be

@@ -138,7 +138,7 @@ struct region {
 void region_lock(void);
 void region_unlock(void);
 void region_lock_reset(void);			/* child of fork */
-__attribute__((access(none, 1))) bool region_any(const void *addr, size_t len);	/* no lock */
+ADDRESS_ONLY bool region_any(const void *addr, size_t len);	/* no lock */
 void region_put(struct region *r);	/* lock not held: users is one less */
 
 /* The rest: region_lock held. */

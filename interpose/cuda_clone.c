@@ -580,8 +580,9 @@ CUresult cuda_exec_set(CUgraphExec exec, CUgraphNode node, const CUDA_KERNEL_NOD
 	return set_staged(e, s, &k);
 }
 
-/* g with the same nodes more. False: it is not the same shape. */
-static bool alike(struct cuda_update *u, struct cuda_plan *p, CUgraphNode **cloned)
+/* g with the same nodes more; staged: what can be is. False: it is not the same shape, or
+ * what is staged moved meanwhile. */
+static bool alike(struct cuda_update *u, struct cuda_plan *p, CUgraphNode **cloned, bool staged)
 {
 	const struct cuda_exec *e = u->e;
 	bool ok, unused = true;
@@ -602,26 +603,32 @@ static bool alike(struct cuda_update *u, struct cuda_plan *p, CUgraphNode **clon
 
 		ok = p->type[s->at] == CU_GRAPH_NODE_TYPE_KERNEL &&
 		     cuda_kernel_read(p->node[s->at], &k);
-		s->next = ok && !stale(e, s) && same(s, &k, &st);
+		s->next = ok && staged && !stale(e, s) && same(s, &k, &st);
 		ok = ok && insert(e, s, u->use, p, *cloned, s->next, &k, &st, copy);
 	}
 	return ok;
 }
 
-void cuda_update_begin(struct cuda_update *u, CUgraphExec exec, CUgraph g)
+static bool try_alike(struct cuda_update *u, bool staged)
 {
 	struct cuda_plan p = { .n = 0 };
 	CUgraphNode *cloned = NULL;
+	bool ok = alike(u, &p, &cloned, staged);
 
-	*u = (struct cuda_update){ .e = find(exec), .g = g, .use = g };
-	if (!u->e || !u->e->clone || !g)
-		return;
-	if (!alike(u, &p, &cloned) && u->use != g) {
+	if (!ok && u->use != u->g) {
 		DRIVER(cuGraphDestroy)(u->use);
-		u->use = g;
+		u->use = u->g;
 	}
 	vmm_zfree(cloned);
 	cuda_plan_end(&p);
+	return ok;
+}
+
+void cuda_update_begin(struct cuda_update *u, CUgraphExec exec, CUgraph g)
+{
+	*u = (struct cuda_update){ .e = find(exec), .g = g, .use = g };
+	if (u->e && u->e->clone && g && !try_alike(u, true))
+		try_alike(u, false);
 }
 
 /* The program's node of what the driver calls so; NULL: it has none. */

@@ -161,7 +161,7 @@ static enum core_read begin(int fd, const struct iovec *iov, int n)
 /* ---- into one place ------------------------------------------------------------------ */
 
 /* Reads into it are of interest. */
-__attribute__((access(none, 1))) static bool heeded(const void *buf, size_t len)
+ADDRESS_ONLY static bool heeded(const void *buf, size_t len)
 {
 	return core_heap_has(buf) ||
 	       (__builtin_expect(core_direct_matters, 0) && core_overlaps(buf, len));

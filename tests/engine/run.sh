@@ -74,6 +74,7 @@ copied='1.25 OFFLOAD_VRAM=1150K,OFFLOAD_STAGE=safe --graph device --streams 2
 1.25 OFFLOAD_VRAM=1150K,OFFLOAD_STAGE=ahead --graph build --streams 3
 2 OFFLOAD_VRAM=720K,OFFLOAD_STAGE=safe --graph params --streams 3 --ref struct
 2 OFFLOAD_VRAM=720K,OFFLOAD_STAGE=ahead --graph update
+2 OFFLOAD_VRAM=720K,OFFLOAD_STAGE=ahead,EMU_FAIL=cuGraphAddMemcpyNode:45:999 --graph update
 2 OFFLOAD_VRAM=720K,OFFLOAD_STAGE=ahead,EMU_DRIVER=12020 --graph device --streams 2 --wait context
 2 OFFLOAD_VRAM=720K,OFFLOAD_STAGE=safe,EMU_DRIVER=11080 --graph params --streams 2
 8 OFFLOAD_VRAM=190K,OFFLOAD_STAGE=safe --graph update --streams 2 --alloc one
