@@ -41,6 +41,7 @@ static void pass(const unsigned char *p)
 int main(void)
 {
 	unsigned char *p = anon_map(LEN);
+	int passes = trap_mode_is("torture") ? 12 : PASSES;	/* there none is quiet */
 	size_t before = 0, now, quiet = 0;
 
 	for (size_t at = 0; at < LEN; at += 8) {
@@ -48,7 +49,7 @@ int main(void)
 
 		memcpy(p + at, &w, 8);
 	}
-	for (int i = 0; i < PASSES && quiet < QUIET; i++) {
+	for (int i = 0; i < passes && quiet < QUIET; i++) {
 		pass(p);
 		now = bytes_read();
 		quiet = now - before <= LEN / 8 ? quiet + 1 : 0;
