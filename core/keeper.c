@@ -555,9 +555,11 @@ static int start_up(void)
 	err = pager_start(mode);
 	if (err)
 		return err;
-	read_budget();		/* what is adopted need not go before it is known */
-	if (target)
-		tell_frames();
+	if (core_forked()) {	/* what is adopted need not go before it is known */
+		read_budget();
+		if (target)
+			tell_frames();
+	}
 	return anon_adopt();
 }
 
