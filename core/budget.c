@@ -400,14 +400,6 @@ uint64_t budget_target(const struct budget_now *now, uint64_t own_bytes,
 	return asked ? min_u64(t, asked) : t;
 }
 
-uint64_t budget_grant(const struct budget_now *now, uint64_t part, uint64_t own_bytes,
-		      uint64_t reserve, unsigned int sharers)
-{
-	uint64_t room = budget_target(now, 0, reserve, 0);
-
-	return sharers < 2 ? part : min_u64(part, add_u64(own_bytes, room / sharers));
-}
-
 uint64_t budget_kept_back(struct budget_pressure *p, const struct budget_now *now, uint64_t t)
 {
 	if (p->known && now->failcnt > p->fails)

@@ -82,11 +82,6 @@ int budget_read(struct budget *b, struct budget_now *out);
 uint64_t budget_target(const struct budget_now *now, uint64_t own_bytes,
 		       uint64_t reserve, uint64_t asked);
 
-/* What of its part a process may take now: what it holds, and of what is free no more than
- * each of the others. They hold the rest of its part, perhaps, until they have let go. */
-uint64_t budget_grant(const struct budget_now *now, uint64_t part, uint64_t own_bytes,
-		      uint64_t reserve, unsigned int sharers);
-
 /* Bytes to keep back: while the kernel has to reclaim at the limit, and for a second after,
  * a little of it. p: of this process, zeros at first. t: ns. */
 struct budget_pressure { uint64_t fails, until; bool known; };

@@ -158,9 +158,8 @@ static void read_budget(void)
 	if (err)
 		mine = budget_target(&now, own, off_opt.reserve, 0);
 	unshared = mine;
-	target = cap(budget_grant(&now, mine, own, off_opt.reserve, sharers));
 	kept = budget_kept_back(&pressure, &now, now_ns());
-	target -= target > 16 * kept ? kept : 0;
+	target = cap(mine > 16 * kept ? mine - kept : mine);
 	stat_set(ST_BUDGET_RAM, target);
 	stat_set(ST_BUDGET_LIMIT, now.limit == BUDGET_NONE ? 0 : now.limit);
 	stat_set(ST_BUDGET_OTHERS, budget_others(&now, own));

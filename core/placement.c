@@ -165,8 +165,9 @@ static double share_of(const struct pol_plan_in *in, const struct pol_plan *p, e
  * is taken out once a pass, as what has no frame is. */
 static double twice(const struct pol_counts *pc)
 {
-	double seen = pass < PASSES ? 0 : middle(doubles);
+	double seen = pass < PASSES ? 0 : middle(doubles), cap = pc->frames / 8;
 
+	seen = seen < cap ? seen : cap;		/* chunks beside the loop are among them */
 	return seen > pc->hold ? seen : pc->hold;
 }
 
@@ -254,7 +255,6 @@ void placement_budget(uint32_t n)
 	frames = n;
 	most = (uint64_t)(n - least) * CHUNK;
 	solve();
-	target = target < most ? target : most;
 	pool_limit(limit());
 }
 

@@ -358,7 +358,8 @@ static bool in_pieces(FILE *f, const void *buf, size_t size, size_t n, size_t ro
 {
 	size_t len;
 
-	return !__builtin_mul_overflow(size, n, &len) && len <= room && len >= SMALL &&
+	return !__builtin_mul_overflow(size, n, &len) && len <= room &&
+	       (len >= SMALL || core_paged()) &&
 	       (is_direct(fileno(f)) || is_relied_on(fileno(f), buf, len));
 }
 

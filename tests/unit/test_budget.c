@@ -77,20 +77,6 @@ static void hybrid_tighter_parent(void **state)
 	assert_int_equal(now.oom_kill, 0);
 }
 
-/* To be taken at once, one could hold what both are to have. */
-static void granted(void **state)
-{
-	struct budget_now now = { .limit = 1000 * M, .usage = 900 * M };
-
-	(void)state;
-	assert_int_equal(budget_grant(&now, 500 * M, 200 * M, 60 * M, 1), 500 * M);
-	assert_int_equal(budget_grant(&now, 500 * M, 200 * M, 60 * M, 2), 220 * M);
-	assert_int_equal(budget_grant(&now, 210 * M, 200 * M, 60 * M, 2), 210 * M);
-	now.usage = 990 * M;		/* nothing is free */
-	assert_int_equal(budget_grant(&now, 500 * M, 200 * M, 60 * M, 2), 200 * M);
-	assert_int_equal(budget_grant(&now, 500 * M, 0, 60 * M, 2), 0);
-}
-
 static void kept_back(void **state)
 {
 	struct budget_now now = { .limit = 6400 * M, .failcnt = 1000 };
@@ -610,7 +596,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hybrid_tighter_parent),
-		cmocka_unit_test(granted),
 		cmocka_unit_test(kept_back),
 		cmocka_unit_test(v1_container),
 		cmocka_unit_test(v2_nested_tighter_parent),
