@@ -162,11 +162,9 @@ static int unpack(uint32_t c)
 static int fetch_zeros(uint32_t c)
 {
 	bool used;
-	uint32_t slot = frames_get(&used);
 
-	if (slot == NO_SLOT)
+	if (chunk_take_frame(c, &used))
 		return -ENOMEM;
-	pg.chunk[c].slot = slot + 1;
 	anon_at(c)->split = false;
 	start(c, BUSY_CHECKING, used ? run_clear : run_touch, 0);
 	return 0;
@@ -176,12 +174,11 @@ static int fetch_stored(uint32_t c)
 {
 	struct anon_chunk *a = anon_at(c);
 	bool used;
-	uint32_t slot = frames_get(&used);
 	int err;
 
-	if (slot == NO_SLOT)
+	if (chunk_take_frame(c, &used))
 		return -ENOMEM;
-	pg.chunk[c].slot = slot + 1;
+	off_assert(a->store >= STORE_POOL);
 	a->split = false;
 	err = a->store == STORE_POOL ? unpack(c) :
 	      a->store == STORE_ORIGIN ? read_origin(c) : read_slot(c);

@@ -47,12 +47,11 @@ static char *room;			/* of all of them */
 static bool make_room(void)
 {
 	size_t len = BUFFERS * STRIDE;
-	char *p = room ? NULL : reserve_range(len + CHUNK);
+	char *p = room ? NULL : reserve_own(len + CHUNK);
 
 	if (room || !p)
 		return room != NULL;
 	room = (char *)chunk_down((uintptr_t)p + CHUNK - 1);
-	off_sys_madvise(room, len, MADV_DONTFORK);
 	off_sys_madvise(room, len, MADV_DONTDUMP);
 	for (uint32_t i = 0; i < BUFFERS; i++) {
 		bounce[i].buf = room + i * STRIDE;

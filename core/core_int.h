@@ -348,6 +348,7 @@ void chunk_mark_dirty(uint32_t c);
 void chunk_moved(uint32_t c, enum pol_state st);
 void chunk_use(uint32_t c);		/* hints: seen to be used */
 void chunk_landed(uint32_t c);		/* a fetch of it is over */
+int chunk_take_frame(uint32_t c, bool *used);	/* as frames_get; 0 or -ENOMEM */
 void chunk_drop_frame(uint32_t c);	/* gives its slot back, if it has one */
 void chunk_unread(uint32_t c);		/* its frame was not filled: ABSENT, asked for again if waited for */
 /* file_io.c, for the modes: starts the read. 0 or -errno. */

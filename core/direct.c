@@ -20,7 +20,6 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <time.h>
 
@@ -29,7 +28,6 @@
 
 /* statfs(2). Their plain reads may hold pages until they are answered. */
 #define FUSE_MAGIC	0x65735546u
-#define P9_MAGIC	0x01021997u
 #define CIFS_MAGIC	0xff534d42u
 #define SMB2_MAGIC	0xfe534d42u
 
@@ -44,7 +42,7 @@ bool direct_unseen(uint32_t magic, bool o_direct, bool move)
 {
 	switch (magic) {
 	case FUSE_MAGIC:
-	case P9_MAGIC:
+	case V9FS_MAGIC:
 	case CIFS_MAGIC:
 	case SMB2_MAGIC:
 		return true;
@@ -52,35 +50,16 @@ bool direct_unseen(uint32_t magic, bool o_direct, bool move)
 	return o_direct && (!move || !hold_local(magic));
 }
 
-/* Of the file system the file is on; asked for once in a row. 0: unknown. */
-static uint32_t magic_of(int fd, dev_t dev)
-{
-	static _Atomic uint64_t last;
-	uint32_t number = (uint32_t)(major(dev) << 20 | minor(dev));
-	uint64_t known = atomic_load(&last);
-	struct statfs fs;
-
-	if (known && known >> 32 == number)
-		return (uint32_t)known;
-	if (fstatfs(fd, &fs))
-		return 0;
-	atomic_store(&last, (uint64_t)number << 32 | (uint32_t)fs.f_type);
-	return (uint32_t)fs.f_type;
-}
-
 bool core_read_direct(int fd)
 {
-	int saved = errno, fl;
-	bool yes = false;
+	int saved = errno, fl = fcntl(fd, F_GETFL);
+	struct statfs fs;
 	struct stat st;
-
+	uint32_t magic = fstatfs(fd, &fs) ? 0 : (uint32_t)fs.f_type;
 	/* Pipes copy, whatever O_DIRECT says there. */
-	if (!fstat(fd, &st) && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode))) {
-		uint32_t magic = S_ISREG(st.st_mode) ? magic_of(fd, st.st_dev) : EXT4_SUPER_MAGIC;
+	bool yes = fl >= 0 && direct_unseen(magic, fl & O_DIRECT, atomic_load(&moves)) &&
+		   !fstat(fd, &st) && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
 
-		fl = fcntl(fd, F_GETFL);
-		yes = direct_unseen(magic, fl >= 0 && fl & O_DIRECT, atomic_load(&moves));
-	}
 	errno = saved;
 	return yes;
 }

@@ -58,6 +58,16 @@ void chunk_landed(uint32_t c)
 	chunk_region(c)->inflight--;
 }
 
+int chunk_take_frame(uint32_t c, bool *used)
+{
+	uint32_t slot = frames_get(used);
+
+	if (slot == NO_SLOT)
+		return -ENOMEM;
+	pg.chunk[c].slot = slot + 1;
+	return 0;
+}
+
 void chunk_drop_frame(uint32_t c)
 {
 	struct chunk *ch = &pg.chunk[c];

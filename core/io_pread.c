@@ -24,39 +24,13 @@ static struct io_done results[RING];
 static uint32_t job_head, job_tail, res_head, res_tail;
 static int event = -1;
 
-static ssize_t some(const struct io_job *job, uint32_t got)
-{
-	char *at = (char *)job->buf + got;
-	off_t off = (off_t)(job->off + got);
-
-	return job->kind == IO_WRITE ? off_sys_pwrite(job->fd, at, job->len - got, off) :
-		off_sys_pread(job->fd, at, job->len - got, off);
-}
-
-static int all(const struct io_job *job)
-{
-	uint32_t got = 0;
-
-	while (got < job->len) {
-		ssize_t n = some(job, got);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			break;
-		got += (uint32_t)n;
-	}
-	return (int)got;
-}
-
 static int perform(const struct io_job *job)
 {
 	switch (job->kind) {
 	case IO_READ:
+		return (int)off_sys_pread_all(job->fd, job->buf, job->len, (off_t)job->off);
 	case IO_WRITE:
-		return all(job);
+		return (int)off_sys_pwrite_all(job->fd, job->buf, job->len, (off_t)job->off);
 	case IO_POPULATE:	/* read when this returns; no longer mapped here */
 		if (!off_sys_madvise(job->buf, job->len, MADV_POPULATE_READ)) {
 			off_sys_madvise(job->buf, job->len, MADV_DONTNEED);

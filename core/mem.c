@@ -116,6 +116,15 @@ void *reserve_range(size_t len)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+void *reserve_own(size_t len)
+{
+	void *p = reserve_range(len);
+
+	if (p)
+		off_sys_madvise(p, len, MADV_DONTFORK);
+	return p;
+}
+
 /* Its set-up tries something on a page it has mapped, and does not look whether
  * it got one (RLIMIT_AS): this one is for that. */
 static void *_Atomic spare;

@@ -26,6 +26,7 @@ size_t mem_bytes(void);
 /* Private anonymous address space, no memory behind it yet; a system call, nothing of
  * the heap's. NULL: none. */
 void *reserve_range(size_t len);
+void *reserve_own(size_t len);		/* the same, not inherited by forks */
 
 /* Sets the heap up: about 0.1 ms once, nothing after. The first mem_alloc
  * would do it too; called where the first region is made, so that it never

@@ -55,13 +55,11 @@ static int move_all(uint32_t c, uintptr_t at, size_t len, enum way way, size_t *
 static int fetch(uint32_t c)
 {
 	bool used;
-	uint32_t slot = frames_get(&used);
-	int err;
+	int err = chunk_take_frame(c, &used);
 
-	if (slot == NO_SLOT)
-		return -ENOMEM;
-	pg.chunk[c].slot = slot + 1;
-	err = used ? fetch_read(c, frames_at(slot)) : touch_fetch(c);
+	if (err)
+		return err;
+	err = used ? fetch_read(c, frames_at(pg.chunk[c].slot - 1)) : touch_fetch(c);
 	if (err)
 		chunk_drop_frame(c);
 	return err;

@@ -206,7 +206,7 @@ static void unpacked_over(struct work *w)
 int packed_fetch(uint32_t c)
 {
 	struct entry *e = &entry[c];
-	uint32_t slot, n;
+	uint32_t n;
 	bool used;
 	struct job *j;
 
@@ -219,10 +219,8 @@ int packed_fetch(uint32_t c)
 	}
 	if (!e->slot || placement_probe())
 		return -ENOENT;
-	slot = frames_get(&used);
-	if (slot == NO_SLOT)
+	if (chunk_take_frame(c, &used))
 		return -ENOMEM;
-	pg.chunk[c].slot = slot + 1;
 	j = new_job(c);
 	if (!j) {
 		chunk_drop_frame(c);

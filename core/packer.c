@@ -35,15 +35,15 @@ char *packer_room(bool must)
 {
 	int i = must ? 0 : KEPT;
 
-	while (i < (int)ROOMS && used[i])
+	while (i < ROOMS && used[i])
 		i++;
-	if (!room || i == (int)ROOMS)
+	if (!room || i == ROOMS)
 		return NULL;
 	used[i] = true;
 	return room + i * CHUNK;
 }
 
-void packer_give(char *image)
+void packer_give(const char *image)
 {
 	uint32_t i = (uint32_t)((size_t)(image - room) / CHUNK);
 
@@ -55,9 +55,9 @@ uint32_t packer_extra(void)
 {
 	int kits = work_processors() < THREADS ? (int)work_processors() : THREADS;
 	int more = kits - atomic_load(&threads);
-	uint32_t to_come = ROOMS - (uint32_t)__builtin_popcount(atomic_load(&written));
+	int to_come = ROOMS - __builtin_popcount(atomic_load(&written));
 
-	return to_come + (more > 0 ? (uint32_t)more : 0) + PACK_FRAMES;
+	return (uint32_t)(to_come + (more > 0 ? more : 0) + PACK_FRAMES);
 }
 
 /* What is not inherited is mapped anew. */
@@ -69,15 +69,6 @@ void packer_reset(void)
 	room = NULL;
 	for (int i = 0; i < THREADS; i++)
 		kit[i].trial = NULL;
-}
-
-static char *reserve_own(size_t bytes)
-{
-	char *p = reserve_range(bytes);
-
-	if (p)
-		off_sys_madvise(p, bytes, MADV_DONTFORK);
-	return p;
 }
 
 void packer_open(void)

@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define PACK_FRAMES 4U	/* frames of files that are packed at a time, beside the budget's */
+#define PACK_FRAMES 4	/* frames of files that are packed at a time, beside the budget's */
 
 /* Keeper, when it starts; any number of times. Without memory nothing is packed. */
 void packer_open(void);
@@ -22,7 +22,7 @@ void packer_open(void);
  * time: it is slow, and what waits for it holds a frame. must: it would have to be
  * written otherwise; some are kept for those. */
 char *packer_room(bool must);
-void packer_give(char *image);
+void packer_give(const char *image);
 /* Any thread. Chunks of memory in nobody's count: what packing will use and never has
  * yet, and frames that are being packed. */
 uint32_t packer_extra(void);

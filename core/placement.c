@@ -153,14 +153,6 @@ static double middle(const double *v)
 	return sorted[PASSES / 2];
 }
 
-static double share_of(const struct pol_plan_in *in, const struct pol_plan *p, enum pol_tier tier)
-{
-	double bytes = in->class[0].bytes + in->class[1].bytes;
-
-	return (p->share[0][tier] * in->class[0].bytes +
-		p->share[1][tier] * in->class[1].bytes) / (bytes > 0 ? bytes : 1);
-}
-
 /* Frames that hold what is packed, or absent, as well: fetched ahead, or used just now. Each
  * is taken out once a pass, as what has no frame is. */
 static double twice(const struct pol_counts *pc)
@@ -193,6 +185,14 @@ static uint64_t packed_bytes(const struct pol_plan_in *in, const struct pol_plan
 {
 	return (uint64_t)(p->share[0][POL_TIER_PACKED] * in->class[0].bytes /
 			  in->class[0].ratio);
+}
+
+static double share_of(const struct pol_plan_in *in, const struct pol_plan *p, enum pol_tier tier)
+{
+	double bytes = in->class[0].bytes + in->class[1].bytes;
+
+	return (p->share[0][tier] * in->class[0].bytes +
+		p->share[1][tier] * in->class[1].bytes) / (bytes > 0 ? bytes : 1);
 }
 
 static void say(const struct pol_plan_in *in)

@@ -213,10 +213,8 @@ int seal_open(uint32_t file, const struct seal *s, void *buf, size_t len)
 /* Not inherited: nothing is under way at a fork, and a child makes its own. */
 static bool make_rooms(void)
 {
-	char *p = room[0].at ? NULL : reserve_range(ROOMS * CHUNK);
+	char *p = room[0].at ? NULL : reserve_own(ROOMS * CHUNK);
 
-	if (p)
-		off_sys_madvise(p, ROOMS * CHUNK, MADV_DONTFORK);
 	for (int i = 0; p && i < ROOMS; i++)
 		room[i].at = p + (size_t)i * CHUNK;
 	return room[0].at != NULL;

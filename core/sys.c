@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -170,24 +171,6 @@ ssize_t off_sys_pread(int fd, void *buf, size_t n, off_t off)
 	return syscall(SYS_pread64, (long)fd, buf, n, off);
 }
 
-ssize_t off_sys_pread_all(int fd, void *buf, size_t len, off_t off)
-{
-	size_t got = 0;
-
-	while (got < len) {
-		ssize_t n = off_sys_pread(fd, (char *)buf + got, len - got, off + (off_t)got);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			break;
-		got += (size_t)n;
-	}
-	return (ssize_t)got;
-}
-
 ssize_t off_sys_write(int fd, const void *buf, size_t n)
 {
 	return syscall(SYS_write, (long)fd, buf, n);
@@ -196,6 +179,38 @@ ssize_t off_sys_write(int fd, const void *buf, size_t n)
 ssize_t off_sys_pwrite(int fd, const void *buf, size_t n, off_t off)
 {
 	return syscall(SYS_pwrite64, (long)fd, buf, n, off);
+}
+
+/* As often as it takes: bytes, fewer than len only where there are no more, or -errno. */
+static ssize_t transfer_all(int fd, char *buf, size_t len, off_t off, bool out)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		size_t left = len - done;
+		off_t at = off + (off_t)done;
+		ssize_t n = out ? off_sys_pwrite(fd, buf + done, left, at) :
+			    off_sys_pread(fd, buf + done, left, at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!n)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+ssize_t off_sys_pread_all(int fd, void *buf, size_t len, off_t off)
+{
+	return transfer_all(fd, buf, len, off, false);
+}
+
+ssize_t off_sys_pwrite_all(int fd, const void *buf, size_t len, off_t off)
+{
+	return transfer_all(fd, (char *)(uintptr_t)buf, len, off, true);
 }
 
 int off_sys_ftruncate(int fd, off_t len)

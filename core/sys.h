@@ -42,8 +42,10 @@ int off_sys_poll(struct pollfd *fds, nfds_t n, int timeout_ms);
 /* ---- file contents: one attempt, so short counts and EINTR are the caller's */
 ssize_t off_sys_read(int fd, void *buf, size_t n);
 ssize_t off_sys_pread(int fd, void *buf, size_t n, off_t off);
-/* As often as it takes. Bytes, fewer than len only where the file ends; -errno. */
+/* As often as it takes. Bytes, fewer than len only where the file ends, or its disk is full
+ * and says so by writing nothing; -errno. */
 ssize_t off_sys_pread_all(int fd, void *buf, size_t len, off_t off);
+ssize_t off_sys_pwrite_all(int fd, const void *buf, size_t len, off_t off);
 ssize_t off_sys_write(int fd, const void *buf, size_t n);
 ssize_t off_sys_pwrite(int fd, const void *buf, size_t n, off_t off);
 int off_sys_ftruncate(int fd, off_t len);

@@ -60,9 +60,9 @@ static ssize_t was_scattered(int fd, const struct iovec *iov, ssize_t got, off64
 #define SMALL	(64ul << 10)	/* too little to be looked at while nothing is paged */
 
 /* The next byte to fill of a buffer in pieces. */
-struct place { const struct iovec *iov; size_t at; };
+struct cursor { const struct iovec *iov; size_t at; };
 
-static void scatter(struct place *to, const char *from, size_t len)
+static void scatter(struct cursor *to, const char *from, size_t len)
 {
 	while (len) {
 		size_t room = to->iov->iov_len - to->at;
@@ -73,7 +73,7 @@ static void scatter(struct place *to, const char *from, size_t len)
 		len -= n;
 		to->at += n;
 		if (to->at == to->iov->iov_len)
-			*to = (struct place){ to->iov + 1, 0 };
+			*to = (struct cursor){ to->iov + 1, 0 };
 	}
 }
 
@@ -86,7 +86,7 @@ static size_t bytes_of(const struct iovec *iov, int n)
 	return sum < MOST ? sum : MOST;
 }
 
-static void *room(size_t bytes)
+static void *take_room(size_t bytes)
 {
 	void *p = (void *)syscall(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE,
 				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -116,8 +116,8 @@ static ssize_t read_raw(int fd, void *p, size_t len, off64_t off, int flags)
 static ssize_t read_elsewhere(int fd, const struct iovec *iov, int n, off64_t off, int flags)
 {
 	size_t len = bytes_of(iov, n), most = len < LONG ? len : LONG, all = 0, want;
-	char *p = room(most);
-	struct place to = { iov, 0 };
+	char *p = take_room(most);
+	struct cursor to = { iov, 0 };
 	ssize_t got;
 
 	if (!p)
@@ -138,22 +138,22 @@ static ssize_t read_elsewhere(int fd, const struct iovec *iov, int n, off64_t of
  * an address that the kernel refuses. */
 static enum core_read begin(int fd, const struct iovec *iov, int n)
 {
-	enum core_read how = CORE_READ_PLAIN, one;
+	enum core_read how = CORE_READ_PLAIN;
 
 	if (!core_direct_matters || (!core_heap_size && !core_paged()) ||
 	    n > IOV_MAX || !core_read_direct(fd))
 		return how;
-	for (int i = 0; i < n; i++) {
-		one = core_read_begin(iov[i].iov_base, iov[i].iov_len);
-		if (one == CORE_READ_COUNTED && (how == one || bytes_of(iov, n) > LONG))
-			core_read_end(one);	/* counted; or too long to be waited for */
-		if (one == CORE_READ_COUNTED && bytes_of(iov, n) > LONG)
-			one = CORE_READ_ELSEWHERE;
-		if (one == CORE_READ_ELSEWHERE) {
-			core_read_end(how);
-			return one;
-		}
-		how = one == CORE_READ_PLAIN ? how : one;
+	for (int i = 0; i < n && how != CORE_READ_ELSEWHERE; i++) {
+		enum core_read one = core_read_begin(iov[i].iov_base, iov[i].iov_len);
+
+		if (one == CORE_READ_PLAIN)
+			continue;
+		core_read_end(how);	/* one count is enough */
+		how = one;
+	}
+	if (how == CORE_READ_COUNTED && bytes_of(iov, n) > LONG) {
+		core_read_end(how);	/* too long to be waited for */
+		how = CORE_READ_ELSEWHERE;
 	}
 	return how;
 }
@@ -313,7 +313,7 @@ static off64_t place(FILE *f)
 
 static size_t fread_elsewhere(char *buf, size_t len, FILE *f)
 {
-	char *p = room(len);
+	char *p = take_room(len);
 	size_t got;
 
 	if (!p)		/* as a full disk: nothing was read */
