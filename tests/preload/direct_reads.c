@@ -155,6 +155,8 @@ static void all_ways(int round)
 		read_to(way % WAYS, map + 2 * at, MIB, at, "into a private mapping");
 		verify_at(&t, map + 2 * at + MIB, 2 * at + MIB, MIB, "beside it");
 	}
+	for (size_t at = 0; at < SIZE; at += 32 * KIB)
+		read_to(WAYS - 1, b.p + at, 32 * KIB, at, "small, by a stream");
 	/* In pieces, should it be long; at the end of the file. */
 	read_to(2, b.p + 4 * MIB, 17 * MIB, 4 * MIB, "long, into a block");
 	check(pread(fd, b.p + SIZE - MIB, MIB, SIZE - 8 * KIB) == 8 * KIB);
